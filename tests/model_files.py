@@ -1,0 +1,125 @@
+"""Model files made without TensorFlow: small graphs of known arithmetic."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
+
+from worker.contract import ModelSpec, pattern_of
+
+BATCH = "batch"
+
+
+def spec_of(
+    *,
+    name: str = "tiny",
+    n_steps: int = 3,
+    horizon: int = 1,
+    features: tuple[str, ...] = ("value",),
+    targets: tuple[str, ...] = ("value",),
+    step_seconds: float | None = None,
+    series: str = "*",
+    golden_window: Any = None,
+    golden_forecast: Any = None,
+) -> ModelSpec:
+    """Return a description whose golden pair is all zero unless given."""
+    window = np.zeros((n_steps, len(features))) if golden_window is None else golden_window
+    forecast = np.zeros((horizon, len(targets))) if golden_forecast is None else golden_forecast
+    return ModelSpec.model_validate(
+        {
+            "spec_version": 1,
+            "name": name,
+            "version": "abcdef",
+            "pattern": pattern_of(len(features), len(targets), horizon),
+            "n_steps": n_steps,
+            "horizon": horizon,
+            "features": features,
+            "targets": targets,
+            "step_seconds": step_seconds,
+            "series": series,
+            "trained_at": "2026-01-01T00:00:00Z",
+            "training": {"rows": 1, "series": 1},
+            "validation": {
+                "mae": [0.0] * horizon,
+                "mase": [None] * horizon,
+                "naive_mae": [0.0] * horizon,
+            },
+            "golden": {
+                "window": np.asarray(window).tolist(),
+                "forecast": np.asarray(forecast).tolist(),
+            },
+        }
+    )
+
+
+def write_mean_model(path: Path, **described: Any) -> Path:
+    """Write a model whose every lead and target is the mean of the whole window."""
+    spec = spec_of(**described)
+    rows, columns = spec.horizon, len(spec.targets)
+    nodes = [
+        helper.make_node("ReduceMean", ["window"], ["mean"], axes=[1, 2], keepdims=1),
+        helper.make_node("Tile", ["mean", "repeats"], ["forecast"]),
+    ]
+    repeats = numpy_helper.from_array(np.array([1, rows, columns], np.int64), "repeats")
+    return _write(path, spec, nodes, [repeats])
+
+
+def write_lstm_model(path: Path, *, units: int = 50, seed: int = 1, **described: Any) -> Path:
+    """Write an LSTM of random weights (``last`` normalisation, one dense head) of true cost."""
+    spec = spec_of(**described)
+    random = np.random.default_rng(seed)
+    wide, outs = len(spec.features), spec.horizon * len(spec.targets)
+    weights = {
+        "w": random.normal(0, 0.2, (1, 4 * units, wide)),
+        "r": random.normal(0, 0.2, (1, 4 * units, units)),
+        "b": random.normal(0, 0.2, (1, 8 * units)),
+        "head": random.normal(0, 0.2, (units, outs)),
+    }
+    shapes = {
+        "shape": np.array([-1, spec.horizon, len(spec.targets)], np.int64),
+        "end": np.array(spec.n_steps - 1, np.int64),
+        "axis": np.array([0], np.int64),
+        "start": np.array([spec.n_steps - 1], np.int64),
+        "stop": np.array([spec.n_steps], np.int64),
+        "one": np.array([1], np.int64),
+        "targets": np.array([0] * len(spec.targets), np.int64),
+    }
+    nodes = [
+        helper.make_node("Slice", ["window", "start", "stop", "one"], ["last"]),
+        helper.make_node("Sub", ["window", "last"], ["centred"]),
+        helper.make_node("Transpose", ["centred"], ["steps"], perm=[1, 0, 2]),
+        helper.make_node("LSTM", ["steps", "w", "r", "b"], ["", "state"], hidden_size=units),
+        helper.make_node("Squeeze", ["state", "axis"], ["hidden"]),
+        helper.make_node("MatMul", ["hidden", "head"], ["flat"]),
+        helper.make_node("Reshape", ["flat", "shape"], ["change"]),
+        helper.make_node("Gather", ["last", "targets"], ["base"], axis=2),
+        helper.make_node("Add", ["change", "base"], ["forecast"]),
+    ]
+    constants = [numpy_helper.from_array(v.astype(np.float32), k) for k, v in weights.items()]
+    constants += [numpy_helper.from_array(v, k) for k, v in shapes.items() if k != "end"]
+    _write(path, spec, nodes, constants)
+    window = random.normal(50, 10, (1, spec.n_steps, wide)).astype(np.float32)
+    forecast = ort.InferenceSession(path).run(None, {"window": window})[0]
+    golden = spec_of(**described, golden_window=window[0], golden_forecast=forecast[0])
+    return _write(path, golden, nodes, constants)
+
+
+def _write(path: Path, spec: ModelSpec, nodes: list[Any], constants: list[Any]) -> Path:
+    window = [BATCH, spec.n_steps, len(spec.features)]
+    forecast = [BATCH, spec.horizon, len(spec.targets)]
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("window", TensorProto.FLOAT, window)],
+        [helper.make_tensor_value_info("forecast", TensorProto.FLOAT, forecast)],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {"tidecast": spec.to_json()})
+    onnx.checker.check_model(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+    return path

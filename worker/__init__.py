@@ -1,0 +1,1 @@
+"""The live half of Tidecast: readings in from Redis streams, forecasts out."""

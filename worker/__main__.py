@@ -1,0 +1,262 @@
+"""The command line ``tidecast-worker``: composes objects, owns no logic."""
+
+import functools
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import redis
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from typer.exceptions import TyperException
+
+from worker import server
+from worker.errors import ServerError, TidecastError
+from worker.feed import CsvRows, FeedTally, feed
+from worker.logs import LOGGER, start_logging
+from worker.loop import Worker
+from worker.registry import load_registry
+from worker.settings import Settings, load_settings
+from worker.watch import Board, hear
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Turn live readings on Redis streams into live forecasts.",
+)
+
+Url = Annotated[
+    str | None,
+    typer.Option(help="Server, e.g. redis://localhost:6379/0. Default: the embedded server."),
+]
+Config = Annotated[Path | None, typer.Option(help="TOML file with settings.")]
+
+
+@app.command("run")
+def run_command(
+    redis_url: Url = None,
+    models: Annotated[
+        Path | None, typer.Option(help="Model file, or directory of them.  [default: models]")
+    ] = None,
+    input_: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="Input stream; may be repeated.  [default: readings]"),
+    ] = None,
+    start: Annotated[
+        Literal["earliest", "latest"] | None,
+        typer.Option("--from", help="Where a stream never read before starts.  [default: latest]"),
+    ] = None,
+    burst: Annotated[
+        bool | None, typer.Option("--burst", help="Drain what is there and exit.")
+    ] = None,
+    fleet: Annotated[
+        str | None, typer.Option(help="Workers that share one set of offsets.  [default: default]")
+    ] = None,
+    read_size: Annotated[
+        int | None, typer.Option(help="Entries per read, at most.  [default: 1000]")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="ONNX Runtime threads per model.  [default: 1]")
+    ] = None,
+    connect_patience: Annotated[
+        float | None, typer.Option(help="Seconds to wait for the server at start.  [default: 10]")
+    ] = None,
+    log_format: Annotated[
+        Literal["text", "json"] | None, typer.Option(help="Log lines on stderr.  [default: text]")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Forecast every reading that arrives on the input streams.
+
+    Every option is also an environment variable TIDECAST_<NAME> and a TOML key.
+
+    Example: tidecast-worker run --models models/ --input readings --from earliest
+    """
+    settings = load_settings(
+        config,
+        redis_url=redis_url,
+        models=models,
+        input=tuple(input_) if input_ else None,
+        start=start,
+        burst=burst,
+        fleet=fleet,
+        read_size=read_size,
+        threads=threads,
+        connect_patience=connect_patience,
+        log_format=log_format,
+    )
+    start_logging(settings.log_format)
+    registry = load_registry(settings.models, threads=settings.threads)
+    for spec in (model.spec for model in registry.models):
+        LOGGER.info(
+            "model %s %s: %s, %d steps of %s -> %d leads of %s, serves series %s",
+            spec.name,
+            spec.version,
+            spec.pattern,
+            spec.n_steps,
+            ", ".join(spec.features),
+            spec.horizon,
+            ", ".join(spec.targets),
+            spec.series,
+            extra={"facts": {"model": spec.name, "version": spec.version}},
+        )
+    with _server(settings) as client:
+        woken = threading.Event()
+        worker = Worker(settings, registry, client, time.monotonic, woken.wait)
+
+        def stop(*_: object) -> None:
+            worker.stop()
+            woken.set()
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        worker.run()
+
+
+@contextmanager
+def _server(settings: Settings) -> Iterator[redis.Redis]:
+    """Yield a client of the configured server, or of an embedded one that lives as long."""
+    patience = settings.connect_patience
+    if settings.url is not None:
+        yield server.connect(settings.url, patience=patience, notice=LOGGER.warning)
+        return
+    with server.embedded() as url:
+        LOGGER.info("embedded server at %s (in memory, ends with its worker)", url)
+        yield server.connect(url, patience=patience, notice=LOGGER.warning)
+
+
+@app.command("feed")
+def feed_command(
+    data: Annotated[Path, typer.Argument(help="CSV file with a header line.")],
+    redis_url: Url = None,
+    input_: Annotated[str, typer.Option("--input", help="Input stream to write.")] = "readings",
+    series: Annotated[
+        str | None, typer.Option(help="Series name.  [default: the file's name]")
+    ] = None,
+    series_column: Annotated[
+        str | None, typer.Option(help="Column that names the series of each row.")
+    ] = None,
+    time_column: Annotated[
+        str | None, typer.Option(help="Column of times (ISO 8601 or ms).  [default: a usual name]")
+    ] = None,
+    rate: Annotated[float, typer.Option(min=0, help="Rows per second; 0: no pause.")] = 100.0,
+    from_row: Annotated[int, typer.Option(min=0, help="First data row to send, from 0.")] = 0,
+    to_row: Annotated[int | None, typer.Option(min=0, help="Row to stop before.")] = None,
+) -> None:
+    """Send the rows of a CSV file as if they were live readings.
+
+    Example: tidecast-worker feed taxi.csv --input readings --series taxi --rate 100
+    """
+    rows = CsvRows(
+        path=data,
+        series=series or data.stem,
+        series_column=series_column,
+        time_column=time_column,
+        first=from_row,
+        last=to_row,
+    )
+    client = _client_of(redis_url)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+        task = bar.add_task(f"feeding {input_}", total=to_row and max(0, to_row - from_row))
+
+        def show(tally: FeedTally) -> None:
+            bar.update(task, completed=tally.rows)
+
+        tally = feed(
+            client, input_, rows, rate=rate, clock=time.monotonic, sleep=time.sleep, progress=show
+        )
+    skipped = f", {tally.rows - tally.sent} empty rows skipped" * (tally.rows > tally.sent)
+    typer.echo(f"sent {tally.sent} readings to {input_}{skipped}", err=True)
+
+
+@app.command("watch")
+def watch_command(
+    redis_url: Url = None,
+    series: Annotated[
+        str | None, typer.Option(help="Series, or a glob such as 'boiler-*'.  [default: all]")
+    ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Each forecast's JSON on a line, as published.")
+    ] = False,
+    count: Annotated[int, typer.Option(min=0, help="Stop after so many; 0: never.")] = 0,
+) -> None:
+    """Show forecasts as they are published; Ctrl-C ends it.
+
+    Example: tidecast-worker watch --series 'boiler-*' --plain --count 10
+    """
+    client = _client_of(redis_url)
+    heard = 0
+    console = Console()
+    board = Board()
+    live = Live(board.table(), console=console, auto_refresh=False)
+    plain = plain or not console.is_terminal
+    if not plain:
+        live.start()
+    try:
+        for text in hear(client, series):
+            if text is not None:
+                heard += 1
+                board.take(text) if not plain else _write_line(text)
+            if not plain:
+                live.update(board.table(), refresh=text is None or heard % 10 == 0)
+            if count and heard >= count:
+                return
+    finally:
+        if not plain:
+            live.update(board.table(), refresh=True)
+            live.stop()
+
+
+def _write_line(text: bytes) -> None:
+    sys.stdout.buffer.write(text + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _client_of(redis_url: str | None) -> redis.Redis:
+    """Return a client of the named server, or of this user's running embedded one."""
+    settings = load_settings(None, redis_url=redis_url)
+    url = settings.url or server.find_embedded()
+    if url is None:
+        raise ServerError(
+            "no --redis-url and no embedded server is running; "
+            "start 'tidecast-worker run', or name a server"
+        )
+    notice = functools.partial(typer.echo, err=True)
+    return server.connect(url, patience=settings.connect_patience, notice=notice)
+
+
+def run_app(application: Callable[..., object]) -> int:
+    """Run a command line; return its exit code, with one line on stderr for an error."""
+    try:
+        application(standalone_mode=False)
+    except TyperException as error:
+        typer.echo(f"tidecast-worker: {error.format_message()} See --help.", err=True)
+        return 2
+    except TidecastError as error:
+        typer.echo(f"tidecast-worker: {error}", err=True)
+        return error.exit_code
+    except typer.Exit as ended:
+        return ended.exit_code
+    except (typer.Abort, KeyboardInterrupt, BrokenPipeError):
+        return 0
+    return 0
+
+
+def main() -> None:
+    """Run the command line and exit: 0 success, 2 wrong usage or bad input, 1 anything else."""
+    sys.exit(run_app(app))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Everything the worker raises on purpose.
+
+::
+
+    TidecastError              anything below; the command line prints it as one line
+    |-- UserError              the user can mend it: exit code 2
+    |   |-- SettingsError      a setting, a file or an argument is wrong
+    |   |-- ModelError         a model file cannot be served, or two contend for one series
+    |   `-- ServerError        no usable server after the retries: absent, refusing, wrong password
+    `-- PositionError          the stored offset is not the one the worker stood at: rebuild
+
+Driver errors (redis, onnxruntime, operating system) are translated into these where they arise.
+"""
+
+
+class TidecastError(Exception):
+    """The root of the tree."""
+
+    exit_code = 1
+
+
+class UserError(TidecastError):
+    """Something the user can mend; the message says what, the value and what to do."""
+
+    exit_code = 2
+
+
+class SettingsError(UserError):
+    """A setting, an argument or a file named by one is wrong."""
+
+
+class ModelError(UserError):
+    """A model file cannot be served."""
+
+
+class ServerError(UserError):
+    """The Redis server cannot be reached or does not let us in."""
+
+
+class PositionError(TidecastError):
+    """The offset on the server is not the one this worker stood at."""

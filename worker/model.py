@@ -1,0 +1,125 @@
+"""One model file in one ONNX Runtime session: load, verify, predict a batch."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from worker.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelSpec, SpecError
+from worker.errors import ModelError
+
+Floats = npt.NDArray[np.float32]
+
+TENSOR_TYPE = "tensor(float)"
+LARGEST_BATCH = 512
+GOLDEN_TOLERANCE = 1e-4
+
+ort.set_default_logger_severity(4)
+
+
+class Model:
+    """A verified model: it knew its metadata, its shapes and its golden forecast.
+
+    Args:
+        path: an ``.onnx`` file with Tidecast's metadata.
+        threads: ONNX Runtime's threads for one operator. One is fastest for small networks and
+            leaves the other cores to the server and to other workers.
+
+    Raises:
+        ModelError: the file is absent, no ONNX, without (valid) metadata, of other shapes than it
+            says, or answers its golden window differently.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
+        self.path = path
+        self._session = _open(path, threads)
+        self.spec = _read_spec(path, self._session)
+        self._check_shapes()
+        self._check_golden()
+
+    def predict(self, windows: Floats) -> Floats:
+        """Return the forecasts ``[b, horizon, T]`` for windows ``[b, n_steps, F]``."""
+        pieces = [
+            self._session.run([OUTPUT_NAME], {INPUT_NAME: windows[i : i + LARGEST_BATCH]})[0]
+            for i in range(0, len(windows), LARGEST_BATCH)
+        ]
+        if len(pieces) == 1:
+            return pieces[0]  # type: ignore[no-any-return]  # onnxruntime ships no types
+        empty = np.empty((0, self.spec.horizon, len(self.spec.targets)), np.float32)
+        return np.concatenate([empty, *pieces])
+
+    def _check_shapes(self) -> None:
+        spec = self.spec
+        for values, name, shape in (
+            (self._session.get_inputs(), INPUT_NAME, [spec.n_steps, len(spec.features)]),
+            (self._session.get_outputs(), OUTPUT_NAME, [spec.horizon, len(spec.targets)]),
+        ):
+            found = {value.name: value.shape for value in values}
+            if list(found) != [name] or found[name][1:] != shape or values[0].type != TENSOR_TYPE:
+                raise ModelError(
+                    f"{self.path}: the graph has {found}, its metadata say {name} [batch, "
+                    f"{shape[0]}, {shape[1]}]; export the model again"
+                )
+
+    def _check_golden(self) -> None:
+        expected = np.array(self.spec.golden.forecast, np.float32)
+        window = np.array(self.spec.golden.window, np.float32)
+        try:
+            answer = self.predict(window[None])[0]
+        except Exception as error:  # onnxruntime's errors have no common type of their own
+            raise ModelError(
+                f"{self.path}: the golden window fails: {_first_line(error)}; "
+                "export the model again"
+            ) from error
+        worst = float(np.max(np.abs(answer - expected)))
+        if not worst <= GOLDEN_TOLERANCE * max(1e-6, float(np.max(np.abs(expected)))):
+            raise ModelError(
+                f"{self.path}: the golden window gives {_shown(answer)}, the file promises "
+                f"{_shown(expected)}; the file is damaged or this machine computes differently: "
+                "export the model again"
+            )
+
+
+def _open(path: Path, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Spinning buys microseconds on a wide machine and burns a core of a small container.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"{path}: {error.strerror or error}; name a model file or a directory of them"
+        ) from error
+    try:
+        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no common type of their own
+        raise ModelError(
+            f"{path}: not a loadable ONNX file ({_first_line(error)}); "
+            "export it with 'tidecast-trainer fit'"
+        ) from error
+
+
+def _read_spec(path: Path, session: ort.InferenceSession) -> ModelSpec:
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise ModelError(
+            f"{path}: an ONNX file without the metadata key {METADATA_KEY!r}; "
+            "export it with 'tidecast-trainer fit'"
+        )
+    try:
+        return ModelSpec.from_json(text)
+    except SpecError as error:
+        raise ModelError(
+            f"{path}: metadata: {error}; export the model with this version of Tidecast"
+        ) from error
+
+
+def _shown(values: Floats) -> str:
+    return ", ".join(f"{value:g}" for value in values.ravel()[:4])
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)

@@ -1,0 +1,96 @@
+"""Settings of a worker: the only reader of environment and configuration files.
+
+Each field can be given as a command line option, as an environment variable ``TIDECAST_<FIELD>``
+and as a key of a TOML file, the former before the latter.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from worker.errors import SettingsError
+
+StreamName = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+class Settings(BaseSettings):
+    """What a worker is told; frozen.
+
+    ``start`` (option ``--from``) counts only for a stream that the fleet has never read.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="TIDECAST_", frozen=True, extra="forbid", enable_decoding=True
+    )
+
+    redis_url: SecretStr | None = None
+    models: Path = Path("models")
+    input: Annotated[tuple[StreamName, ...], Field(min_length=1)] = ("readings",)
+    fleet: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^{}:]+$")] = "default"
+    start: Literal["earliest", "latest"] = "latest"
+    burst: bool = False
+    read_size: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    series_field: Annotated[str, Field(min_length=1)] = "series"
+    time_field: Annotated[str, Field(min_length=1)] = "ts"
+    longest_forecasts: Annotated[int, Field(ge=0)] = 1_000_000
+    longest_dead: Annotated[int, Field(ge=0)] = 10_000
+    connect_patience: Annotated[float, Field(ge=0, le=3600)] = 10.0
+    summary_every: Annotated[float, Field(gt=0)] = 10.0
+    log_format: Literal["text", "json"] = "text"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put options before the environment and both before the TOML file."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @field_validator("input")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError(f"a stream is named twice: {', '.join(names)}")
+        return names
+
+    @property
+    def url(self) -> str | None:
+        """The server's URL with its password, None for the embedded server."""
+        return self.redis_url.get_secret_value() if self.redis_url else None
+
+
+def load_settings(config: Path | None = None, **options: Any) -> Settings:
+    """Combine options (None: not given), environment and the TOML file ``config``.
+
+    Raises:
+        SettingsError: a value is wrong, a TOML key unknown, or the file unreadable.
+    """
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=config)
+
+    if config is not None and not config.is_file():
+        raise SettingsError(f"--config {config}: no such file; leave it out or name a TOML file")
+    try:
+        return FromFile(**{name: value for name, value in options.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        raise SettingsError(
+            f"setting {name!r}: {first['msg']}; see 'tidecast-worker run --help'"
+        ) from error
+    except ValueError as error:
+        raise SettingsError(f"settings cannot be read: {error}") from error

@@ -1,0 +1,166 @@
+"""Every series' rolling window, kept in arrays and moved forward a batch at a time; pure."""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.contract import is_next_step
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+Number = TypeVar("Number", np.float32, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """What a batch of readings did to the windows.
+
+    ``windows`` ``[k, n_steps, F]`` are the full windows that ``ready`` ``[k]``, positions in the
+    batch in their given order, completed. ``refused`` maps the positions of readings that came too
+    late to the reason.
+    """
+
+    windows: Floats
+    ready: Ints
+    refused: dict[int, str]
+
+
+class WindowStore:
+    """The newest ``n_steps - 1`` readings of every series, and the rule for gaps and late readings.
+
+    A reading that follows its series' previous one by one step (``worker.contract.is_next_step``)
+    extends the run; after a gap the run starts anew with that reading; one at or before the
+    previous time, or less than half a step after it, is refused and changes nothing. Without a step
+    every reading extends the run. A window is full when the run is at least ``n_steps`` long.
+    """
+
+    def __init__(self, n_steps: int, n_features: int, step_ms: float | None) -> None:
+        self._n_steps = n_steps
+        self._step_ms = step_ms
+        self._size = 0
+        self._tails: Floats = np.zeros((0, n_steps - 1, n_features), np.float32)
+        self._runs: Ints = np.zeros(0, np.int64)
+        self._newest: Ints = np.zeros(0, np.int64)
+
+    def __len__(self) -> int:
+        """Return how many series have a window."""
+        return self._size
+
+    def add(self) -> int:
+        """Make room for one more series and return its row."""
+        row = self._size
+        if row == len(self._runs):
+            grown = max(64, 2 * row)
+            self._tails = _enlarged(self._tails, grown)
+            self._runs = _enlarged(self._runs, grown)
+            self._newest = _enlarged(self._newest, grown)
+        self._size += 1
+        return row
+
+    def push(self, rows: Ints, times: Ints, values: Floats) -> Advance:
+        """Append readings and return the windows they complete.
+
+        Args:
+            rows: the series' row of each reading, ``[m]``, in the order the readings came.
+            times: milliseconds since 1970, ``[m]``.
+            values: finite numbers, ``[m, F]``.
+        """
+        kept = np.arange(len(rows))
+        refused: dict[int, str] = {}
+        order = np.argsort(rows, kind="stable")
+        if self._step_ms is not None and self._some_late(rows[order], times[order]):
+            refused = self._late(rows, times)
+            kept = np.delete(kept, list(refused))
+            rows, times, values = rows[kept], times[kept], values[kept]
+            order = np.argsort(rows, kind="stable")
+        if not len(rows):
+            return Advance(self._none(), kept, refused)
+        windows, ready = self._append(rows[order], times[order], values[order], order)
+        return Advance(windows, kept[ready], refused)
+
+    def _append(self, rows: Ints, times: Ints, values: Floats, order: Ints) -> tuple[Floats, Ints]:
+        """Append readings sorted by row; return windows and their readings in the given order.
+
+        The readings of a row are laid behind its tail, so that every window is one slice::
+
+            tail a | readings a | tail b | readings b | ...
+        """
+        m, back = len(rows), self._n_steps - 1
+        starts = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]])
+        ends = np.r_[starts[1:], m]
+        owners = rows[starts]
+        group = np.repeat(np.arange(len(starts)), ends - starts)
+        runs = self._advance_runs(rows, times, starts, group)
+
+        places = np.arange(m) + back * (group + 1)
+        laid = np.empty((m + back * len(starts), values.shape[1]), np.float32)
+        laid[(starts + back * np.arange(len(starts)))[:, None] + np.arange(back)] = self._tails[
+            owners
+        ]
+        laid[places] = values
+
+        self._tails[owners] = laid[places[ends - 1][:, None] + np.arange(1 - back, 1)]
+        self._runs[owners] = np.minimum(runs[ends - 1], self._n_steps)
+        self._newest[owners] = times[ends - 1]
+
+        position = np.empty(m, np.int64)
+        position[order] = np.arange(m)
+        ready = np.flatnonzero((runs >= self._n_steps)[position])
+        slices = np.lib.stride_tricks.sliding_window_view(laid, self._n_steps, axis=0)
+        return slices.swapaxes(1, 2)[places[position[ready]] - back], ready
+
+    def _advance_runs(self, rows: Ints, times: Ints, starts: Ints, group: Ints) -> Ints:
+        """Return the length of the unbroken run that ends with each sorted reading."""
+        place = np.arange(len(rows))
+        first = starts[group]
+        runs: Ints = self._runs[rows] + place - first + 1
+        if self._step_ms is None:
+            return runs
+        gaps = ~is_next_step(times - self._previous(rows, times), self._step_ms)
+        gaps &= (self._runs[rows] > 0) | (place > first)
+        broken = np.maximum.accumulate(np.where(gaps, place, -1))
+        return np.where(broken >= first, place - broken + 1, runs)
+
+    def _previous(self, rows: Ints, times: Ints) -> Ints:
+        """Return the time of the reading before each sorted one."""
+        before = np.empty_like(times)
+        before[1:] = times[:-1]
+        first = np.r_[True, rows[1:] != rows[:-1]]
+        before[first] = self._newest[rows[first]]
+        return before
+
+    def _some_late(self, rows: Ints, times: Ints) -> bool:
+        if not len(rows):
+            return False
+        known = self._runs[rows] > 0
+        known[1:] |= rows[1:] == rows[:-1]
+        step = self._step_ms or 0.0
+        return bool((known & (2 * (times - self._previous(rows, times)) <= step)).any())
+
+    def _late(self, rows: Ints, times: Ints) -> dict[int, str]:
+        """Return the readings to refuse; one by one, as each verdict hangs on the one before."""
+        step = self._step_ms or 0.0
+        newest: dict[int, int] = {}
+        refused = {}
+        for i, (row, time) in enumerate(zip(rows.tolist(), times.tolist(), strict=True)):
+            last = newest.get(row, int(self._newest[row]) if self._runs[row] else None)
+            if last is None or 2 * (time - last) > step:
+                newest[row] = time
+            elif time == last:
+                refused[i] = f"late: repeats the time {time} of the series' newest reading"
+            elif time < last:
+                refused[i] = f"late: {last - time} ms before the series' newest reading"
+            else:
+                refused[i] = f"off step: {time - last} ms after the last, the step is {step:g} ms"
+        return refused
+
+    def _none(self) -> Floats:
+        return np.empty((0, self._n_steps, self._tails.shape[2]), np.float32)
+
+
+def _enlarged(array: npt.NDArray[Number], rows: int) -> npt.NDArray[Number]:
+    larger = np.zeros((rows, *array.shape[1:]), array.dtype)
+    larger[: len(array)] = array
+    return larger
