@@ -135,8 +135,8 @@ class Worker:
         while not self.stopping:
             arrived = source.read()
             for stream, entries in arrived.items():
-                commits.append(self._step(stream, partitions[stream], entries, committer))
-            if not arrived or self.settings.burst:
+                commits.append(self._step(stream, partitions[stream], entries, source, committer))
+            if not arrived:
                 committer.settle()
             self._count(commits, all_settled=not arrived)
             self._summarize_when_due()
@@ -147,9 +147,15 @@ class Worker:
         self._count(commits, all_settled=True)
 
     def _step(
-        self, stream: str, partition: _Partition, entries: list[Entry], committer: Committer
+        self,
+        stream: str,
+        partition: _Partition,
+        entries: list[Entry],
+        source: StreamSource,
+        committer: Committer,
     ) -> Commit:
         commit = partition.pipeline.step(entries)
+        source.take_ahead()
         newest = entries[-1][0].decode()
         committer.send(
             stream, partition.offset, newest, commit.series, commit.records, commit.rejects

@@ -35,6 +35,7 @@ class StreamSource:
         if block_ms is not None:
             self._head += ["BLOCK", block_ms]
         self._connection: Any = self._pool.get_connection()
+        self._taken: dict[str, list[Entry]] | None = None
         self._ask()
 
     def read(self) -> dict[str, list[Entry]]:
@@ -43,6 +44,19 @@ class StreamSource:
         Raises:
             redis.RedisError: the connection broke; make a new source from the stored offsets.
         """
+        taken, self._taken = self._taken, None
+        return self._take() if taken is None else taken
+
+    def take_ahead(self) -> None:
+        """Take an answer that waits off the socket, for the next ``read``; do not wait for one.
+
+        A large answer does not fit the socket's buffer. Its rest would stay with the server until
+        that has worked off whatever else it is sent, such as a commit.
+        """
+        if self._taken is None and self._connection.can_read(0):
+            self._taken = self._take()
+
+    def _take(self) -> dict[str, list[Entry]]:
         answer = self._connection.read_response(disable_decoding=True) or []
         for stream, entries in answer:
             self._positions[stream] = entries[-1][0]

@@ -1,0 +1,169 @@
+"""Every entry shape, read in bulk and one by one."""
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.decode import LONGEST_PAYLOAD, Decoder, Entry, Readings, Reject
+
+ID = b"1700000000123-4"
+
+
+def decode(
+    *fields: bytes | str, features: tuple[str, ...] = ("value",)
+) -> tuple[Readings, list[Reject]]:
+    return Decoder("readings", features).decode([entry(*fields)])
+
+
+def entry(*fields: bytes | str) -> Entry:
+    return ID, [f.encode() if isinstance(f, str) else f for f in fields]
+
+
+def rows(readings: Readings) -> list[tuple[str, int, tuple[float, ...]]]:
+    columns = [readings.columns[name].tolist() for name in readings.columns]
+    return list(
+        zip(
+            [name.decode() for name in readings.series],
+            readings.times.tolist(),
+            zip(*columns, strict=True),
+            strict=True,
+        )
+    )
+
+
+def test_flat() -> None:
+    readings, rejects = decode("series", "boiler-7", "ts", "1700000000000", "value", "71.3")
+    assert rows(readings) == [("boiler-7", 1700000000000, (71.3,))]
+    assert rejects == []
+
+
+def test_series_defaults_to_the_stream_and_time_to_the_entry_id() -> None:
+    assert rows(decode("value", "1e1")[0]) == [("readings", 1700000000123, (10.0,))]
+
+
+@pytest.mark.parametrize("body", ["body", "data", "msg", "value"])
+def test_json_object(body: str) -> None:
+    readings, _ = decode(body, '{"series":"b","ts":5,"value":1.5,"other":"x"}')
+    assert rows(readings) == [("b", 5, (1.5,))]
+
+
+def test_json_array_keeps_its_order() -> None:
+    readings, _ = decode(
+        "data", '[{"series":"b","value":1},{"series":"a","ts":"1970-01-01","value":2}]'
+    )
+    assert rows(readings) == [("b", 1700000000123, (1.0,)), ("a", 0, (2.0,))]
+
+
+def test_columns() -> None:
+    readings, _ = decode("data", '{"series":["a","b"],"ts":[1,2],"value":[1.5,2.5]}')
+    assert rows(readings) == [("a", 1, (1.5,)), ("b", 2, (2.5,))]
+
+
+def test_columns_of_one_series() -> None:
+    readings, _ = decode("data", '{"series":"a","value":[1.5,2.5]}')
+    assert rows(readings) == [("a", 1700000000123, (1.5,)), ("a", 1700000000123, (2.5,))]
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [
+        ("0", 0),
+        ("2023-11-14T22:13:20Z", 1700000000000),
+        ("2023-11-14 22:13:20.5", 1700000000500),
+        ("2023-11-15T00:13:20+02:00", 1700000000000),
+    ],
+)
+def test_times(time: str, expected: int) -> None:
+    assert decode("ts", time, "value", "1")[0].times.tolist() == [expected]
+    body = orjson.dumps({"ts": time, "value": 1})
+    assert decode("data", body)[0].times.tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        (("ts", "-1", "value", "1"), "outside the years"),
+        (("ts", "9" * 30, "value", "1"), "outside the years"),
+        (("ts", "1_0", "value", "1"), "neither milliseconds"),
+        (("ts", "noon", "value", "1"), "neither milliseconds"),
+        (("series", "", "value", "1"), "series name of 0 bytes"),
+        (("series", b"\xff", "value", "1"), "not UTF-8"),
+        (("series", "x" * 513, "value", "1"), "series name of 513 bytes"),
+        (("data", "{"), "not JSON"),
+        (("data", "[1]"), "not an object"),
+        (("data", '{"ts":true,"value":1}'), "time is True"),
+        (("data", '{"series":null,"value":1}'), "series is None"),
+        (("data", '{"series":["a"],"value":[1,2]}'), "unequal length"),
+        (("data", '[{"value":1},{"value":1,"ts":"x"}]'), "neither milliseconds"),
+    ],
+)
+def test_unreadable_entries_are_rejected_whole(
+    fields: tuple[bytes | str, ...], reason: str
+) -> None:
+    readings, rejects = decode(*fields)
+    assert len(readings) == 0
+    assert len(rejects) == 1
+    assert reason in rejects[0].reason
+    assert rejects[0].entry == ID
+    assert orjson.loads(rejects[0].payload) if len(rejects[0].payload) < LONGEST_PAYLOAD else True
+
+
+@pytest.mark.parametrize(
+    ("cell", "fault"),
+    [
+        ("abc", "is 'abc', not a number"),
+        ("1_0", "is '1_0', not a number"),
+        ("nan", "not a finite number"),
+        ("-inf", "not a finite number"),
+        ("1e999", "not a finite number"),
+    ],
+)
+def test_a_cell_that_is_no_number_says_so(cell: str, fault: str) -> None:
+    readings, _ = decode("series", "a", "value", cell)
+    assert not np.isfinite(readings.columns["value"][0])
+    assert fault in readings.fault(0, "value")
+
+
+@pytest.mark.parametrize("cell", ["null", "true", '"7"', "[1]", "{}"])
+def test_json_cells_that_are_no_numbers(cell: str) -> None:
+    readings, rejects = decode("data", f'[{{"value":{cell}}}]')
+    assert rejects == []
+    assert "not a number" in readings.fault(0, "value")
+
+
+def test_a_missing_feature_is_named() -> None:
+    readings, _ = decode("temp", "1", features=("temp", "hum"))
+    assert readings.fault(0, "hum") == "feature 'hum' is missing"
+
+
+def test_payloads_are_bounded() -> None:
+    readings, _ = decode("value", "1", "note", "x" * 5000)
+    assert len(readings.payload(0)) == LONGEST_PAYLOAD
+
+
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+alike = st.lists(
+    st.tuples(st.text("ab-é", min_size=1, max_size=4), st.integers(0, 10**13), numbers), max_size=20
+)
+
+
+@given(alike)
+def test_bulk_and_one_by_one_agree(cells: list[tuple[str, int, float]]) -> None:
+    """An entry of another shape in the batch forces the slow way; it must change nothing."""
+    entries = [entry("series", s, "ts", str(t), "value", repr(v)) for s, t, v in cells]
+    decoder = Decoder("readings", ["value"])
+    bulk, rejects = decoder.decode(entries)
+    mixed, _ = decoder.decode([*entries, entry("data", "[]")])
+    assert rejects == []
+    assert rows(bulk) == rows(mixed) == [(s, t, (v,)) for s, t, v in cells]
+
+
+@given(st.lists(st.lists(st.binary(max_size=12), max_size=6).filter(lambda f: len(f) % 2 == 0)))
+def test_any_bytes_are_readings_or_rejects(shapes: list[list[bytes]]) -> None:
+    entries = [(ID, fields) for fields in shapes]
+    readings, rejects = Decoder("readings", ["value"]).decode(entries)
+    assert len(readings) + len(rejects) >= len([f for f in shapes if f[1:] != [b"[]"]]) - 0
+    for i in range(len(readings)):
+        readings.payload(i)

@@ -1,0 +1,84 @@
+"""What a fit is told."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from trainer.errors import ConfigError
+from worker.contract import RESERVED_FIELDS, Name, Pattern, SpecError, pattern_of
+
+Activation = Literal["tanh", "relu"]
+Normalization = Literal["last", "standard", "none"]
+
+
+class FitConfig(BaseModel):
+    """Every choice of a fit; frozen.
+
+    ``train_rows`` and ``validation_rows`` count rows of each series; None means the first 70 % and
+    the next 10 %. ``step_seconds`` "auto" takes the data's own step, None makes every reading the
+    next step.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    targets: Annotated[tuple[str, ...], Field(min_length=1)]
+    features: Annotated[tuple[str, ...], Field(min_length=1)]
+    n_steps: Annotated[int, Field(ge=1)]
+    horizon: Annotated[int, Field(ge=1)]
+    arch: Literal["lstm"] = "lstm"
+    activation: Activation = "tanh"
+    units: Annotated[int, Field(ge=1, le=4096)] = 50
+    layers: Annotated[int, Field(ge=1, le=2)] = 1
+    normalization: Normalization = "last"
+    train_rows: Annotated[int, Field(ge=1)] | None = None
+    validation_rows: Annotated[int, Field(ge=0)] | None = None
+    epochs: Annotated[int, Field(ge=1)] = 100
+    patience: Annotated[int, Field(ge=1)] = 10
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    step_seconds: Annotated[float, Field(gt=0)] | Literal["auto"] | None = "auto"
+    season: Annotated[int, Field(ge=1)] | None = None
+    series: Annotated[str, Field(min_length=1)] = "*"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for label, names in (("targets", self.targets), ("features", self.features)):
+            if len(set(names)) < len(names):
+                raise ValueError(f"{label} repeat a name: {', '.join(names)}")
+        taken = RESERVED_FIELDS.intersection(self.features)
+        if taken:
+            raise ValueError(f"features may not be called {sorted(taken)}: the wire uses the names")
+        try:
+            pattern_of(len(self.features), len(self.targets), self.horizon)
+        except SpecError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def pattern(self) -> Pattern:
+        """Which of the six patterns this is."""
+        return pattern_of(len(self.features), len(self.targets), self.horizon)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Features, then targets that are no features."""
+        return tuple(dict.fromkeys((*self.features, *self.targets)))
+
+
+def fit_config(**choices: Any) -> FitConfig:
+    """Return a checked configuration.
+
+    Raises:
+        ConfigError: a choice is wrong; the message names it, its value and what is allowed.
+    """
+    try:
+        return FitConfig(**choices)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        reason = str(first["msg"]).removeprefix("Value error, ")
+        if not first["loc"]:
+            raise ConfigError(reason) from error
+        option = str(first["loc"][0]).replace("_", "-")
+        raise ConfigError(f"--{option} {first['input']!r}: {reason}") from error

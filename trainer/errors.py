@@ -1,0 +1,39 @@
+"""Everything the trainer raises on purpose.
+
+::
+
+    TrainerError         anything below; the command line prints it as one line
+    |-- UserError        the user can mend it: exit code 2
+    |   |-- ConfigError  a choice is wrong or contradicts another
+    |   |-- DataError    the data file is absent, unreadable or too short
+    |   `-- ModelError   a model file cannot be read back
+    `-- ExportError      the exported graph is not what Keras computes
+"""
+
+
+class TrainerError(Exception):
+    """The root of the tree."""
+
+    exit_code = 1
+
+
+class UserError(TrainerError):
+    """Something the user can mend; the message says what, the value and what to do."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A choice is wrong or contradicts another."""
+
+
+class DataError(UserError):
+    """The data file is absent, unreadable or too short."""
+
+
+class ModelError(UserError):
+    """A model file cannot be read back."""
+
+
+class ExportError(TrainerError):
+    """The exported graph is not what Keras computes, or not of the promised operators."""

@@ -1,0 +1,257 @@
+"""Keras network -> one self-contained, verified ONNX file."""
+
+import hashlib
+import logging
+import os
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.errors import ExportError, ModelError
+from trainer.fit import Fitted
+from worker.contract import (
+    INPUT_NAME,
+    METADATA_KEY,
+    OUTPUT_NAME,
+    SPEC_VERSION,
+    Golden,
+    ModelSpec,
+    SpecError,
+    Training,
+    Validation,
+)
+
+Floats = npt.NDArray[np.float32]
+
+OPSET = 18
+PARITY_BATCHES = (1, 7, 256)
+PARITY = 1e-5
+VERSION_DIGITS = 12
+PLACEHOLDER = "0" * VERSION_DIGITS
+
+
+def describe(fitted: Fitted, trained_at: datetime) -> ModelSpec:
+    """Return a fitted model's description; its version and golden forecast are yet to come."""
+    config, history = fitted.config, fitted.history
+    window, _ = fitted.windows.gather(fitted.windows.starts["train"][-1:])
+    times = [series.times for series in history.series if series.times is not None]
+    train = fitted.windows.starts["train"]
+    # Only the training part is told: what follows it was not learned from.
+    last = _last_trained(fitted) if times else None
+    return ModelSpec(
+        spec_version=SPEC_VERSION,
+        name=config.name,
+        version=PLACEHOLDER,
+        pattern=config.pattern,
+        n_steps=config.n_steps,
+        horizon=config.horizon,
+        features=config.features,
+        targets=config.targets,
+        step_seconds=history.step_seconds,
+        series=config.series,
+        trained_at=_iso(trained_at),
+        training=Training.model_validate(
+            {
+                "rows": int(fitted.windows.touched("train").sum()),
+                "series": len(np.unique(fitted.windows.owner[train])),
+                "first": _iso_ms(min(int(t[0]) for t in times)) if times else None,
+                "last": _iso_ms(last) if last is not None else None,
+                "train_rows": config.train_rows,
+                "validation_rows": config.validation_rows,
+                "season": fitted.season,
+            }
+        ),
+        validation=Validation.model_validate(
+            {
+                "mae": fitted.validation.model.mae,
+                "mase": fitted.validation.model.mase,
+                "naive_mae": fitted.validation.naive.mae,
+            }
+        ),
+        golden=Golden.model_validate(
+            {
+                "window": window[0].tolist(),
+                "forecast": np.zeros((config.horizon, len(config.targets))).tolist(),
+            }
+        ),
+    )
+
+
+def export(network: Any, spec: ModelSpec, samples: Floats) -> tuple[bytes, ModelSpec]:
+    """Return the ONNX file's bytes and the description inside, with version and golden forecast.
+
+    Args:
+        network: the Keras model.
+        spec: its description; version and golden forecast are filled in.
+        samples: real windows ``[k, n_steps, F]`` for the comparison with Keras.
+
+    Raises:
+        ExportError: no LSTM operator, a loop instead, or another answer than Keras gives.
+    """
+    import onnx
+
+    model = _convert(network, spec)
+    _check_operators(model)
+    _rename(model)
+    digest = hashlib.sha256(model.graph.SerializeToString(deterministic=True)).hexdigest()
+    _check_parity(model, network, samples)
+    golden = np.array(spec.golden.window, np.float32)[None]
+    forecast = np.asarray(network(golden, training=False))[0]
+    described = spec.model_copy(
+        update={
+            "version": digest[:VERSION_DIGITS],
+            "golden": spec.golden.model_copy(
+                update={"forecast": tuple(map(tuple, forecast.astype(float).tolist()))}
+            ),
+        }
+    )
+    onnx.helper.set_model_props(model, {METADATA_KEY: described.to_json()})
+    onnx.checker.check_model(model)
+    return model.SerializeToString(deterministic=True), described
+
+
+def write_model(folder: Path, fitted: Fitted, trained_at: datetime) -> tuple[Path, ModelSpec]:
+    """Write ``NAME.onnx``, ``NAME.keras`` and ``NAME.json`` and return the first's path.
+
+    Raises:
+        ExportError: the exported graph is not what Keras computes.
+    """
+    samples, _ = fitted.windows.gather(_spread(fitted.windows.starts["train"]))
+    content, spec = export(fitted.network, describe(fitted, trained_at), samples)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{spec.name}.onnx"
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        saved = Path(scratch) / path.with_suffix(".keras").name
+        fitted.network.save(saved)
+        saved.replace(path.with_suffix(".keras"))
+    write_atomically(path.with_suffix(".json"), spec.model_dump_json(indent=2).encode())
+    write_atomically(path, content)
+    return path, spec
+
+
+def export_again(keras_file: Path, out: Path | None) -> tuple[Path, ModelSpec]:
+    """Rebuild the ONNX file from a ``.keras`` file and the ``.json`` beside it.
+
+    Raises:
+        ModelError: one of the two is absent or unreadable.
+        ExportError: the exported graph is not what Keras computes.
+    """
+    import keras
+
+    described = keras_file.with_suffix(".json")
+    for file in (keras_file, described):
+        if not file.is_file():
+            raise ModelError(f"{file}: no such file; 'fit' writes it beside the .onnx file")
+    try:
+        spec = ModelSpec.from_json(described.read_text())
+        network = keras.models.load_model(keras_file, compile=False)
+    except SpecError as error:
+        raise ModelError(f"{described}: {error}; fit the model again") from error
+    except (ValueError, OSError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise ModelError(f"{keras_file}: not a Keras model ({reason}); fit it again") from error
+    content, spec = export(network, spec, np.array([spec.golden.window], np.float32))
+    path = (out or keras_file.parent) / f"{spec.name}.onnx"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content)
+    return path, spec
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that readers see the old content or the new, never a part."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch = Path(file.name)
+    scratch.chmod(0o644)
+    scratch.replace(path)
+
+
+def _convert(network: Any, spec: ModelSpec) -> Any:
+    import tensorflow as tf
+    import tf2onnx
+
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    shape = (None, spec.n_steps, len(spec.features))
+    signature = [tf.TensorSpec(shape, tf.float32, name=INPUT_NAME)]
+
+    @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]  # no types there
+    def forecast(window: Any) -> dict[str, Any]:
+        return {OUTPUT_NAME: network(window, training=False)}
+
+    model, _ = tf2onnx.convert.from_function(forecast, input_signature=signature, opset=OPSET)
+    return model
+
+
+def _check_operators(model: Any) -> None:
+    operators = {node.op_type for node in model.graph.node}
+    if "LSTM" not in operators or operators & {"Loop", "Scan"}:
+        raise ExportError(
+            f"the recurrent part became {sorted(operators)}, not LSTM operators; "
+            "tensorflow and tf2onnx may not fit together: install the locked versions"
+        )
+
+
+def _rename(model: Any) -> None:
+    """Give nodes and values names by place, so that equal networks have equal bytes."""
+    graph = model.graph
+    names = {"": ""}
+    for value, name in ((graph.input[0], INPUT_NAME), (graph.output[0], OUTPUT_NAME)):
+        names[value.name] = name
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    for number, constant in enumerate(graph.initializer):
+        names[constant.name] = constant.name = f"constant_{number}"
+    for number, node in enumerate(graph.node):
+        for place, output in enumerate(node.output):
+            names.setdefault(output, f"value_{number}_{place}")
+        node.name = f"{node.op_type.lower()}_{number}"
+        node.doc_string = ""
+    for node in graph.node:
+        node.input[:] = [names[name] for name in node.input]
+        node.output[:] = [names[name] for name in node.output]
+    for value in (*graph.input, *graph.output):
+        value.name = names[value.name]
+    del graph.value_info[:]
+    graph.name = "tidecast"
+    graph.doc_string = model.doc_string = ""
+
+
+def _check_parity(model: Any, network: Any, samples: Floats) -> None:
+    """Compare ONNX Runtime with Keras at several batch sizes."""
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for size in PARITY_BATCHES:
+        windows = np.resize(samples, (size, *samples.shape[1:])).astype(np.float32)
+        expected = np.asarray(network(windows, training=False))
+        answer = session.run([OUTPUT_NAME], {INPUT_NAME: windows})[0]
+        error = float(np.abs(answer - expected).max() / max(1e-9, np.abs(expected).max()))
+        if answer.shape != expected.shape or not error < PARITY:
+            raise ExportError(
+                f"ONNX Runtime and Keras differ by {error:.2g} relative at batch size {size}, more "
+                f"than {PARITY:g}; a diverged network does that: lower --learning-rate or use "
+                "--activation tanh"
+            )
+
+
+def _spread(starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return starts[np.linspace(0, len(starts) - 1, min(256, len(starts))).astype(np.int64)]
+
+
+def _last_trained(fitted: Fitted) -> int | None:
+    beyond = fitted.windows.starts["train"] + fitted.config.n_steps + fitted.config.horizon - 1
+    times = [s.times for s in fitted.history.series if s.times is not None]
+    return int(np.concatenate(times)[beyond].max()) if times else None
+
+
+def _iso_ms(milliseconds: int) -> str:
+    return _iso(datetime.fromtimestamp(milliseconds / 1000, UTC))
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
