@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from typer.exceptions import TyperException
 
+from trainer.backend import load_tensorflow
 from trainer.errors import ConfigError, TrainerError
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ def fit_command(
         step_seconds=_step(step),
     )
     history = _load(data, config, series_column, time_column)
-    _quiet_tensorflow()
+    load_tensorflow()
     from trainer.export import write_model
 
     path, spec = write_model(out, _fit_with_bar(config, history), _now())
@@ -184,7 +186,7 @@ def export_command(
 
     Example: tidecast-trainer export models/taxi.keras --out deploy/models
     """
-    _quiet_tensorflow()
+    load_tensorflow()
     from trainer.export import export_again
 
     path, spec = export_again(model, out)
@@ -200,7 +202,7 @@ def patterns_command(
 
     Example: tidecast-trainer patterns --out models/patterns
     """
-    _quiet_tensorflow()
+    load_tensorflow()
     from trainer.patterns import EXAMPLES, run_examples
 
     rows: list[dict[str, Any]] = []
@@ -225,7 +227,7 @@ def patterns_command(
     for heading in rows[0]:
         table.add_column(heading, no_wrap=True)
     for row in rows:
-        table.add_row(*(v if isinstance(v, str) else _tuples(v) for v in row.values()))
+        table.add_row(*(escape(v) if isinstance(v, str) else _tuples(v) for v in row.values()))
     _console().print(table)
 
 
@@ -331,11 +333,6 @@ def _now() -> datetime:
     """Return the time to write into files; SOURCE_DATE_EPOCH fixes it for reproducible ones."""
     fixed = os.environ.get("SOURCE_DATE_EPOCH")
     return datetime.fromtimestamp(int(fixed), UTC) if fixed else datetime.now(UTC)
-
-
-def _quiet_tensorflow() -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 def main() -> None:

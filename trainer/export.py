@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trainer.backend import load_tensorflow
 from trainer.errors import ExportError, ModelError
 from trainer.fit import Fitted
 from worker.contract import (
@@ -140,6 +141,7 @@ def export_again(keras_file: Path, out: Path | None) -> tuple[Path, ModelSpec]:
         ModelError: one of the two is absent or unreadable.
         ExportError: the exported graph is not what Keras computes.
     """
+    load_tensorflow()
     import keras
 
     described = keras_file.with_suffix(".json")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trainer.backend import load_tensorflow
 from trainer.baselines import season_of
 from trainer.config import FitConfig
 from trainer.dataset import Windows, make_windows, require_windows
@@ -47,6 +48,7 @@ def fit(config: FitConfig, history: History, progress: Progress | None = None) -
         validation_rows=config.validation_rows,
     )
     require_windows(windows, history, "train")
+    load_tensorflow()
     _seed(config.seed)
     scaling = measure_scaling(config, windows)
     network = build_network(config, scaling)

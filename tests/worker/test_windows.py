@@ -54,7 +54,7 @@ def test_windows_match_the_reference(
     n_steps: int,
     step: float | None,
     cuts: list[int],
-    ordered: bool,  # noqa: FBT001
+    ordered: bool,
 ) -> None:
     """However the readings are cut into batches, each window is the reference's."""
     if ordered:

@@ -1,0 +1,54 @@
+# make setup    .venv with everything, from the locked and hashed requirements
+# make demo     fit, serve, feed and listen on real data   (DATA=my.csv TARGETS=a,b for your own)
+# make test     lint, types, tests
+# make bench    forecasts per second beside ONNX Runtime alone
+# make format   rewrite to the project's format
+# make lock     resolve the newest versions into requirements.lock
+.PHONY: setup demo test lint types tests bench format lock clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+setup: .venv/.ready
+
+.venv/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, '$(PYTHON)' is older; make PYTHON=python3.12 ..." >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+	  { echo "'$(PYTHON)' has no venv module; Debian and Ubuntu keep it in the package python3-venv" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	@echo "installing the locked packages (about 0.8 GB to download the first time)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup
+	@$(BIN)/python deploy/demo.py $(if $(DATA),--data "$(DATA)") $(if $(TARGETS),--targets "$(TARGETS)")
+
+test: setup lint types tests
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: setup
+	$(BIN)/mypy worker trainer tests deploy
+
+tests: setup
+	$(BIN)/pytest
+
+bench: setup
+	$(BIN)/python -m tests.benchmarks.bench_throughput
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: setup
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --upgrade pyproject.toml --all-extras --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-emit-index-url --no-emit-find-links -o requirements.lock
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info demo-output models

@@ -1,0 +1,251 @@
+"""A real worker process on a real server: order, resumption, signals, bad entries."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.conftest import Run
+from tests.model_files import write_lstm_model, write_mean_model
+from worker.commit import Committer
+from worker.decode import Reject
+from worker.errors import PositionError
+
+
+def forecasts(client: redis.Redis, stream: str = "readings") -> list[dict[str, Any]]:
+    entries: Any = client.xrange(f"{stream}:forecasts")
+    return [json.loads(fields[b"forecast"]) for _, fields in entries]
+
+
+def dead(client: redis.Redis) -> list[dict[str, str]]:
+    entries: Any = client.xrange("readings:dead")
+    return [{k.decode(): v.decode() for k, v in fields.items()} for _, fields in entries]
+
+
+def add(client: redis.Redis, series: str, *values: object) -> None:
+    for value in values:
+        client.xadd("readings", {"series": series, "value": str(value)})
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not come to hold in time"
+        time.sleep(0.01)
+
+
+def means(client: redis.Redis, series: str) -> list[float]:
+    return [f["forecast"]["value"][0] for f in forecasts(client) if f["series"] == series]
+
+
+@pytest.fixture
+def mean_model(tmp_path: Path) -> Path:
+    return write_mean_model(tmp_path / "models" / "mean.onnx", name="mean", n_steps=3)
+
+
+@pytest.mark.parametrize("read_size", [1, 2, 1000])
+def test_each_reading_gives_one_forecast_once_the_window_is_full(
+    client: redis.Redis, tidecast: Run, mean_model: Path, read_size: int
+) -> None:
+    for value in (1, 2, 3, 4, 5):
+        add(client, "a", value)
+        add(client, "b", 10 * value)
+    result = tidecast(
+        "run",
+        "--models",
+        mean_model,
+        "--from",
+        "earliest",
+        "--burst",
+        "--read-size",
+        str(read_size),
+    )
+    assert result.returncode == 0, result.stderr
+    assert means(client, "a") == [2, 3, 4]
+    assert means(client, "b") == [20, 30, 40]
+
+
+def test_the_record_says_all_that_the_contract_promises(
+    client: redis.Redis, tidecast: Run, tmp_path: Path
+) -> None:
+    model = write_mean_model(
+        tmp_path / "m.onnx",
+        name="boiler",
+        n_steps=1,
+        horizon=2,
+        features=("temp", "hum"),
+        targets=("temp", "hum"),
+        step_seconds=60.0,
+    )
+    entry: Any = client.xadd(
+        "readings", {"series": 'boiler "7" é', "ts": "1700000000000", "temp": "71", "hum": "41"}
+    )
+    assert tidecast("run", "--models", model, "--from", "earliest", "--burst").returncode == 0
+    assert forecasts(client) == [
+        {
+            "series": 'boiler "7" é',
+            "at": 1700000000000,
+            "step": 60000,
+            "model": "boiler",
+            "version": "abcdef",
+            "entry": entry.decode(),
+            "forecast": {"temp": [56.0, 56.0], "hum": [56.0, 56.0]},
+        }
+    ]
+
+
+def test_a_restart_goes_on_as_if_nothing_had_happened(
+    client: redis.Redis, tidecast: Run, mean_model: Path
+) -> None:
+    for first in (1, 3, 5):
+        add(client, "a", first, first + 1)
+        assert (
+            tidecast("run", "--models", mean_model, "--from", "earliest", "--burst").returncode == 0
+        )
+    assert means(client, "a") == [2, 3, 4, 5]
+
+
+def test_latest_forecasts_only_what_comes_after_and_fills_windows_from_before(
+    client: redis.Redis, tidecast: Run, mean_model: Path
+) -> None:
+    add(client, "a", 1, 2, 3)
+    assert tidecast("run", "--models", mean_model, "--from", "latest", "--burst").returncode == 0
+    assert forecasts(client) == []
+    add(client, "a", 4)
+    assert tidecast("run", "--models", mean_model, "--from", "latest", "--burst").returncode == 0
+    assert means(client, "a") == [3]
+
+
+def test_fleets_follow_the_same_readings_independently(
+    client: redis.Redis, tidecast: Run, mean_model: Path
+) -> None:
+    add(client, "a", 1, 2, 3)
+    for fleet in ("one", "two"):
+        tidecast("run", "--models", mean_model, "--from", "earliest", "--burst", "--fleet", fleet)
+    assert means(client, "a") == [2, 2]
+
+
+def test_bad_entries_are_set_aside_and_the_next_is_forecast(
+    client: redis.Redis, tidecast: Run, mean_model: Path
+) -> None:
+    add(client, "a", 1, "abc", 2, "nan", "inf", 3, "1e39")
+    client.xadd("readings", {"series": "a", "other": "4"})
+    client.xadd("readings", {"data": "{"})
+    add(client, "a", 4)
+    result = tidecast("run", "--models", mean_model, "--from", "earliest", "--burst")
+    assert result.returncode == 0, result.stderr
+    assert "6 rejected" in result.stderr
+    assert means(client, "a") == [2, 3]
+    reasons = [letter["reason"] for letter in dead(client)]
+    for expected in ("'abc', not a number", "nan", "inf", "32-bit", "is missing", "not JSON"):
+        assert sum(expected in reason for reason in reasons) >= 1, (expected, reasons)
+    assert len(reasons) == 6
+    assert all(client.xrange("readings", d["entry"], d["entry"]) for d in dead(client))
+
+
+def test_several_models_serve_the_series_they_name(
+    client: redis.Redis, tidecast: Run, tmp_path: Path
+) -> None:
+    write_mean_model(tmp_path / "a.onnx", name="short", n_steps=1, series="s-*")
+    write_mean_model(tmp_path / "b.onnx", name="long", n_steps=2, series="l-*")
+    for value in (1, 3):
+        add(client, "s-1", value)
+        add(client, "l-1", value)
+        add(client, "nobody", value)
+    result = tidecast("run", "--models", tmp_path, "--from", "earliest", "--burst")
+    assert [(f["model"], f["forecast"]["value"][0]) for f in forecasts(client)] == [
+        ("short", 1),
+        ("short", 3),
+        ("long", 2),
+    ]
+    assert "2 of series that no model serves" in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_end_it_with_0_and_all_committed(
+    client: redis.Redis, server_url: str, mean_model: Path, number: signal.Signals
+) -> None:
+    command = [sys.executable, "-m", "worker", "run", "--redis-url", server_url]
+    command += ["--models", str(mean_model), "--from", "earliest", "--log-format", "json"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        add(client, "a", 1, 2, 3)
+        eventually(lambda: len(forecasts(client)) == 1)
+        add(client, "a", *range(500))
+        process.send_signal(number)
+        _, log = process.communicate(timeout=20)
+    assert process.returncode == 0, log
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert any(line["message"] == "series a starts to forecast" for line in lines)
+    offset: Any = client.get("readings:offset:default")
+    consumed: Any = client.xrange("readings", max=offset)
+    assert len(forecasts(client)) == len(consumed) - 2
+
+
+def test_an_embedded_server_is_found_by_feed_and_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mean_model: Path
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    data = tmp_path / "line.csv"
+    data.write_text("timestamp,value\n" + "".join(f"2024-01-01 00:0{i}:00,{i}\n" for i in range(6)))
+    worker = [sys.executable, "-m", "worker"]
+    with subprocess.Popen([*worker, "run", "--models", mean_model, "--from", "earliest"]) as run:
+        socket = tmp_path / f"tidecast-{Path(tmp_path).stat().st_uid}" / "server.sock"
+        eventually(socket.exists)
+        watching = subprocess.Popen(
+            [*worker, "watch", "--plain", "--count", "4"], stdout=subprocess.PIPE, text=True
+        )
+        client = redis.Redis(unix_socket_path=str(socket))
+        eventually(lambda: client.pubsub_numpat() == 1)
+        assert subprocess.run([*worker, "feed", data, "--rate", "0"], check=False).returncode == 0
+        heard, _ = watching.communicate(timeout=20)
+        run.send_signal(signal.SIGTERM)
+    assert [json.loads(line)["forecast"]["value"][0] for line in heard.splitlines()] == [1, 2, 3, 4]
+    assert run.returncode == 0
+    assert not socket.exists()
+
+
+def test_a_commit_is_done_once_and_only_from_its_offset(client: redis.Redis) -> None:
+    committer = Committer(client, "default", longest_forecasts=0, longest_dead=0)
+    assert committer.begin("readings", "0-0") == "0-0"
+    reject = Reject("why", b"1-0", b"{}")
+    for _ in range(2):  # the second is the resent one: its reply was lost
+        committer.send("readings", "0-0", "5-0", [b"a"], [b"{}"], [reject])
+        committer.settle()
+    assert client.xlen("readings:forecasts") == client.xlen("readings:dead") == 1
+    committer.send("readings", "0-0", "6-0", [b"a"], [b"{}"], [])
+    with pytest.raises(PositionError, match="5-0"):
+        committer.settle()
+    assert client.xlen("readings:forecasts") == 1
+    assert committer.offset("readings") == "5-0"
+    committer.close()
+
+
+def test_a_key_of_another_type_stops_the_whole_commit(client: redis.Redis) -> None:
+    client.set("readings:dead", "in the way")
+    committer = Committer(client, "default", longest_forecasts=0, longest_dead=0)
+    committer.begin("readings", "0-0")
+    committer.send("readings", "0-0", "5-0", [b"a"], [b"{}"], [Reject("why", b"1-0", b"{}")])
+    with pytest.raises(redis.ResponseError, match="readings:dead is a string"):
+        committer.settle()
+    assert client.xlen("readings:forecasts") == 0
+    assert committer.offset("readings") == "0-0"
+    committer.close()
+
+
+def test_a_heavy_stream_is_forecast_in_order(
+    client: redis.Redis, tidecast: Run, tmp_path: Path
+) -> None:
+    model = write_lstm_model(tmp_path / "lstm.onnx", units=8, n_steps=5)
+    pipeline = client.pipeline(transaction=False)
+    for i in range(5000):
+        pipeline.xadd("readings", {"series": f"s{i % 7}", "ts": i, "value": i % 13})
+    pipeline.execute()
+    assert tidecast("run", "--models", model, "--from", "earliest", "--burst").returncode == 0
+    assert [f["at"] for f in forecasts(client)] == list(range(28, 5000))

@@ -1,0 +1,189 @@
+"""From data to a forecast that someone hears, through every real part."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import redis
+
+from tests.conftest import Run
+from trainer.backend import load_tensorflow
+from trainer.evaluate import open_model, score, windows_for
+from trainer.patterns import EXAMPLES, Example
+from trainer.series import load_history
+
+IDS = [example.pattern for example in EXAMPLES]
+READ_SIZES = (1, 7, 1000)
+
+
+def trainer(*words: object) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "trainer", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
+
+
+@pytest.fixture(scope="session")
+def patterns(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the six patterns' models, fitted by the command line."""
+    folder = tmp_path_factory.mktemp("patterns")
+    result = trainer("patterns", "--out", folder, "--json")
+    assert result.returncode == 0, result.stderr
+    rows = json.loads(result.stdout)
+    assert [row["pattern"] for row in rows] == IDS
+    return folder
+
+
+@contextmanager
+def live_worker(url: str, models: Path, stream: str = "readings") -> Iterator[None]:
+    command = [sys.executable, "-m", "worker", "run", "--redis-url", url, "--models", str(models)]
+    with subprocess.Popen([*command, "--input", stream, "--from", "earliest"]) as process:
+        yield
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+
+
+def hear(client: redis.Redis, count: int, send: Any) -> list[dict[str, Any]]:
+    """Subscribe, let ``send`` do its work, and return what is heard."""
+    heard: list[dict[str, Any]] = []
+    channel: Any = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+    channel.psubscribe("forecast:*")
+    while channel.get_message(timeout=0.1):
+        pass
+    send()
+    end = time.monotonic() + 60
+    while len(heard) < count and time.monotonic() < end:
+        message = channel.get_message(timeout=0.5)
+        if message:
+            heard.append(json.loads(message["data"]))
+    channel.close()
+    return heard
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=IDS)
+def test_the_expected_number_is_heard(
+    client: redis.Redis, server_url: str, patterns: Path, example: Example
+) -> None:
+    def send() -> None:
+        for row in example.window:
+            fields = dict(zip(example.features, row, strict=True))
+            client.xadd("readings", {"series": "tutorial", **fields})  # type: ignore[arg-type]
+
+    with live_worker(server_url, patterns / f"{example.pattern}.onnx"):
+        heard = hear(client, 1, send)
+    assert len(heard) == 1
+    for place, target in enumerate(example.targets):
+        expected = [lead[place] for lead in example.expected]
+        assert heard[0]["forecast"][target] == pytest.approx(expected, rel=0.01)
+
+
+def readings_of(example: Example, series: int) -> list[tuple[str, dict[str, float]]]:
+    """Interleaved readings: every series gets its window and three more."""
+    random = np.random.default_rng(series)
+    levels = random.uniform(50, 500, series)
+    return [
+        (
+            f"s{i}",
+            {
+                name: float(np.float32(levels[i] + 10 * step + j + random.normal(0, 2)))
+                for j, name in enumerate(example.features)
+            },
+        )
+        for step in range(8)
+        for i in random.permutation(series).tolist()
+    ]
+
+
+@pytest.mark.parametrize("series", [1, 2, 500])
+@pytest.mark.parametrize("example", EXAMPLES, ids=IDS)
+def test_published_forecasts_are_kerass_own(
+    client: redis.Redis, tidecast: Run, patterns: Path, example: Example, series: int
+) -> None:
+    load_tensorflow()
+    import keras
+
+    sent = readings_of(example, series)
+    pipeline = client.pipeline(transaction=False)
+    for stream in (f"in-{size}" for size in READ_SIZES):
+        for name, fields in sent:
+            pipeline.xadd(stream, {"series": name, **fields})  # type: ignore[dict-item]
+    pipeline.execute()
+    windows: dict[str, list[list[float]]] = {}
+    expected_series, inputs = [], []
+    for name, fields in sent:
+        window = windows.setdefault(name, [])
+        window.append(list(fields.values()))
+        if len(window) >= 5:
+            expected_series.append(name)
+            inputs.append(window[-5:])
+    network = keras.models.load_model(patterns / f"{example.pattern}.keras", compile=False)
+    expected = np.asarray(network(np.array(inputs, np.float32), training=False))
+    for size in READ_SIZES:
+        stream = f"in-{size}"
+        model = patterns / f"{example.pattern}.onnx"
+        options = ("--input", stream, "--from", "earliest", "--burst", "--read-size", str(size))
+        result = tidecast("run", "--models", model, *options)
+        assert result.returncode == 0, result.stderr
+        entries: Any = client.xrange(f"{stream}:forecasts")
+        published = [json.loads(fields[b"forecast"]) for _, fields in entries]
+        assert [p["series"] for p in published] == expected_series
+        got = np.array([[p["forecast"][t] for t in example.targets] for p in published])
+        np.testing.assert_allclose(got.transpose(0, 2, 1), expected, rtol=1e-5)
+
+
+def test_taxi_live_errors_are_the_evaluations(
+    client: redis.Redis, tidecast: Run, tmp_path: Path, shared_data: Path
+) -> None:
+    data = shared_data / "nyc_taxi.csv"
+    fitted = trainer(
+        *("fit", data, "--targets", "value", "--n-steps", 24, "--horizon", 5),
+        *("--name", "taxi", "--epochs", 6, "--out", tmp_path),
+    )
+    assert fitted.returncode == 0, fitted.stderr
+    model = tmp_path / "taxi.onnx"
+    evaluated = json.loads(trainer("evaluate", model, data, "--json").stdout)
+    spec, _ = open_model(model)
+    history = load_history(data, spec.targets, step_seconds=spec.step_seconds)
+    windows = windows_for(spec, history)
+    starts = windows.starts["test"]
+    first = str(starts[0])
+    assert tidecast("feed", data, "--rate", "0", "--from-row", first).returncode == 0
+    assert tidecast("run", "--models", model, "--from", "earliest", "--burst").returncode == 0
+    entries: Any = client.xrange("readings:forecasts")
+    live = {f["at"]: f for f in (json.loads(fields[b"forecast"]) for _, fields in entries)}
+    times = history.series[0].times
+    assert times is not None
+    newest = times[starts + spec.n_steps - 1].tolist()
+    forecast = np.array([live[at]["forecast"]["value"] for at in newest])[:, :, None]
+    _, actual = windows.gather(starts)
+    scores = score(forecast, actual, [np.nan])
+    assert scores.mae == pytest.approx(evaluated["model"]["per_lead"]["mae"], rel=1e-5)
+    assert scores.rmse == pytest.approx(evaluated["model"]["per_lead"]["rmse"], rel=1e-5)
+    assert np.mean(scores.mae) < evaluated["naive"]["overall"]["mae"]
+    assert "LOSES" not in evaluated["verdict"]
+
+
+def test_one_seed_gives_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    data = tmp_path / "wave.csv"
+    pl.DataFrame({"value": np.sin(np.arange(200) / 5).round(6)}).write_csv(data)
+    files = []
+    for out in ("one", "two", "other"):
+        seed = 2 if out == "other" else 1
+        options = ("--n-steps", 8, "--horizon", 2, "--units", 8, "--epochs", 3, "--seed", seed)
+        result = trainer("fit", data, "--targets", "value", *options, "--out", tmp_path / out)
+        assert result.returncode == 0, result.stderr
+        files.append(tmp_path / out / "wave.onnx")
+    assert files[0].read_bytes() == files[1].read_bytes()
+    versions = [open_model(file)[0].version for file in files]
+    assert versions[0] == versions[1] != versions[2]
+    keras_file = files[0].with_suffix(".keras")
+    assert trainer("export", keras_file, "--out", tmp_path / "again").returncode == 0
+    assert open_model(tmp_path / "again" / "wave.onnx")[0].version == versions[0]
