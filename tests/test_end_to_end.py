@@ -73,8 +73,8 @@ def test_the_expected_number_is_heard(
 ) -> None:
     def send() -> None:
         for row in example.window:
-            fields = dict(zip(example.features, row, strict=True))
-            client.xadd("readings", {"series": "tutorial", **fields})  # type: ignore[arg-type]
+            fields: Any = dict(zip(example.features, row, strict=True))
+            client.xadd("readings", {"series": "tutorial", **fields})
 
     with live_worker(server_url, patterns / f"{example.pattern}.onnx"):
         heard = hear(client, 1, send)
@@ -84,7 +84,7 @@ def test_the_expected_number_is_heard(
         assert heard[0]["forecast"][target] == pytest.approx(expected, rel=0.01)
 
 
-def readings_of(example: Example, series: int) -> list[tuple[str, dict[str, float]]]:
+def readings_of(example: Example, series: int) -> list[tuple[str, Any]]:
     """Interleaved readings: every series gets its window and three more."""
     random = np.random.default_rng(series)
     levels = random.uniform(50, 500, series)
@@ -113,7 +113,7 @@ def test_published_forecasts_are_kerass_own(
     pipeline = client.pipeline(transaction=False)
     for stream in (f"in-{size}" for size in READ_SIZES):
         for name, fields in sent:
-            pipeline.xadd(stream, {"series": name, **fields})  # type: ignore[dict-item]
+            pipeline.xadd(stream, {"series": name, **fields})
     pipeline.execute()
     windows: dict[str, list[list[float]]] = {}
     expected_series, inputs = [], []

@@ -97,7 +97,7 @@ def export(network: Any, spec: ModelSpec, samples: Floats) -> tuple[bytes, Model
 
     model = _convert(network, spec)
     _check_operators(model)
-    _rename(model)
+    _rename(model, spec)
     digest = hashlib.sha256(model.graph.SerializeToString(deterministic=True)).hexdigest()
     _check_parity(model, network, samples)
     golden = np.array(spec.golden.window, np.float32)[None]
@@ -199,28 +199,68 @@ def _check_operators(model: Any) -> None:
         )
 
 
-def _rename(model: Any) -> None:
-    """Give nodes and values names by place, so that equal networks have equal bytes."""
+def _rename(model: Any, spec: ModelSpec) -> None:
+    """Put the graph in one canonical form, so that equal networks have equal bytes.
+
+    tf2onnx's order of nodes and constants hangs on Python's hash seed, its names on counters of the
+    process. Here nodes go in the order in which the output needs them, constants in order of use,
+    and names follow. The tensors' shapes are written out too, as tf2onnx leaves unknown what it
+    cannot infer.
+    """
     graph = model.graph
-    names = {"": ""}
-    for value, name in ((graph.input[0], INPUT_NAME), (graph.output[0], OUTPUT_NAME)):
-        names[value.name] = name
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    for number, constant in enumerate(graph.initializer):
+    nodes = _in_order_of_need(graph)
+    used = dict.fromkeys(name for node in nodes for name in node.input)
+    constants = {constant.name: constant for constant in graph.initializer}
+    ordered = [constants[name] for name in used if name in constants]
+    names = {"": "", graph.input[0].name: INPUT_NAME, graph.output[0].name: OUTPUT_NAME}
+    for number, constant in enumerate(ordered):
         names[constant.name] = constant.name = f"constant_{number}"
-    for number, node in enumerate(graph.node):
+    for number, node in enumerate(nodes):
         for place, output in enumerate(node.output):
             names.setdefault(output, f"value_{number}_{place}")
         node.name = f"{node.op_type.lower()}_{number}"
         node.doc_string = ""
-    for node in graph.node:
         node.input[:] = [names[name] for name in node.input]
         node.output[:] = [names[name] for name in node.output]
-    for value in (*graph.input, *graph.output):
-        value.name = names[value.name]
+        node.attribute.sort(key=lambda attribute: attribute.name)
+    for value, name, shape in (
+        (graph.input[0], INPUT_NAME, (spec.n_steps, len(spec.features))),
+        (graph.output[0], OUTPUT_NAME, (spec.horizon, len(spec.targets))),
+    ):
+        value.name = name
+        dimensions = value.type.tensor_type.shape.dim
+        dimensions[0].dim_param = "batch"
+        for dimension, size in zip(dimensions[1:], shape, strict=True):
+            dimension.dim_value = size
+    _replace(graph.node, nodes)
+    _replace(graph.initializer, ordered)
     del graph.value_info[:]
     graph.name = "tidecast"
     graph.doc_string = model.doc_string = ""
+
+
+def _in_order_of_need(graph: Any) -> list[Any]:
+    """Return the nodes that the output needs, each after those it needs itself."""
+    makers = {output: node for node in graph.node for output in node.output if output}
+    ordered: dict[int, Any] = {}
+    pending = [(makers[graph.output[0].name], False)]
+    while pending:
+        node, needs_are_met = pending.pop()
+        if id(node) in ordered:
+            continue
+        if needs_are_met:
+            ordered[id(node)] = node
+            continue
+        pending.append((node, True))
+        pending += [(makers[name], False) for name in reversed(node.input) if name in makers]
+    return list(ordered.values())
+
+
+def _replace(repeated: Any, messages: list[Any]) -> None:
+    """Put messages in place of a repeated field's, from which they may come."""
+    copies = [type(message).FromString(message.SerializeToString()) for message in messages]
+    del repeated[:]
+    repeated.extend(copies)
 
 
 def _check_parity(model: Any, network: Any, samples: Floats) -> None:

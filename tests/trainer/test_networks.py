@@ -1,0 +1,134 @@
+"""Normalisation, shapes and export, with numbers that can be worked out by hand."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.trainer.conftest import config_of, history_of
+from trainer.config import FitConfig
+from trainer.dataset import make_windows
+from trainer.errors import ConfigError, DataError, ExportError
+from trainer.export import describe, export
+from trainer.fit import Fitted, fit
+from trainer.networks import build_network, measure_scaling
+from trainer.patterns import EXAMPLES, Example
+from trainer.series import History
+
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+RAMP = np.arange(40, dtype=np.float64)
+
+
+def network_of(config: FitConfig, history: History, head: float):  # type: ignore[no-untyped-def]
+    """A network whose LSTM says nothing and whose head answers ``head`` everywhere."""
+    windows = make_windows(
+        history,
+        config.features,
+        config.targets,
+        n_steps=config.n_steps,
+        horizon=config.horizon,
+        train_rows=None,
+        validation_rows=None,
+    )
+    network = build_network(config, measure_scaling(config, windows))
+    kernel, bias = network.get_layer("head").get_weights()
+    network.get_layer("head").set_weights([kernel * 0, bias * 0 + head])
+    return network
+
+
+def test_last_adds_the_newest_value_back() -> None:
+    """On a ramp the change one step ahead is always 1, so one unit of the head is 1."""
+    network = network_of(config_of(), history_of(RAMP), head=2.0)
+    window = np.array([[[5.0], [6.0], [9.0], [7.0]]], np.float32)
+    assert np.asarray(network(window)).ravel().tolist() == pytest.approx([9.0])
+
+
+def test_standard_scales_by_the_training_rows() -> None:
+    values = np.tile([10.0, 30.0], 20)
+    config = config_of(normalization="standard", n_steps=2)
+    network = network_of(config, history_of(values), head=0.5)
+    answer = float(np.asarray(network(np.zeros((1, 2, 1), np.float32))).item())
+    assert answer == pytest.approx(values.mean() + 0.5 * 10, abs=0.4)
+
+
+def test_none_leaves_everything_alone() -> None:
+    network = network_of(config_of(normalization="none"), history_of(RAMP), head=3.0)
+    assert np.asarray(network(np.ones((1, 4, 1), np.float32))).item() == 3.0
+
+
+def test_a_target_that_is_no_feature_is_not_shifted() -> None:
+    table = np.stack([RAMP, 5 + RAMP % 2], axis=1)
+    config = config_of(targets=("soft",))
+    history = history_of(table, columns=("value", "soft"))
+    network = network_of(config, history, head=0.0)
+    windows = [np.full((1, 4, 1), level, np.float32) for level in (0, 1000)]
+    answers = [float(np.asarray(network(window)).item()) for window in windows]
+    assert answers == pytest.approx([5.5, 5.5], abs=0.05)
+
+
+def test_each_target_gets_its_own_features_newest_value() -> None:
+    config = config_of(features=("a", "b"), targets=("b", "a"), horizon=2)
+    history = history_of(np.stack([RAMP, 2 * RAMP], axis=1), columns=("a", "b"))
+    network = network_of(config, history, head=0.0)
+    window = np.arange(8, dtype=np.float32).reshape(1, 4, 2)
+    assert np.asarray(network(window)).tolist() == [[[7, 6], [7, 6]]]
+
+
+def test_a_constant_series_does_no_harm() -> None:
+    fitted = fit(config_of(epochs=1), history_of(np.full(40, 5.0)))
+    window = np.full((1, 4, 1), 5.0, np.float32)
+    assert np.isfinite(np.asarray(fitted.network(window))).all()
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=[e.pattern for e in EXAMPLES])
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_every_pattern_exports_as_lstm_operators(
+    example: Example, activation: str, layers: int
+) -> None:
+    config = example.config().model_copy(
+        update={"activation": activation, "layers": layers, "epochs": 1, "units": 5}
+    )
+    fitted = fit(config, example.history())
+    samples, _ = fitted.windows.gather(fitted.windows.starts["train"])
+    content, spec = export(fitted.network, describe(fitted, MOMENT), samples)
+    graph = onnx.load_from_string(content).graph
+    assert sum(node.op_type == "LSTM" for node in graph.node) == layers
+    shapes = [
+        [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.output)
+    ]
+    targets = len(example.targets)
+    expected = [["batch", 5, len(example.features)], ["batch", example.horizon, targets]]
+    assert shapes == expected
+    assert spec.pattern == example.pattern
+
+
+def test_another_answer_than_keras_gives_is_refused(wave: Fitted) -> None:
+    """Break the promise: with samples of another scale than float32 holds, parity must fail."""
+    samples = np.full((1, 4, 1), np.nan, np.float32)
+    with pytest.raises(ExportError, match="differ by"):
+        export(wave.network, describe(wave, MOMENT), samples)
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"horizon": 0}, "--horizon 0"),
+        ({"n_steps": 0}, "--n-steps 0"),
+        ({"targets": ("a", "a")}, "repeat a name"),
+        ({"targets": ("a", "b")}, "one feature cannot drive 2 targets"),
+        ({"features": ("ts",)}, "may not be called"),
+        ({"name": "a/b"}, "--name 'a/b'"),
+        ({"layers": 3}, "--layers 3"),
+    ],
+)
+def test_wrong_choices_are_named(choices: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config_of(**choices)
+
+
+def test_too_few_rows_are_counted() -> None:
+    with pytest.raises(DataError, match=r"no train window of 4 steps \+ 1 leads .* 5 rows"):
+        fit(config_of(), history_of(RAMP[:5]))

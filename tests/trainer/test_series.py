@@ -1,0 +1,146 @@
+"""Loading, order, gaps and the split."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.dataset import make_windows
+from trainer.errors import DataError
+from trainer.series import History, Series, load_history, segments, split_rows
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_wide_csv(csv: Path) -> None:
+    history = load_history(csv, ["value", "other"])
+    assert history.step_seconds == 60
+    assert history.series[0].values[:2].tolist() == [[0, 1], [1, 2]]
+    assert history.series[0].times is not None
+    assert history.series[0].times[0] == 1704067200000
+
+
+def test_long_parquet_with_shuffled_rows(tmp_path: Path) -> None:
+    table = pl.DataFrame(
+        {"id": ["b", "a", "b", "a"], "ts": [60_000, 60_000, 0, 0], "y": [4.0, 3.0, 2.0, 1.0]}
+    )
+    table.write_parquet(tmp_path / "long.parquet")
+    history = load_history(tmp_path / "long.parquet", ["y"], series_column="id")
+    assert {s.name: s.values[:, 0].tolist() for s in history.series} == {"a": [1, 3], "b": [2, 4]}
+
+
+def test_missing_cells_and_repeated_times(tmp_path: Path) -> None:
+    text = "ts,y\n0,1\n1000,\n1000,7\n2000,nan\n3000,4\n"
+    history = load_history(write(tmp_path / "x.csv", text), ["y"])
+    assert history.repeated == 1
+    assert history.missing == 2
+    np.testing.assert_array_equal(history.series[0].values[:, 0], [1, np.nan, np.nan, 4])
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["2024-01-01T00:00:00Z", "2024-01-01", "2024-01-01 00:00", "2024-01-01T01:00:00+01:00"],
+)
+def test_iso_times(tmp_path: Path, time: str) -> None:
+    history = load_history(write(tmp_path / "x.csv", f"ts,y\n{time},1\n"), ["y"])
+    assert history.series[0].times is not None
+    assert history.series[0].times.tolist() == [1704067200000]
+
+
+def test_an_unsteady_record_has_no_step(tmp_path: Path) -> None:
+    times = np.cumsum([1, 5, 1, 30, 2, 9, 1, 1, 40]) * 1000
+    text = "ts,y\n" + "".join(f"{t},1\n" for t in times)
+    assert load_history(write(tmp_path / "x.csv", text), ["y"]).step_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "message"),
+    [
+        ("", ["y"], "an empty file"),
+        ("ts,y\n", ["y"], "no rows"),
+        ("ts,y\n0,1\n", ["z"], "no column 'z'; the file has ts, y"),
+        ("ts,y\n0,1\n1,abc\n", ["y"], "column 'y', data row 2: 'abc' is not a number"),
+        ("ts,y\nnoon,1\n", ["y"], "'noon' is no time"),
+        ("ts,y\n0,\n", ["y"], "holds no number"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path: Path, text: str, columns: list[str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_history(write(tmp_path / "x.csv", text), columns)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        load_history(tmp_path / "no.csv", ["y"])
+
+
+def test_segments_end_at_gaps_and_missing_values() -> None:
+    """::
+
+    row     0  1  2  3  4  5  6
+    minute  0  1  2  4  5  6  7
+    value   x  x  x  x  -  x  x
+    """
+    times = np.array([0, 1, 2, 4, 5, 6, 7]) * 60_000
+    values = np.array([[0], [1], [2], [3], [np.nan], [5], [6]], np.float64)
+    series = Series("", times, values)
+    assert segments(series, 60.0) == [(0, 3), (3, 4), (5, 7)]
+    assert segments(series, None) == [(0, 4), (5, 7)]
+
+
+def test_split_by_share_and_by_rows() -> None:
+    assert split_rows(100, None, None) == {
+        "train": (0, 70),
+        "validation": (70, 80),
+        "test": (80, 100),
+    }
+    assert split_rows(100, 50, 10)["test"] == (60, 100)
+
+
+rows = st.lists(st.tuples(st.booleans(), st.integers(1, 2)), min_size=1, max_size=40)
+
+
+@given(st.lists(rows, min_size=1, max_size=3), st.integers(1, 4), st.integers(1, 3))
+def test_windows_never_straddle_and_cover_everything(
+    tables: list[list[tuple[bool, int]]], n_steps: int, horizon: int
+) -> None:
+    """Each window is whole, in one series, without a gap; its targets lie in one part."""
+    series: list[Series] = []
+    for table in tables:
+        times = np.cumsum([delta for _, delta in table]) * 60_000
+        values = np.array([[1.0 if there else np.nan] for there, _ in table])
+        series.append(Series(str(len(series)), times, values))
+    history = History(("v",), tuple(series), 60.0)
+    windows = make_windows(
+        history,
+        ("v",),
+        ("v",),
+        n_steps=n_steps,
+        horizon=horizon,
+        train_rows=None,
+        validation_rows=None,
+    )
+    found = sorted(int(s) for starts in windows.starts.values() for s in starts)
+    expected, offset, span = [], 0, n_steps + horizon
+    for one in series:
+        bounds = split_rows(len(one), None, None).values()
+        for start in range(len(one) - span + 1):
+            assert one.times is not None
+            piece = slice(start, start + span)
+            steady = (np.diff(one.times[piece]) == 60_000).all()
+            whole = np.isfinite(one.values[piece]).all()
+            first, last = start + n_steps, start + span - 1
+            if steady and whole and any(low <= first and last < high for low, high in bounds):
+                expected.append(offset + start)
+        offset += len(one)
+    assert found == expected
+    for part in windows.starts:
+        for _, inputs, outputs in windows.batches(part, 5):
+            assert np.isfinite(inputs).all()
+            assert np.isfinite(outputs).all()
