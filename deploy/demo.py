@@ -190,11 +190,11 @@ def compare(
     scores = {
         "live": score(live, actual, scale),
         "naive": score(naive(windows, starts), actual, scale),
-        f"season {season}": score(seasonal_naive(windows, starts, season), actual, scale),
+        "seasonal naive": score(seasonal_naive(windows, starts, season), actual, scale),
     }
     console.print()
     wide = console if console.is_terminal else Console(width=160)
-    title = f"Live error of {len(starts)} forecasts ({int((~known).sum())} missed), per lead"
+    title = f"Live error of {len(starts)} forecasts ({int((~known).sum())} missed), season {season}"
     wide.print(error_table(title, scores))
     shown = {lead: live[:, lead - 1, 0] for lead in sorted({1, spec.horizon})}
     picture = out / f"{spec.name}.png"

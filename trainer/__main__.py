@@ -166,10 +166,11 @@ def evaluate_command(
         typer.echo(json.dumps({"model": spec.name, "version": spec.version} | evaluation.as_json()))
         return
     title = f"{spec.name} {spec.version} on {evaluation.windows} test windows of {data}"
+    title += f", season {evaluation.season}"
     scores = {
         spec.name: evaluation.model,
         "naive": evaluation.naive,
-        f"season {evaluation.season}": evaluation.seasonal_naive,
+        "seasonal naive": evaluation.seasonal_naive,
     }
     _console().print(error_table(title, scores))
     typer.echo(evaluation.verdict())
