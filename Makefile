@@ -39,7 +39,7 @@ tests: setup
 	$(BIN)/pytest
 
 bench: setup
-	$(BIN)/python -m tests.benchmarks.bench_throughput
+	$(BIN)/python -m tests.benchmarks.bench_throughput --rounds 5
 
 format: setup
 	$(BIN)/ruff check --fix .
