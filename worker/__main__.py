@@ -53,7 +53,10 @@ def run_command(
     ] = None,
     start: Annotated[
         Literal["earliest", "latest"] | None,
-        typer.Option("--from", help="Where a stream never read before starts.  [default: latest]"),
+        typer.Option(
+            "--from",
+            help="Where a stream never read before starts (TIDECAST_START).  [default: latest]",
+        ),
     ] = None,
     burst: Annotated[
         bool | None, typer.Option("--burst", help="Drain what is there and exit.")
@@ -77,7 +80,8 @@ def run_command(
 ) -> None:
     """Forecast every reading that arrives on the input streams.
 
-    Every option is also an environment variable TIDECAST_<NAME> and a TOML key.
+    Every option is also an environment variable TIDECAST_<NAME> and a TOML key;
+    several inputs there have commas between.
 
     Example: tidecast-worker run --models models/ --input readings --from earliest
     """

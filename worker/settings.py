@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -26,13 +27,11 @@ class Settings(BaseSettings):
     ``start`` (option ``--from``) counts only for a stream that the fleet has never read.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix="TIDECAST_", frozen=True, extra="forbid", enable_decoding=True
-    )
+    model_config = SettingsConfigDict(env_prefix="TIDECAST_", frozen=True, extra="forbid")
 
     redis_url: SecretStr | None = None
     models: Path = Path("models")
-    input: Annotated[tuple[StreamName, ...], Field(min_length=1)] = ("readings",)
+    input: Annotated[tuple[StreamName, ...], NoDecode, Field(min_length=1)] = ("readings",)
     fleet: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^{}:]+$")] = "default"
     start: Literal["earliest", "latest"] = "latest"
     burst: bool = False
@@ -58,6 +57,11 @@ class Settings(BaseSettings):
         """Put options before the environment and both before the TOML file."""
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _with_commas(cls, names: object) -> object:
+        return tuple(name.strip() for name in names.split(",")) if isinstance(names, str) else names
 
     @field_validator("input")
     @classmethod

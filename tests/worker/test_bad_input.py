@@ -133,6 +133,9 @@ def test_settings_come_from_options_then_environment_then_file(
     file.write_text('fleet = "file"\nread_size = 5\nthreads = 2\n')
     monkeypatch.setenv("TIDECAST_FLEET", "environment")
     monkeypatch.setenv("TIDECAST_READ_SIZE", "7")
+    monkeypatch.setenv("TIDECAST_INPUT", "a, b")
+    assert load_settings(file).input == ("a", "b")
+    assert load_settings(file, input=("c",)).input == ("c",)
     settings = load_settings(file, fleet="option")
     assert (settings.fleet, settings.read_size, settings.threads) == ("option", 7, 2)
 
