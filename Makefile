@@ -18,7 +18,7 @@ setup: .venv/.ready
 	@$(PYTHON) -c 'import ensurepip, venv' || \
 	  { echo "'$(PYTHON)' has no venv module; Debian and Ubuntu keep it in the package python3-venv" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
-	@echo "installing the locked packages (about 0.8 GB to download the first time)"
+	@echo "installing the locked packages (about 3 GB on disk)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@

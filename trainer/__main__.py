@@ -335,7 +335,10 @@ def _tuples(rows: Any) -> str:
 def _now() -> datetime:
     """Return the time to write into files; SOURCE_DATE_EPOCH fixes it for reproducible ones."""
     fixed = os.environ.get("SOURCE_DATE_EPOCH")
-    return datetime.fromtimestamp(int(fixed), UTC) if fixed else datetime.now(UTC)
+    try:
+        return datetime.fromtimestamp(int(fixed), UTC) if fixed else datetime.now(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"SOURCE_DATE_EPOCH {fixed!r}: not seconds since 1970") from error
 
 
 def main() -> None:
@@ -348,6 +351,10 @@ def main() -> None:
     except TrainerError as error:
         typer.echo(f"tidecast-trainer: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        typer.echo(f"tidecast-trainer: {reason}; name a place that can be written", err=True)
+        sys.exit(2)
     except typer.Exit as ended:
         sys.exit(ended.exit_code)
     except (typer.Abort, KeyboardInterrupt):

@@ -96,10 +96,10 @@ def export(network: Any, spec: ModelSpec, samples: Floats) -> tuple[bytes, Model
     import onnx
 
     model = _convert(network, spec)
-    _check_operators(model)
+    check_operators(model)
     _rename(model, spec)
     digest = hashlib.sha256(model.graph.SerializeToString(deterministic=True)).hexdigest()
-    _check_parity(model, network, samples)
+    check_parity(model, network, samples)
     golden = np.array(spec.golden.window, np.float32)[None]
     forecast = np.asarray(network(golden, training=False))[0]
     described = spec.model_copy(
@@ -190,7 +190,12 @@ def _convert(network: Any, spec: ModelSpec) -> Any:
     return model
 
 
-def _check_operators(model: Any) -> None:
+def check_operators(model: Any) -> None:
+    """Demand LSTM operators for the recurrent part, which run many times faster than a loop.
+
+    Raises:
+        ExportError: there is none, or a loop.
+    """
     operators = {node.op_type for node in model.graph.node}
     if "LSTM" not in operators or operators & {"Loop", "Scan"}:
         raise ExportError(
@@ -263,8 +268,12 @@ def _replace(repeated: Any, messages: list[Any]) -> None:
     repeated.extend(copies)
 
 
-def _check_parity(model: Any, network: Any, samples: Floats) -> None:
-    """Compare ONNX Runtime with Keras at several batch sizes."""
+def check_parity(model: Any, network: Any, samples: Floats) -> None:
+    """Compare ONNX Runtime with Keras on real windows at several batch sizes.
+
+    Raises:
+        ExportError: they differ.
+    """
     import onnxruntime as ort
 
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -177,9 +177,20 @@ def feed_command(
         def show(tally: FeedTally) -> None:
             bar.update(task, completed=tally.rows)
 
-        tally = feed(
-            client, input_, rows, rate=rate, clock=time.monotonic, sleep=time.sleep, progress=show
-        )
+        try:
+            tally = feed(
+                client,
+                input_,
+                rows,
+                rate=rate,
+                clock=time.monotonic,
+                sleep=time.sleep,
+                progress=show,
+            )
+        except KeyboardInterrupt:
+            fed = from_row + int(bar.tasks[task].completed)
+            typer.echo(f"interrupted; go on with --from-row {fed}", err=True)
+            raise typer.Exit(1) from None
     skipped = f", {tally.rows - tally.sent} empty rows skipped" * (tally.rows > tally.sent)
     typer.echo(f"sent {tally.sent} readings to {input_}{skipped}", err=True)
 

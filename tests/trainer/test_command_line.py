@@ -49,6 +49,12 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert_one_line(trainer("export", tmp_path / "no.keras"), "no such file")
 
 
+def test_a_folder_that_cannot_be_written(csv: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    options = [*SMALL, "--epochs", "1", "--out", tmp_path / "taken"]
+    assert_one_line(trainer("fit", csv, *options), "taken")
+
+
 def test_a_model_that_is_none(csv: Path, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_text("hello")
     assert_one_line(trainer("evaluate", tmp_path / "m.onnx", csv), "not a loadable ONNX file")

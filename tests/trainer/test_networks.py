@@ -1,16 +1,19 @@
 """Normalisation, shapes and export, with numbers that can be worked out by hand."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
+import keras
 import numpy as np
 import onnx
 import pytest
 
+from tests.model_files import write_mean_model
 from tests.trainer.conftest import config_of, history_of
 from trainer.config import FitConfig
 from trainer.dataset import make_windows
 from trainer.errors import ConfigError, DataError, ExportError
-from trainer.export import describe, export
+from trainer.export import check_operators, check_parity, describe, export, write_model
 from trainer.fit import Fitted, fit
 from trainer.networks import build_network, measure_scaling
 from trainer.patterns import EXAMPLES, Example
@@ -106,10 +109,41 @@ def test_every_pattern_exports_as_lstm_operators(
 
 
 def test_another_answer_than_keras_gives_is_refused(wave: Fitted) -> None:
-    """Break the promise: with samples of another scale than float32 holds, parity must fail."""
-    samples = np.full((1, 4, 1), np.nan, np.float32)
+    """The graph of one network against Keras' answers of another, that differs by a hair."""
+    samples, _ = wave.windows.gather(wave.windows.starts["train"])
+    content, _ = export(wave.network, describe(wave, MOMENT), samples)
+    model = onnx.load_from_string(content)
+    check_parity(model, wave.network, samples)
+    weights = wave.network.get_weights()
+    wave.network.set_weights([weight + np.float32(1e-3) for weight in weights])
     with pytest.raises(ExportError, match="differ by"):
-        export(wave.network, describe(wave, MOMENT), samples)
+        check_parity(model, wave.network, samples)
+    wave.network.set_weights(weights)
+
+
+def test_the_saved_network_opens_with_keras_alone(wave: Fitted, tmp_path: Path) -> None:
+    samples, _ = wave.windows.gather(wave.windows.starts["train"])
+    write_model(tmp_path, wave, MOMENT)
+    network = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(network(samples), wave.network(samples))
+
+
+def test_a_graph_without_lstm_operators_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="not LSTM operators"):
+        check_operators(onnx.load(write_mean_model(tmp_path / "mean.onnx")))
+
+
+def test_the_best_weights_are_kept() -> None:
+    """With a learning rate far too large the last epoch is not the best."""
+    noise = np.random.default_rng(3).normal(size=200).cumsum()
+    fitted = fit(config_of(learning_rate=0.5, epochs=12, patience=12), history_of(noise))
+    losses = [validation for _, validation in fitted.losses if validation is not None]
+    assert losses[-1] > min(losses)
+    (_, inputs, targets), *rest = fitted.windows.batches("validation")
+    assert not rest
+    scale = measure_scaling(fitted.config, fitted.windows).output_scale
+    errors = (np.asarray(fitted.network(inputs)) - targets) / scale
+    assert float(np.square(errors).mean()) == pytest.approx(min(losses), rel=1e-4)
 
 
 @pytest.mark.parametrize(
