@@ -127,11 +127,18 @@ def write_model(folder: Path, fitted: Fitted, trained_at: datetime) -> tuple[Pat
     path = folder / f"{spec.name}.onnx"
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         saved = Path(scratch) / path.with_suffix(".keras").name
-        fitted.network.save(saved)
+        _save_network(fitted.network, saved)
         saved.replace(path.with_suffix(".keras"))
     write_atomically(path.with_suffix(".json"), spec.model_dump_json(indent=2).encode())
     write_atomically(path, content)
     return path, spec
+
+
+def _save_network(network: Any, path: Path) -> None:
+    """Save layers and weights without optimizer and loss, so that Keras alone can open the file."""
+    import keras
+
+    keras.Model(network.input, network.output, name=network.name).save(path)
 
 
 def export_again(keras_file: Path, out: Path | None) -> tuple[Path, ModelSpec]:

@@ -113,8 +113,6 @@ def _train(
         if stopper.best_weights is None:
             raise
         network.set_weights(stopper.best_weights)
-    # A saved network must open with Keras alone, so it may not carry the loss above.
-    network.compile(loss="mse", jit_compile=False)
     return losses
 
 
