@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 
 from worker.server import embedded
+
+# A slow machine is no failure, so nothing is timed.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -44,7 +49,7 @@ def tidecast(server_url: str) -> Run:
         words = [sys.executable, "-m", "worker", command]
         words += [] if "--redis-url" in options else ["--redis-url", server_url]
         return subprocess.run(
-            [*words, *map(str, options)], capture_output=True, text=True, timeout=120, check=False
+            [*words, *map(str, options)], capture_output=True, text=True, timeout=800, check=False
         )
 
     return run

@@ -18,12 +18,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from typer.exceptions import TyperException
 
 from worker import server
+from worker.commit import Committer
 from worker.errors import ServerError, TidecastError
 from worker.feed import CsvRows, FeedTally, feed
 from worker.logs import LOGGER, start_logging
 from worker.loop import Worker
-from worker.registry import load_registry
+from worker.registry import Registry, load_registry
 from worker.settings import Settings, load_settings
+from worker.source import Streams
 from worker.watch import Board, hear
 
 app = typer.Typer(
@@ -99,31 +101,49 @@ def run_command(
         log_format=log_format,
     )
     start_logging(settings.log_format)
+    # Until there is a batch to finish, SIGTERM ends the command as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     registry = load_registry(settings.models, threads=settings.threads)
-    for spec in (model.spec for model in registry.models):
-        LOGGER.info(
-            "model %s %s: %s, %d steps of %s -> %d leads of %s, serves series %s",
-            spec.name,
-            spec.version,
-            spec.pattern,
-            spec.n_steps,
-            ", ".join(spec.features),
-            spec.horizon,
-            ", ".join(spec.targets),
-            spec.series,
-            extra={"facts": {"model": spec.name, "version": spec.version}},
-        )
+    for model in registry.models:
+        LOGGER.info("model %s", model, extra={"facts": model.facts})
     with _server(settings) as client:
-        woken = threading.Event()
-        worker = Worker(settings, registry, client, time.monotonic, woken.wait)
-
-        def stop(*_: object) -> None:
-            worker.stop()
-            woken.set()
-
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
+        worker, stopping = _worker(settings, registry, client)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stopping.set())
         worker.run()
+
+
+def _worker(
+    settings: Settings, registry: Registry, client: redis.Redis
+) -> tuple[Worker, threading.Event]:
+    """Put a worker together; return it and what stops it."""
+    stopping, backoff = threading.Event(), server.backoff(longest=5.0)
+
+    def pause(failures: int) -> None:
+        if failures == 1:
+            backoff.reset()
+        stopping.wait(backoff.compute(failures))
+
+    worker = Worker(
+        settings,
+        registry,
+        Streams(
+            client=client,
+            count=settings.read_size,
+            block_ms=None if settings.burst else server.LONGEST_BLOCK_MS,
+        ),
+        functools.partial(
+            Committer,
+            client,
+            settings.fleet,
+            longest_forecasts=settings.longest_forecasts,
+            longest_dead=settings.longest_dead,
+        ),
+        clock=time.monotonic,
+        stopping=stopping.is_set,
+        pause=pause,
+    )
+    return worker, stopping
 
 
 @contextmanager
@@ -265,6 +285,10 @@ def run_app(application: Callable[..., object]) -> int:
         return ended.exit_code
     except (typer.Abort, KeyboardInterrupt, BrokenPipeError):
         return 0
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        typer.echo(f"tidecast-worker: {reason}; name a place that can be used", err=True)
+        return 2
     return 0
 
 

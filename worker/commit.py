@@ -12,8 +12,9 @@ from typing import Any, cast
 
 import redis
 
-from worker.decode import Reject
 from worker.errors import PositionError
+from worker.server import driver_errors
+from worker.wire import Reject
 
 SCRIPT = files("worker").joinpath("commit.lua").read_text()
 
@@ -26,8 +27,12 @@ class Committer:
         fleet: independent fleets keep offsets of their own.
         longest_forecasts: about how many forecasts a stream keeps, 0 for all.
         longest_dead: about how many rejects a stream keeps, 0 for all.
+
+    Every call raises LostServerError when the server goes away or fails, and ServerError when it
+    refuses.
     """
 
+    @driver_errors()
     def __init__(
         self, client: redis.Redis, fleet: str, *, longest_forecasts: int, longest_dead: int
     ) -> None:
@@ -39,16 +44,19 @@ class Committer:
         self._connection: Any = self._pool.get_connection()
         self._under_way: tuple[str, str] | None = None
 
+    @driver_errors()
     def offset(self, stream: str) -> str | None:
         """Return the id of the last entry whose outcome is committed, None before the first."""
         stored = cast("bytes | None", self._client.get(self._offset_key(stream)))
         return stored.decode() if stored is not None else None
 
+    @driver_errors()
     def begin(self, stream: str, position: str) -> str:
         """Store where a stream starts unless an offset stands; return the one that stands."""
         self._client.set(self._offset_key(stream), position, nx=True)
         return self.offset(stream) or position
 
+    @driver_errors()
     def send(
         self,
         stream: str,
@@ -85,12 +93,13 @@ class Committer:
         )
         self._under_way = (stream, expected)
 
+    @driver_errors()
     def settle(self) -> None:
         """Wait for the commit under way, if there is one.
 
         Raises:
             PositionError: another writer moved the offset; nothing was written.
-            redis.RedisError: the outcome is unknown; the stored offset tells.
+            LostServerError: the outcome is unknown; the stored offset tells.
         """
         if self._under_way is None:
             return

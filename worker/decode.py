@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-Entry = tuple[bytes, list[bytes]]
-"""An entry as the server sends it: its id, then its fields and values in turn."""
+from worker.wire import Entry, Reject
 
 BODY_FIELDS = (b"body", b"data", b"msg", b"value")
 LATEST_TIME = 253_402_300_799_999
@@ -26,15 +25,6 @@ LONGEST_PAYLOAD = 1024
 
 class UnreadableError(ValueError):
     """An entry or an item of one cannot be read; the message is the reason."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """A reading that gets no forecast: why, which entry, and what it said (truncated)."""
-
-    reason: str
-    entry: bytes
-    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +151,7 @@ class Decoder:
         cells = dict(zip(fields[::2], fields[1::2], strict=False))
         series = cells.get(self._series_key, self._stream)
         time = cells.get(self._time_key)
-        default_time = _time_of_id(entry_id) if time is None else _time_of_text(time)
+        default_time = _time_of_id(entry_id) if time is None else time_of_text(time)
         body = next((cells[k] for k in BODY_FIELDS if cells.get(k, b"")[:1] in (b"{", b"[")), None)
         if body is None:
             values = {name: cells[key] for name, key in self._wanted if key in cells}
@@ -259,16 +249,23 @@ def _parse_floats(cells: list[bytes]) -> npt.NDArray[np.float64]:
 
 
 def _parse_times(cells: list[bytes]) -> npt.NDArray[np.int64]:
-    if b"_" in b"".join(cells):
-        raise ValueError("Python's int() forgives underscores, the wire does not")
+    if not b"".join(cells).isdigit():
+        raise ValueError("Python's int() forgives signs, blanks and underscores, the wire does not")
     times = np.array(list(map(int, cells)), np.int64)
-    if times.min() < 0 or times.max() > LATEST_TIME:
+    if times.max() > LATEST_TIME:
         raise ValueError("a time is out of bounds")
     return times
 
 
 def _names_are_plain(names: list[bytes]) -> bool:
-    return b"" not in names and max(map(len, names)) <= LONGEST_NAME and b"".join(names).isascii()
+    if b"" in names or max(map(len, names)) > LONGEST_NAME:
+        return False
+    try:
+        # No character reaches across the line breaks, so the whole is UTF-8 if each name is.
+        b"\n".join(names).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _checked_name(name: bytes) -> bytes:
@@ -295,7 +292,12 @@ def _time_of_id(entry_id: bytes) -> int:
     return _bounded(int(entry_id.partition(b"-")[0]), entry_id)
 
 
-def _time_of_text(text: bytes) -> int:
+def time_of_text(text: bytes) -> int:
+    """Return milliseconds since 1970 of such a number, or of ISO 8601 (UTC where it has no zone).
+
+    Raises:
+        UnreadableError: it is neither, or lies outside the years 1970 to 9999.
+    """
     if text.removeprefix(b"-").isdigit():
         return _bounded(int(text[:32]), text)
     try:
@@ -312,7 +314,7 @@ def _time_of_text(text: bytes) -> int:
 
 def _time_of_json(time: Any) -> int:
     if isinstance(time, str):
-        return _time_of_text(time.encode("utf-8", "surrogatepass"))
+        return time_of_text(time.encode("utf-8", "surrogatepass"))
     if isinstance(time, float) and time.is_integer():
         time = int(time)
     if isinstance(time, int) and not isinstance(time, bool):

@@ -7,9 +7,11 @@
     |   |-- SettingsError      a setting, a file or an argument is wrong
     |   |-- ModelError         a model file cannot be served, or two contend for one series
     |   `-- ServerError        no usable server after the retries: absent, refusing, wrong password
-    `-- PositionError          the stored offset is not the one the worker stood at: rebuild
+    `-- RebuildError           what the worker stood on is gone: it starts again from the server
+        |-- PositionError      the stored offset is not the one the worker stood at
+        `-- LostServerError    the server went away or failed; what became of the last call is open
 
-Driver errors (redis, onnxruntime, operating system) are translated into these where they arise.
+Errors of the drivers (redis, onnxruntime, operating system) become these where they arise.
 """
 
 
@@ -37,5 +39,13 @@ class ServerError(UserError):
     """The Redis server cannot be reached or does not let us in."""
 
 
-class PositionError(TidecastError):
+class RebuildError(TidecastError):
+    """What the worker stood on is gone; it takes its state from the server again."""
+
+
+class PositionError(RebuildError):
     """The offset on the server is not the one this worker stood at."""
+
+
+class LostServerError(RebuildError):
+    """The server went away or failed; what became of the last call is unknown."""

@@ -5,7 +5,6 @@ the connection breaks, the error says how many rows are confirmed, and ``--from-
 """
 
 import csv
-import datetime
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import redis
 
+from worker.decode import UnreadableError, time_of_text
 from worker.errors import ServerError, SettingsError
 
 TIME_COLUMNS = ("timestamp", "ts", "time", "datetime", "date", "ds")
@@ -81,16 +81,11 @@ class CsvRows:
 
 
 def _milliseconds(time: str) -> str:
-    """Return ISO 8601 as milliseconds since 1970; anything else as it stands, for the worker."""
+    """Return a time as milliseconds since 1970; what is none as it stands, for the worker."""
     try:
-        moment = datetime.datetime.fromisoformat(time.strip())
-    except ValueError:
+        return str(time_of_text(time.strip().encode()))
+    except UnreadableError:
         return time.strip()
-    if time.strip().isdigit():
-        return time.strip()
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
-    return str(round(moment.timestamp() * 1000))
 
 
 @dataclass(slots=True)

@@ -9,21 +9,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-import redis
-from redis.backoff import ExponentialWithJitterBackoff
-
 from worker.commit import Committer
-from worker.decode import Decoder, Entry
-from worker.errors import PositionError, ServerError
+from worker.decode import Decoder
+from worker.errors import RebuildError
 from worker.logs import LOGGER
 from worker.pipeline import Commit, Pipeline
 from worker.registry import Registry
-from worker.server import LONGEST_BLOCK_MS
 from worker.settings import Settings
-from worker.source import START, StreamSource, last_id, replay
+from worker.source import START, LiveReader, Streams
+from worker.wire import Entry
 
 NAMED_AT_MOST = 20
-NEVER_MENDED = (redis.exceptions.NoPermissionError, redis.AuthenticationError)
 
 
 @dataclass(slots=True)
@@ -57,85 +53,69 @@ class _Partition:
 
 @dataclass
 class Worker:
-    """Follows input streams and forecasts, over one client.
+    """Follows input streams and forecasts.
 
     Args:
         settings: what to read and how.
         registry: the models.
-        client: the server.
+        streams: the server's input streams.
+        open_committer: opens a way to commit on the same server.
         clock: monotonic seconds.
-        sleep: waits that many seconds, or less when the worker is to stop.
+        stopping: tells whether to stop; the batch in hand is committed first.
+        pause: waits, after so many failures in a row, or less when told to stop.
     """
 
     settings: Settings
     registry: Registry
-    client: redis.Redis
+    streams: Streams
+    open_committer: Callable[[], Committer]
     clock: Callable[[], float]
-    sleep: Callable[[float], object]
+    stopping: Callable[[], bool]
+    pause: Callable[[int], object]
     total: Tally = field(default_factory=Tally)
-    stopping: bool = False
-
-    def stop(self) -> None:
-        """Ask the loop to commit the batch in hand and return."""
-        self.stopping = True
 
     def run(self) -> None:
-        """Work until ``stop``, or with ``burst`` until all is read.
+        """Work until told to stop, or with ``burst`` until all is read.
 
         Raises:
             ServerError: the server refuses what we may never do.
         """
         self._summarized, self._since = self.clock(), Tally()
-        backoff = ExponentialWithJitterBackoff(cap=5.0, base=0.1)
         failures = 0
-        while not self.stopping:
+        while not self.stopping():
             try:
                 for _ in self._follow():
                     failures = 0
                 break
-            except NEVER_MENDED as error:
-                raise ServerError(
-                    f"the server refuses: {error}; check the user's rights"
-                ) from error
-            except (redis.RedisError, PositionError, OSError) as error:
+            except RebuildError as error:
                 failures += 1
                 if failures == 1:
                     LOGGER.warning("rebuilding from the server after: %s", error)
-                self.sleep(backoff.compute(failures))
+                self.pause(failures)
         self._summarize()
         LOGGER.info("stopped: %s", _sentence(self.total, "in all"))
 
     def _follow(self) -> Iterator[None]:
         """Rebuild from the server, then work; yields after each settled batch."""
-        committer = Committer(
-            self.client,
-            self.settings.fleet,
-            longest_forecasts=self.settings.longest_forecasts,
-            longest_dead=self.settings.longest_dead,
-        )
+        committer = self.open_committer()
         try:
             partitions = {name: self._rebuild(name, committer) for name in self.settings.input}
-            source = StreamSource(
-                self.client,
-                {name: partition.offset for name, partition in partitions.items()},
-                count=self.settings.read_size,
-                block_ms=None if self.settings.burst else LONGEST_BLOCK_MS,
-            )
+            reader = self.streams.follow({name: p.offset for name, p in partitions.items()})
             try:
-                yield from self._work(source, partitions, committer)
+                yield from self._work(reader, partitions, committer)
             finally:
-                source.close()
+                reader.close()
         finally:
             committer.close()
 
     def _work(
-        self, source: StreamSource, partitions: dict[str, _Partition], committer: Committer
+        self, reader: LiveReader, partitions: dict[str, _Partition], committer: Committer
     ) -> Iterator[None]:
         commits: list[Commit] = []
-        while not self.stopping:
-            arrived = source.read()
+        while not self.stopping():
+            arrived = reader.read()
             for stream, entries in arrived.items():
-                commits.append(self._step(stream, partitions[stream], entries, source, committer))
+                commits.append(self._step(stream, partitions[stream], entries, reader, committer))
             if not arrived:
                 committer.settle()
             self._count(commits, all_settled=not arrived)
@@ -151,11 +131,11 @@ class Worker:
         stream: str,
         partition: _Partition,
         entries: list[Entry],
-        source: StreamSource,
+        reader: LiveReader,
         committer: Committer,
     ) -> Commit:
         commit = partition.pipeline.step(entries)
-        source.take_ahead()
+        reader.take_ahead()
         newest = entries[-1][0].decode()
         committer.send(
             stream, partition.offset, newest, commit.series, commit.records, commit.rejects
@@ -176,7 +156,7 @@ class Worker:
         """Return a partition whose windows stand at the committed offset."""
         offset = committer.offset(stream)
         if offset is None:
-            start = START if self.settings.start == "earliest" else last_id(self.client, stream)
+            start = START if self.settings.start == "earliest" else self.streams.last_id(stream)
             offset = committer.begin(stream, start)
         decode = partial(
             Decoder, series_field=self.settings.series_field, time_field=self.settings.time_field
@@ -184,7 +164,7 @@ class Worker:
         pipeline = Pipeline(stream, self.registry, decode(stream, self.registry.features))
         entries = 0
         if offset != START:
-            for batch in replay(self.client, stream, offset):
+            for batch in self.streams.replay(stream, offset):
                 pipeline.replay(batch)
                 entries += len(batch)
         LOGGER.info(

@@ -38,6 +38,20 @@ class Model:
         self._check_shapes()
         self._check_golden()
 
+    def __str__(self) -> str:
+        """Say in a line what it is: name, version, pattern, shapes, series."""
+        spec = self.spec
+        return (
+            f"{spec.name} {spec.version}: {spec.pattern}, {spec.n_steps} steps of "
+            f"{', '.join(spec.features)} -> {spec.horizon} leads of {', '.join(spec.targets)}, "
+            f"serves series {spec.series}"
+        )
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What machines want to know of it in a log line."""
+        return {"model": self.spec.name, "version": self.spec.version, "series": self.spec.series}
+
     def predict(self, windows: Floats) -> Floats:
         """Return the forecasts ``[b, horizon, T]`` for windows ``[b, n_steps, F]``."""
         pieces = [
@@ -56,7 +70,9 @@ class Model:
             (self._session.get_outputs(), OUTPUT_NAME, [spec.horizon, len(spec.targets)]),
         ):
             found = {value.name: value.shape for value in values}
-            if list(found) != [name] or found[name][1:] != shape or values[0].type != TENSOR_TYPE:
+            batch, *rest = found.get(name) or [0]
+            fits = len(found) == 1 and rest == shape and not isinstance(batch, int)
+            if not fits or values[0].type != TENSOR_TYPE:
                 raise ModelError(
                     f"{self.path}: the graph has {found}, its metadata say {name} [batch, "
                     f"{shape[0]}, {shape[1]}]; export the model again"

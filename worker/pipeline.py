@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from worker.decode import Decoder, Entry, Readings, Reject
+from worker.decode import Decoder, Readings
 from worker.registry import Registry
 from worker.windows import WindowStore
+from worker.wire import Entry, Reject
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]

@@ -3,66 +3,95 @@
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import redis
-from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.backoff import DecorrelatedJitterBackoff, NoBackoff
 from redis.retry import Retry
 
-from worker.errors import ServerError, SettingsError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from worker.errors import LostServerError, ServerError, SettingsError
 
 LONGEST_BLOCK_MS = 500
 SOCKET_TIMEOUT = 10.0
+CONNECT_TIMEOUT = 5.0
 
 
-def connect(url: str, *, patience: float = 10.0, notice: "Callable[[str], None]") -> redis.Redis:
+@contextmanager
+def driver_errors() -> Iterator[None]:
+    """Translate the driver's errors, for the length of a block or of a decorated function.
+
+    Raises:
+        ServerError: the server refuses our name, password or rights; asking again is no use.
+        LostServerError: anything else that redis-py or the socket says.
+    """
+    try:
+        yield
+    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+        raise ServerError(f"the server refuses: {error}; check the user's rights") from error
+    except (redis.RedisError, OSError) as error:
+        raise LostServerError(str(error) or repr(error)) from error
+
+
+def connect(
+    url: str,
+    *,
+    patience: float,
+    notice: Callable[[str], None],
+    clock: Callable[[], float] = time.monotonic,
+) -> redis.Redis:
     """Return a client whose server answers, trying again with growing pauses.
 
     The client itself never retries a command: who sends one knows whether that is safe.
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``.
-        patience: seconds to keep trying, about.
+        patience: seconds to keep trying; a try under way may end up to ``CONNECT_TIMEOUT`` later.
         notice: called with one line the first time the server does not answer.
+        clock: monotonic seconds.
 
     Raises:
         SettingsError: the URL is none.
         ServerError: no answer in time, or a refused password.
     """
     client = _client(url)
-    tries = max(1, round(patience / 0.7))
-    told: list[Exception] = []
+    start, tries = clock(), 0
 
-    def tell(error: Exception) -> None:
-        if not told:
+    def after_failure(error: Exception) -> None:
+        nonlocal tries
+        tries += 1
+        if clock() - start >= patience:
+            raise _unusable(url, error, tries, clock() - start) from error
+        if tries == 1:
             notice(f"no answer from {masked(url)} yet ({error}); trying for {patience:g} s")
-            told.append(error)
 
-    retry = Retry(
-        ExponentialWithJitterBackoff(cap=1.0, base=0.1),
-        tries,
-        supported_errors=(redis.ConnectionError, redis.TimeoutError, redis.ResponseError),
-    )
-    try:
-        retry.call_with_retry(client.ping, tell)
-    except redis.AuthenticationError as error:
-        raise ServerError(
+    forever = Retry(backoff(longest=1.0), -1, (redis.RedisError,))
+    forever.call_with_retry(client.ping, after_failure)
+    return client
+
+
+def backoff(*, longest: float) -> DecorrelatedJitterBackoff:
+    """Return growing pauses with jitter, from 0.1 s to ``longest`` seconds.
+
+    redis-py's exponential ones raise an OverflowError after 1,024 failures in a row.
+    """
+    return DecorrelatedJitterBackoff(cap=longest, base=0.1)
+
+
+def _unusable(url: str, error: Exception, tries: int, seconds: float) -> ServerError:
+    if isinstance(error, redis.AuthenticationError):
+        return ServerError(
             f"{masked(url)} refuses the user name or password ({error}); "
             "check the URL or TIDECAST_REDIS_URL"
-        ) from error
-    except redis.RedisError as error:
-        raise ServerError(
-            f"no usable server at {masked(url)} after {tries + 1} tries ({error}); "
-            "start it, or correct --redis-url"
-        ) from error
-    return client
+        )
+    return ServerError(
+        f"no usable server at {masked(url)} after {tries} tries in {seconds:.0f} s ({error}); "
+        "start it, or correct --redis-url"
+    )
 
 
 def _client(url: str) -> redis.Redis:
@@ -71,7 +100,7 @@ def _client(url: str) -> redis.Redis:
             url,
             protocol=2,
             socket_timeout=SOCKET_TIMEOUT,
-            socket_connect_timeout=5.0,
+            socket_connect_timeout=CONNECT_TIMEOUT,
             retry=Retry(NoBackoff(), 0),
         )
     except ValueError as error:

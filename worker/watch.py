@@ -4,6 +4,7 @@ Delivery: at most once, as with all pub/sub; the record is on the ``:forecasts``
 """
 
 import datetime
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,7 +33,7 @@ def hear(client: redis.Redis, series: str | None) -> Iterator[bytes | None]:
         with client.pubsub(  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
             ignore_subscribe_messages=True
         ) as channel:
-            channel.psubscribe(f"forecast:{series or '*'}")
+            channel.psubscribe(f"forecast:{_server_glob(series or '*')}")
             while True:
                 message = channel.get_message(timeout=LONGEST_BLOCK_MS / 1000)
                 yield message["data"] if message else None
@@ -40,6 +41,11 @@ def hear(client: redis.Redis, series: str | None) -> Iterator[bytes | None]:
         raise ServerError(
             f"the server hung up ({error}); start 'tidecast-worker watch' again"
         ) from error
+
+
+def _server_glob(glob: str) -> str:
+    """Return a glob of ``*`` and ``?`` in the server's words, where brackets are special too."""
+    return re.sub(r"([\[\]\\])", r"\\\1", glob)
 
 
 class Board:

@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.conftest import Run
 from tests.model_files import write_lstm_model, write_mean_model
 from worker.commit import Committer
-from worker.decode import Reject
-from worker.errors import PositionError
+from worker.errors import LostServerError, PositionError, ServerError
+from worker.source import Streams
+from worker.wire import Reject
 
 
 def forecasts(client: redis.Redis, stream: str = "readings") -> list[dict[str, Any]]:
@@ -34,7 +37,7 @@ def add(client: redis.Redis, series: str, *values: object) -> None:
         client.xadd("readings", {"series": series, "value": str(value)})
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+def eventually(holds: Callable[[], bool], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it did not come to hold in time"
@@ -170,22 +173,48 @@ def test_several_models_serve_the_series_they_name(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_end_it_with_0_and_all_committed(
-    client: redis.Redis, server_url: str, mean_model: Path, number: signal.Signals
+    client: redis.Redis,
+    server_url: str,
+    mean_model: Path,
+    number: signal.Signals,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     command = [sys.executable, "-m", "worker", "run", "--redis-url", server_url]
     command += ["--models", str(mean_model), "--from", "earliest", "--log-format", "json"]
+    monkeypatch.setenv("TIDECAST_SUMMARY_EVERY", "0.1")
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         add(client, "a", 1, 2, 3)
         eventually(lambda: len(forecasts(client)) == 1)
+        time.sleep(0.3)  # a summary is due
         add(client, "a", *range(500))
         process.send_signal(number)
-        _, log = process.communicate(timeout=20)
+        _, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
     lines = [json.loads(line) for line in log.splitlines()]
+    (loaded,) = [line for line in lines if "version" in line]
+    assert loaded["message"].startswith("model mean abcdef: univariate_one_step, 3 steps of value")
     assert any(line["message"] == "series a starts to forecast" for line in lines)
+    summaries = [line for line in lines if "seconds" in line]
+    assert len(summaries) > 1
+    assert sum(line["forecasts"] for line in summaries) == len(forecasts(client))
     offset: Any = client.get("readings:offset:default")
     consumed: Any = client.xrange("readings", max=offset)
     assert len(forecasts(client)) == len(consumed) - 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_end_it_while_it_waits_for_a_server(
+    mean_model: Path, number: signal.Signals
+) -> None:
+    command = [sys.executable, "-m", "worker", "run", "--redis-url", "redis://127.0.0.1:1"]
+    command += ["--models", str(mean_model), "--connect-patience", "600"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "no answer" not in process.stderr.readline():
+            pass
+        process.send_signal(number)
+        _, log = process.communicate(timeout=120)
+    assert process.returncode == 0, log
 
 
 def test_an_embedded_server_is_found_by_feed_and_watch(
@@ -204,11 +233,29 @@ def test_an_embedded_server_is_found_by_feed_and_watch(
         client = redis.Redis(unix_socket_path=str(socket))
         eventually(lambda: client.pubsub_numpat() == 1)
         assert subprocess.run([*worker, "feed", data, "--rate", "0"], check=False).returncode == 0
-        heard, _ = watching.communicate(timeout=20)
+        heard, _ = watching.communicate(timeout=120)
         run.send_signal(signal.SIGTERM)
     assert [json.loads(line)["forecast"]["value"][0] for line in heard.splitlines()] == [1, 2, 3, 4]
     assert run.returncode == 0
     assert not socket.exists()
+
+
+def test_errors_of_the_driver_are_translated_at_the_edges(client: redis.Redis) -> None:
+    nowhere = redis.Redis(port=1, retry=Retry(NoBackoff(), 0))
+    client.acl_setuser("guest", enabled=True, nopass=True, commands=["+ping"])
+    guest = redis.Redis(
+        unix_socket_path=client.connection_pool.connection_kwargs["path"], username="guest"
+    )
+    for stranger, error in ((nowhere, LostServerError), (guest, ServerError)):
+        streams = Streams(client=stranger, count=1, block_ms=None)
+        for call in (
+            lambda s=stranger: Committer(s, "f", longest_forecasts=0, longest_dead=0),
+            lambda s=streams: s.last_id("readings"),
+            lambda s=streams: list(s.replay("readings", "5-0")),
+            lambda s=streams: s.follow({"readings": "0-0"}).read(),
+        ):
+            with pytest.raises(error):
+                call()
 
 
 def test_a_commit_is_done_once_and_only_from_its_offset(client: redis.Redis) -> None:
@@ -232,7 +279,7 @@ def test_a_key_of_another_type_stops_the_whole_commit(client: redis.Redis) -> No
     committer = Committer(client, "default", longest_forecasts=0, longest_dead=0)
     committer.begin("readings", "0-0")
     committer.send("readings", "0-0", "5-0", [b"a"], [b"{}"], [Reject("why", b"1-0", b"{}")])
-    with pytest.raises(redis.ResponseError, match="readings:dead is a string"):
+    with pytest.raises(LostServerError, match="readings:dead is a string"):
         committer.settle()
     assert client.xlen("readings:forecasts") == 0
     assert committer.offset("readings") == "0-0"

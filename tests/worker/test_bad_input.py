@@ -80,6 +80,14 @@ def test_shapes_other_than_the_metadata_say(tidecast: Run, tmp_path: Path) -> No
     assert_one_line(tidecast("run", "--models", tmp_path), "metadata say window [batch, 2, 1]")
 
 
+def test_a_graph_for_batches_of_one_only(tidecast: Run, tmp_path: Path) -> None:
+    model = onnx.load(write_mean_model(tmp_path / "m.onnx"))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(model, tmp_path / "m.onnx")
+    assert_one_line(tidecast("run", "--models", tmp_path), "[1, 3, 1]", "say window [batch, 3, 1]")
+
+
 def test_two_models_for_one_series(tidecast: Run, tmp_path: Path) -> None:
     write_mean_model(tmp_path / "a.onnx", series="boiler-*")
     write_mean_model(tmp_path / "b.onnx", series="*-7")
@@ -91,6 +99,7 @@ def test_a_server_that_is_not_there(tidecast: Run, tmp_path: Path) -> None:
     url = "redis://:secret@127.0.0.1:1/0"
     result = tidecast("run", "--models", tmp_path, "--redis-url", url, "--connect-patience", "1")
     assert_one_line(result, "no usable server at redis://***@127.0.0.1:1/0")
+    assert "trying for 1 s" in result.stderr
     assert "secret" not in result.stderr
 
 

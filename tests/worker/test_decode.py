@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.decode import LONGEST_PAYLOAD, Decoder, Entry, Readings, Reject
+from worker.decode import LONGEST_PAYLOAD, Decoder, Readings
+from worker.wire import Entry, Reject
 
 ID = b"1700000000123-4"
 
@@ -143,21 +144,35 @@ def test_payloads_are_bounded() -> None:
     assert len(readings.payload(0)) == LONGEST_PAYLOAD
 
 
-numbers = st.floats(allow_nan=False, allow_infinity=False)
-alike = st.lists(
-    st.tuples(st.text("ab-é", min_size=1, max_size=4), st.integers(0, 10**13), numbers), max_size=20
+series_cells = st.sampled_from(["a", "b-7", "boiler é", "", "x" * 513]) | st.text(max_size=4)
+time_cells = st.integers(0, 10**13).map(str) | st.sampled_from(
+    ["+5", " 5", "5 ", "1_0", "-1", "", "9" * 30, "2024-01-01", "noon"]
 )
+value_cells = st.floats().map(repr) | st.sampled_from([" 1", "1_0", "1e999", "abc", "", "0x10"])
+alike = st.lists(st.tuples(series_cells, time_cells, value_cells), max_size=20)
 
 
 @given(alike)
-def test_bulk_and_one_by_one_agree(cells: list[tuple[str, int, float]]) -> None:
+def test_bulk_and_one_by_one_agree(cells: list[tuple[str, str, str]]) -> None:
     """An entry of another shape in the batch forces the slow way; it must change nothing."""
-    entries = [entry("series", s, "ts", str(t), "value", repr(v)) for s, t, v in cells]
+    entries = [entry("series", s, "ts", t, "value", v) for s, t, v in cells]
     decoder = Decoder("readings", ["value"])
     bulk, rejects = decoder.decode(entries)
-    mixed, _ = decoder.decode([*entries, entry("data", "[]")])
-    assert rejects == []
-    assert rows(bulk) == rows(mixed) == [(s, t, (v,)) for s, t, v in cells]
+    mixed, mixed_rejects = decoder.decode([*entries, entry("data", "[]")])
+    assert rejects == mixed_rejects
+    assert bulk.series == mixed.series
+    np.testing.assert_array_equal(bulk.times, mixed.times)
+    np.testing.assert_array_equal(bulk.columns.get("value", []), mixed.columns["value"])
+    assert [bulk.payload(i) for i in range(len(bulk))] == [
+        mixed.payload(i) for i in range(len(mixed))
+    ]
+
+
+def test_names_of_any_script_take_the_bulk_way() -> None:
+    entries = [entry("series", name, "value", "1") for name in ("é", "温度", "a")]
+    readings, _ = Decoder("readings", ["value"]).decode(entries)
+    assert readings.items is None
+    assert [name.decode() for name in readings.series] == ["é", "温度", "a"]
 
 
 @given(st.lists(st.lists(st.binary(max_size=12), max_size=6).filter(lambda f: len(f) % 2 == 0)))
