@@ -18,6 +18,8 @@ import redis
 from tests.conftest import Run
 from trainer.backend import load_tensorflow
 from trainer.evaluate import open_model, score, windows_for
+from trainer.export import export_again
+from trainer.fit import fit
 from trainer.patterns import EXAMPLES, Example
 from trainer.series import load_history
 
@@ -27,7 +29,7 @@ READ_SIZES = (1, 7, 1000)
 
 def trainer(*words: object) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "trainer", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +49,7 @@ def live_worker(url: str, models: Path, stream: str = "readings") -> Iterator[No
     with subprocess.Popen([*command, "--input", stream, "--from", "earliest"]) as process:
         yield
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=120) == 0
 
 
 def hear(client: redis.Redis, count: int, send: Any) -> list[dict[str, Any]]:
@@ -58,7 +60,7 @@ def hear(client: redis.Redis, count: int, send: Any) -> list[dict[str, Any]]:
     while channel.get_message(timeout=0.1):
         pass
     send()
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while len(heard) < count and time.monotonic() < end:
         message = channel.get_message(timeout=0.5)
         if message:
@@ -153,8 +155,8 @@ def test_taxi_live_errors_are_the_evaluations(
     history = load_history(data, spec.targets, step_seconds=spec.step_seconds)
     windows = windows_for(spec, history)
     starts = windows.starts["test"]
-    first = str(starts[0])
-    assert tidecast("feed", data, "--rate", "0", "--from-row", first).returncode == 0
+    unlearned = str(int(0.7 * history.rows))
+    assert tidecast("feed", data, "--rate", "0", "--from-row", unlearned).returncode == 0
     assert tidecast("run", "--models", model, "--from", "earliest", "--burst").returncode == 0
     entries: Any = client.xrange("readings:forecasts")
     live = {f["at"]: f for f in (json.loads(fields[b"forecast"]) for _, fields in entries)}
@@ -171,19 +173,29 @@ def test_taxi_live_errors_are_the_evaluations(
 
 
 def test_one_seed_gives_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of their own, as Python's hash seed differs between them."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     data = tmp_path / "wave.csv"
     pl.DataFrame({"value": np.sin(np.arange(200) / 5).round(6)}).write_csv(data)
     files = []
-    for out in ("one", "two", "other"):
-        seed = 2 if out == "other" else 1
-        options = ("--n-steps", 8, "--horizon", 2, "--units", 8, "--epochs", 3, "--seed", seed)
+    for out in ("one", "two"):
+        options = ("--n-steps", 8, "--horizon", 2, "--units", 8, "--epochs", 3, "--seed", 1)
         result = trainer("fit", data, "--targets", "value", *options, "--out", tmp_path / out)
         assert result.returncode == 0, result.stderr
         files.append(tmp_path / out / "wave.onnx")
     assert files[0].read_bytes() == files[1].read_bytes()
-    versions = [open_model(file)[0].version for file in files]
-    assert versions[0] == versions[1] != versions[2]
-    keras_file = files[0].with_suffix(".keras")
-    assert trainer("export", keras_file, "--out", tmp_path / "again").returncode == 0
-    assert open_model(tmp_path / "again" / "wave.onnx")[0].version == versions[0]
+    version = open_model(files[0])[0].version
+    assert open_model(files[1])[0].version == version
+    _, again = export_again(files[0].with_suffix(".keras"), tmp_path / "again")
+    assert again.version == version
+
+
+def test_another_seed_gives_another_model() -> None:
+    history = EXAMPLES[0].history()
+    config = EXAMPLES[0].config().model_copy(update={"epochs": 1})
+    weights = [
+        fit(config.model_copy(update={"seed": seed}), history).network.get_weights()
+        for seed in (1, 1, 2)
+    ]
+    assert all((one == two).all() for one, two in zip(weights[0], weights[1], strict=True))
+    assert not all((one == two).all() for one, two in zip(weights[0], weights[2], strict=True))

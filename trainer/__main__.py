@@ -118,7 +118,7 @@ def fit_command(
         step_seconds=_step(step),
     )
     history = _load(data, config, series_column, time_column)
-    load_tensorflow()
+    out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be is better known before the fit
     from trainer.export import write_model
 
     path, spec = write_model(out, _fit_with_bar(config, history), _now())

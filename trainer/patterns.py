@@ -62,8 +62,9 @@ class Example:
             units=50 if self.pattern == "univariate_one_step" else 100,
             train_rows=TRAIN_ROWS,
             validation_rows=3,
-            epochs=150,
-            patience=30,
+            epochs=40,
+            patience=20,
+            batch_size=4,
             learning_rate=0.01,
             season=1,
         )

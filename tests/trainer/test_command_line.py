@@ -12,7 +12,7 @@ SMALL = ["--targets", "value", "--n-steps", "4", "--horizon", "1"]
 
 def trainer(*words: object) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "trainer", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
 
 
 def assert_one_line(result: "subprocess.CompletedProcess[str]", part: str) -> None:

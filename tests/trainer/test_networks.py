@@ -2,18 +2,26 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import onnx
 import pytest
 
-from tests.model_files import write_mean_model
+from tests.model_files import spec_of, write_mean_model
 from tests.trainer.conftest import config_of, history_of
 from trainer.config import FitConfig
-from trainer.dataset import make_windows
+from trainer.dataset import Windows, make_windows
 from trainer.errors import ConfigError, DataError, ExportError
-from trainer.export import check_operators, check_parity, describe, export, write_model
+from trainer.export import (
+    check_operators,
+    check_parity,
+    describe,
+    export,
+    relative_error,
+    write_model,
+)
 from trainer.fit import Fitted, fit
 from trainer.networks import build_network, measure_scaling
 from trainer.patterns import EXAMPLES, Example
@@ -23,8 +31,8 @@ MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 RAMP = np.arange(40, dtype=np.float64)
 
 
-def network_of(config: FitConfig, history: History, head: float):  # type: ignore[no-untyped-def]
-    """A network whose LSTM says nothing and whose head answers ``head`` everywhere."""
+def untrained(config: FitConfig, history: History) -> tuple[Any, Windows]:
+    """A network that knows its scaling and nothing else, and the windows it was scaled by."""
     windows = make_windows(
         history,
         config.features,
@@ -34,7 +42,12 @@ def network_of(config: FitConfig, history: History, head: float):  # type: ignor
         train_rows=None,
         validation_rows=None,
     )
-    network = build_network(config, measure_scaling(config, windows))
+    return build_network(config, measure_scaling(config, windows)), windows
+
+
+def network_of(config: FitConfig, history: History, head: float) -> Any:
+    """A network whose LSTM says nothing and whose head answers ``head`` everywhere."""
+    network, _ = untrained(config, history)
     kernel, bias = network.get_layer("head").get_weights()
     network.get_layer("head").set_weights([kernel * 0, bias * 0 + head])
     return network
@@ -85,17 +98,22 @@ def test_a_constant_series_does_no_harm() -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=[e.pattern for e in EXAMPLES])
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(("activation", "layers"), [("tanh", 1), ("relu", 2)])
 def test_every_pattern_exports_as_lstm_operators(
     example: Example, activation: str, layers: int
 ) -> None:
-    config = example.config().model_copy(
-        update={"activation": activation, "layers": layers, "epochs": 1, "units": 5}
+    choices = {"activation": activation, "layers": layers, "units": 5}
+    config = example.config().model_copy(update=choices)
+    network, windows = untrained(config, example.history())
+    samples, _ = windows.gather(windows.starts["train"])
+    described = spec_of(
+        n_steps=5,
+        horizon=example.horizon,
+        features=example.features,
+        targets=example.targets,
+        golden_window=samples[0],
     )
-    fitted = fit(config, example.history())
-    samples, _ = fitted.windows.gather(fitted.windows.starts["train"])
-    content, spec = export(fitted.network, describe(fitted, MOMENT), samples)
+    content, spec = export(network, described, samples)
     graph = onnx.load_from_string(content).graph
     assert sum(node.op_type == "LSTM" for node in graph.node) == layers
     shapes = [
@@ -105,7 +123,8 @@ def test_every_pattern_exports_as_lstm_operators(
     targets = len(example.targets)
     expected = [["batch", 5, len(example.features)], ["batch", example.horizon, targets]]
     assert shapes == expected
-    assert spec.pattern == example.pattern
+    golden = np.asarray(network(samples[:1]))[0]
+    np.testing.assert_allclose(spec.golden.forecast, golden, rtol=1e-6)
 
 
 def test_another_answer_than_keras_gives_is_refused(wave: Fitted) -> None:
@@ -119,6 +138,14 @@ def test_another_answer_than_keras_gives_is_refused(wave: Fitted) -> None:
     with pytest.raises(ExportError, match="differ by"):
         check_parity(model, wave.network, samples)
     wave.network.set_weights(weights)
+
+
+def test_a_small_target_counts_beside_a_large_one() -> None:
+    """An error of 1e-4 is nothing beside 1,000 and everything beside 0.001."""
+    expected = np.array([[[1000.0, 0.001]]], np.float32)
+    off = np.array([[[0.0, 1e-4]]], np.float32)
+    assert relative_error(expected + off, expected) == pytest.approx(0.1, rel=1e-3)
+    assert relative_error(expected + off[..., ::-1], expected) < 1e-6
 
 
 def test_the_saved_network_opens_with_keras_alone(wave: Fitted, tmp_path: Path) -> None:
