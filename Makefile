@@ -1,20 +1,24 @@
 # make setup    .venv with everything, from the locked and hashed requirements
-# make demo     fit, serve, feed and listen on real data   (DATA=my.csv TARGETS=a,b for your own)
+# make demo     fit, serve, feed and listen on real data
+#               (DATA=my.csv TARGETS=a,b for your own; N_STEPS=24 HORIZON=4 for a short one)
 # make test     lint, types, tests
 # make bench    forecasts per second beside ONNX Runtime alone
 # make format   rewrite to the project's format
 # make lock     resolve the newest versions into requirements.lock
 .PHONY: setup demo test lint types tests bench format lock clean
 
-PYTHON ?= python3
+# TensorFlow has no packages for Python 3.14 yet.
+usable = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,\
+  $(if $(shell $(p) -c '$(usable)' 2>/dev/null && echo yes),$(p))) python3)
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 setup: .venv/.ready
 
 .venv/.ready: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python 3.11 or newer is needed, '$(PYTHON)' is older; make PYTHON=python3.12 ..." >&2; exit 2; }
+	@$(PYTHON) -c '$(usable)' || \
+	  { echo "Python 3.11, 3.12 or 3.13 is needed, and '$(PYTHON)' is none; make PYTHON=python3.12 ..." >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' || \
 	  { echo "'$(PYTHON)' has no venv module; Debian and Ubuntu keep it in the package python3-venv" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
@@ -24,7 +28,8 @@ setup: .venv/.ready
 	@touch $@
 
 demo: setup
-	@$(BIN)/python deploy/demo.py $(if $(DATA),--data "$(DATA)") $(if $(TARGETS),--targets "$(TARGETS)")
+	@$(BIN)/python deploy/demo.py $(if $(DATA),--data "$(DATA)") $(if $(TARGETS),--targets "$(TARGETS)") \
+	  $(if $(N_STEPS),--n-steps "$(N_STEPS)") $(if $(HORIZON),--horizon "$(HORIZON)")
 
 test: setup lint types tests
 

@@ -11,11 +11,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import polars as pl
 import redis
@@ -25,13 +26,13 @@ from trainer.baselines import naive, scales, seasonal_naive
 from trainer.dataset import Windows
 from trainer.evaluate import open_model, score, windows_for
 from trainer.report import draw_forecasts, error_table
-from trainer.series import TIME_COLUMNS, History, load_history
+from trainer.series import History, load_history
 from worker.contract import ModelSpec
 from worker.server import embedded
 
 console = Console(highlight=False, soft_wrap=True)
-QUIET_AFTER = 3.0
 PRINTED = 12
+LONGEST_REPLAY = 10.0
 
 
 def main() -> int:
@@ -41,8 +42,8 @@ def main() -> int:
     if not options.no_patterns:
         step("The six patterns, each fitted, exported and run by ONNX Runtime")
         trainer("patterns", "--out", str(options.out / "patterns"))
-    data, targets = prepare(options.data, options.targets, options.out)
-    name = "co2" if options.data is None else "demo"
+    name = "demo" if options.data else "co2"
+    data, targets = (options.data, options.targets) if options.data else co2(options.out)
     step(f"Fitting {name} on the first 70 % of {data}")
     trainer(
         *("fit", str(data), "--name", name, "--targets", targets, "--out", str(options.out)),
@@ -51,12 +52,12 @@ def main() -> int:
     )
     model = options.out / f"{name}.onnx"
     spec, _ = open_model(model)
-    history = load_history(data, spec.targets, step_seconds=spec.step_seconds)
+    history = timed(load_history(data, spec.targets, step_seconds=spec.step_seconds))
     windows = windows_for(spec, history)
     if not len(windows.starts["test"]):
-        console.print("no test rows are left to replay: give a longer file or smaller --n-steps")
+        console.print("no test rows are left to replay: give a longer file or a smaller N_STEPS")
         return 2
-    heard = replay(model, data, spec, windows, options.rate)
+    heard = replay(model, unseen(spec, history, windows, options.out), spec)
     return compare(spec, history, windows, heard, options.out)
 
 
@@ -65,19 +66,16 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, help="CSV file of your own, one row a time step")
+    parser.add_argument("--data", type=Path, help="CSV or Parquet file of your own, one series")
     parser.add_argument("--targets", help="columns to forecast, with commas between")
-    parser.add_argument("--n-steps", type=int, default=52)
-    parser.add_argument("--horizon", type=int, default=8)
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--rate", type=float, default=100.0, help="replayed rows per second")
-    parser.add_argument("--out", type=Path, default=Path("demo-output"))
+    parser.add_argument("--n-steps", type=int, default=52, help="readings in a window")
+    parser.add_argument("--horizon", type=int, default=8, help="steps ahead")
+    parser.add_argument("--epochs", type=int, default=40, help="at most")
+    parser.add_argument("--out", type=Path, default=Path("demo-output"), help="folder to write")
     parser.add_argument("--no-patterns", action="store_true", help="leave the patterns' table out")
     options = parser.parse_args()
     if (options.data is None) != (options.targets is None):
         parser.error("give --data and --targets together (make demo DATA=my.csv TARGETS=a,b)")
-    if options.data is not None and not options.data.is_file():
-        parser.error(f"--data {options.data}: no such file")
     return options
 
 
@@ -93,34 +91,50 @@ def trainer(*words: str) -> None:
         raise SystemExit(result.returncode)
 
 
-def prepare(data: Path | None, targets: str | None, out: Path) -> tuple[Path, str]:
-    """Return the file to work on and its targets; rows without times are given one a second."""
-    if data is None:
-        from statsmodels.datasets import co2
+def co2(out: Path) -> tuple[Path, str]:
+    """Write the weekly CO2 record, gaps and all, as a CSV file; return it and its column."""
+    from statsmodels.datasets import co2 as mauna_loa
 
-        record = co2.load_pandas().data
-        path = out / "co2.csv"
-        days = [f"{day:%Y-%m-%d}" for day in record.index]
-        pl.DataFrame({"timestamp": days, "co2": record["co2"].to_numpy()}).with_columns(
-            pl.col("co2").fill_nan(None)
-        ).write_csv(path)
-        return path, "co2"
-    header = data.open(encoding="utf-8-sig").readline().strip().lower().split(",")
-    if any(name in TIME_COLUMNS for name in header):
-        return data, targets or ""
-    path = out / "timed.csv"
-    table = pl.read_csv(data, infer_schema=False).with_row_index("ts")
-    table.with_columns(pl.col("ts").cast(pl.Int64) * 1000).write_csv(path)
-    return path, targets or ""
+    record = mauna_loa.load_pandas().data
+    path = out / "co2.csv"
+    days = [f"{day:%Y-%m-%d}" for day in record.index]
+    pl.DataFrame({"timestamp": days, "co2": record["co2"].to_numpy()}).with_columns(
+        pl.col("co2").fill_nan(None)
+    ).write_csv(path)
+    return path, "co2"
 
 
-def replay(
-    model: Path, data: Path, spec: ModelSpec, windows: Windows, rate: float
-) -> dict[int, dict[str, Any]]:
-    """Serve the model, feed the rows it never saw, and return what was heard by reading time."""
+def timed(history: History) -> History:
+    """Return a history in which rows without times are a second apart."""
+    (series,) = history.series
+    times = np.arange(len(series)) * 1000 if series.times is None else series.times
+    return replace(history, series=(replace(series, times=times),))
+
+
+def unseen(spec: ModelSpec, history: History, windows: Windows, out: Path) -> Path:
+    """Write the rows of the test windows, in order of time, as a CSV file to feed."""
+    (series,) = history.series
     first = int(windows.starts["test"][0])
-    rows = len(windows.outputs) - first
-    step(f"Replaying {rows} rows never seen in training as live readings, {rate:g} a second")
+    table = pl.DataFrame(series.values[first:], schema=list(history.columns)).fill_nan(None)
+    path = out / f"{spec.name}-unseen.csv"
+    times = pl.Series("ts", times_of(history)[first:])
+    table.insert_column(0, times).write_csv(path)
+    return path
+
+
+def times_of(history: History) -> npt.NDArray[np.int64]:
+    """Return the times of a history that has them, in milliseconds since 1970."""
+    times = history.series[0].times
+    if times is None:
+        raise AssertionError("timed() gives every row a time")
+    return times
+
+
+def replay(model: Path, data: Path, spec: ModelSpec) -> dict[int, dict[str, Any]]:
+    """Serve the model, feed the rows it never saw, and return what was heard by reading time."""
+    rows = len(data.read_text().splitlines()) - 1
+    rate = max(100.0, rows / LONGEST_REPLAY)
+    step(f"Replaying {rows} rows never seen in training as live readings, {rate:.0f} a second")
     heard: dict[int, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder, embedded(Path(folder) / "server") as url:
         client = redis.Redis.from_url(url, protocol=2)
@@ -130,27 +144,33 @@ def replay(
         channel.psubscribe("forecast:*")
         base = [sys.executable, "-m", "worker"]
         server = ["--redis-url", url]
-        fed = ["--series", spec.name, "--from-row", str(first), "--rate", str(rate)]
+        how = ["--series", spec.name, "--time-column", "ts", "--rate", f"{rate:.0f}"]
         worker = subprocess.Popen(  # noqa: S603 - our own program
             [*base, "run", *server, "--models", str(model), "--from", "earliest"]
         )
         feeder = subprocess.Popen(  # noqa: S603 - our own program
-            [*base, "feed", str(data), *server, *fed]
+            [*base, "feed", str(data), *server, *how]
         )
-        last = time.monotonic()
-        while feeder.poll() is None or time.monotonic() - last < QUIET_AFTER:
-            message = channel.get_message(timeout=0.2)
-            if message:
-                last = time.monotonic()
+        pending = True
+        while pending:
+            fed = feeder.poll()
+            pending = fed is None or (fed == 0 and not is_drained(client))
+            while message := channel.get_message(timeout=0.2):
                 forecast = orjson.loads(message["data"])
                 heard[forecast["at"]] = forecast
                 show(forecast, len(heard))
             if worker.poll() is not None:
                 raise SystemExit("the worker ended early; its message stands above")
         worker.send_signal(signal.SIGTERM)
-        if feeder.returncode or worker.wait(timeout=30):
+        if fed or worker.wait(timeout=30):
             raise SystemExit("the feeder or the worker failed; the message stands above")
     return heard
+
+
+def is_drained(client: redis.Redis) -> bool:
+    """Tell whether the worker has committed the newest reading."""
+    newest: Any = client.xrevrange("readings", count=1)
+    return bool(newest) and client.get("readings:offset:default") == newest[0][0]
 
 
 def show(forecast: dict[str, Any], number: int) -> None:
@@ -172,9 +192,7 @@ def compare(
     out: Path,
 ) -> int:
     """Print the live error per lead beside the baselines and draw the picture."""
-    times = history.series[0].times
-    if times is None:
-        raise SystemExit("the file's times could not be read")
+    times = times_of(history)
     starts = windows.starts["test"]
     newest = times[starts + spec.n_steps - 1]
     known = np.array([int(at) in heard for at in newest])
