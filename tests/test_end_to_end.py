@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pytest
 import redis
@@ -25,6 +26,7 @@ from trainer.series import load_history
 
 IDS = [example.pattern for example in EXAMPLES]
 READ_SIZES = (1, 7, 1000)
+Floats = npt.NDArray[np.float32]
 
 
 def trainer(*words: object) -> "subprocess.CompletedProcess[str]":
@@ -103,41 +105,50 @@ def readings_of(example: Example, series: int) -> list[tuple[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("series", [1, 2, 500])
 @pytest.mark.parametrize("example", EXAMPLES, ids=IDS)
 def test_published_forecasts_are_kerass_own(
-    client: redis.Redis, tidecast: Run, patterns: Path, example: Example, series: int
+    client: redis.Redis, tidecast: Run, patterns: Path, example: Example
 ) -> None:
+    """For 1, 2 and 500 interleaved series, each on a stream of its own, and every read size."""
     load_tensorflow()
     import keras
 
-    sent = readings_of(example, series)
-    pipeline = client.pipeline(transaction=False)
-    for stream in (f"in-{size}" for size in READ_SIZES):
-        for name, fields in sent:
-            pipeline.xadd(stream, {"series": name, **fields})
-    pipeline.execute()
-    windows: dict[str, list[list[float]]] = {}
-    expected_series, inputs = [], []
-    for name, fields in sent:
-        window = windows.setdefault(name, [])
-        window.append(list(fields.values()))
-        if len(window) >= 5:
-            expected_series.append(name)
-            inputs.append(window[-5:])
     network = keras.models.load_model(patterns / f"{example.pattern}.keras", compile=False)
-    expected = np.asarray(network(np.array(inputs, np.float32), training=False))
+    expected = {}
+    pipeline = client.pipeline(transaction=False)
+    for count in (1, 2, 500):
+        sent = readings_of(example, count)
+        for name, fields in sent:
+            pipeline.xadd(f"in-{count}", {"series": name, **fields})
+        names, windows = full_windows(sent)
+        expected[f"in-{count}"] = names, np.asarray(network(windows, training=False))
+    pipeline.execute()
+    model = patterns / f"{example.pattern}.onnx"
+    inputs = [word for stream in expected for word in ("--input", stream)]
     for size in READ_SIZES:
-        stream = f"in-{size}"
-        model = patterns / f"{example.pattern}.onnx"
-        options = ("--input", stream, "--from", "earliest", "--burst", "--read-size", str(size))
-        result = tidecast("run", "--models", model, *options)
+        options = ("--from", "earliest", "--burst", "--read-size", str(size), "--fleet", f"f{size}")
+        result = tidecast("run", "--models", model, *inputs, *options)
         assert result.returncode == 0, result.stderr
-        entries: Any = client.xrange(f"{stream}:forecasts")
-        published = [json.loads(fields[b"forecast"]) for _, fields in entries]
-        assert [p["series"] for p in published] == expected_series
-        got = np.array([[p["forecast"][t] for t in example.targets] for p in published])
-        np.testing.assert_allclose(got.transpose(0, 2, 1), expected, rtol=1e-5)
+        for stream, (names, answers) in expected.items():
+            entries: Any = client.xrange(f"{stream}:forecasts")
+            published = [json.loads(fields[b"forecast"]) for _, fields in entries]
+            assert [p["series"] for p in published] == names
+            got = np.array([[p["forecast"][t] for t in example.targets] for p in published])
+            np.testing.assert_allclose(got.transpose(0, 2, 1), answers, rtol=1e-5)
+            client.delete(f"{stream}:forecasts")
+
+
+def full_windows(sent: list[tuple[str, Any]]) -> tuple[list[str], Floats]:
+    """The series and the window ``[k, 5, F]`` of each reading that completes one."""
+    tails: dict[str, list[list[float]]] = {}
+    names, windows = [], []
+    for name, fields in sent:
+        tail = tails.setdefault(name, [])
+        tail.append(list(fields.values()))
+        if len(tail) >= 5:
+            names.append(name)
+            windows.append(tail[-5:])
+    return names, np.array(windows, np.float32)
 
 
 def test_taxi_live_errors_are_the_evaluations(

@@ -187,7 +187,6 @@ def export_command(
 
     Example: tidecast-trainer export models/taxi.keras --out deploy/models
     """
-    load_tensorflow()
     from trainer.export import export_again
 
     path, spec = export_again(model, out)

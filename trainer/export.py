@@ -148,13 +148,13 @@ def export_again(keras_file: Path, out: Path | None) -> tuple[Path, ModelSpec]:
         ModelError: one of the two is absent or unreadable.
         ExportError: the exported graph is not what Keras computes.
     """
-    load_tensorflow()
-    import keras
-
     described = keras_file.with_suffix(".json")
     for file in (keras_file, described):
         if not file.is_file():
             raise ModelError(f"{file}: no such file; 'fit' writes it beside the .onnx file")
+    load_tensorflow()
+    import keras
+
     try:
         spec = ModelSpec.from_json(described.read_text())
         network = keras.models.load_model(keras_file, compile=False)
