@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 STAGES = {"source", "decode", "windows", "model", "commit"}
-LEAVES = {"errors", "contract", "wire"}
+LEAVES = {"errors", "contract", "wire", "cells"}
 EDGES = {"source", "commit", "server", "feed", "watch", "__main__"}
 
 

@@ -14,12 +14,13 @@ import redis
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from typer.exceptions import TyperException
 
 from worker import server
 from worker.commit import Committer
-from worker.errors import ServerError, TidecastError
+from worker.errors import TidecastError
 from worker.feed import CsvRows, FeedTally, feed
 from worker.logs import LOGGER, start_logging
 from worker.loop import Worker
@@ -153,8 +154,10 @@ def _server(settings: Settings) -> Iterator[redis.Redis]:
     if settings.url is not None:
         yield server.connect(settings.url, patience=patience, notice=LOGGER.warning)
         return
+    running = server.find_embedded() is not None
     with server.embedded() as url:
-        LOGGER.info("embedded server at %s (in memory, ends with its worker)", url)
+        life = "runs already, is left running" if running else "in memory, ends with this worker"
+        LOGGER.info("embedded server at %s (%s)", url, life)
         yield server.connect(url, patience=patience, notice=LOGGER.warning)
 
 
@@ -172,7 +175,9 @@ def feed_command(
     time_column: Annotated[
         str | None, typer.Option(help="Column of times (ISO 8601 or ms).  [default: a usual name]")
     ] = None,
-    rate: Annotated[float, typer.Option(min=0, help="Rows per second; 0: no pause.")] = 100.0,
+    rate: Annotated[
+        float, typer.Option(min=0, max=1e9, help="Rows per second; 0: no pause.")
+    ] = 100.0,
     from_row: Annotated[int, typer.Option(min=0, help="First data row to send, from 0.")] = 0,
     to_row: Annotated[int | None, typer.Option(min=0, help="Row to stop before.")] = None,
 ) -> None:
@@ -192,7 +197,7 @@ def feed_command(
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
     console = Console(stderr=True)
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
-        task = bar.add_task(f"feeding {input_}", total=to_row and max(0, to_row - from_row))
+        task = bar.add_task(escape(f"feeding {input_}"), total=to_row and max(0, to_row - from_row))
 
         def show(tally: FeedTally) -> None:
             bar.update(task, completed=tally.rows)
@@ -261,14 +266,11 @@ def _write_line(text: bytes) -> None:
 def _client_of(redis_url: str | None) -> redis.Redis:
     """Return a client of the named server, or of this user's running embedded one."""
     settings = load_settings(None, redis_url=redis_url)
-    url = settings.url or server.find_embedded()
-    if url is None:
-        raise ServerError(
-            "no --redis-url and no embedded server is running; "
-            "start 'tidecast-worker run', or name a server"
-        )
     notice = functools.partial(typer.echo, err=True)
-    return server.connect(url, patience=settings.connect_patience, notice=notice)
+    url, patience = settings.url, settings.connect_patience
+    if url is None:
+        url = server.wait_for_embedded(patience=patience, notice=notice)
+    return server.connect(url, patience=patience, notice=notice)
 
 
 def run_app(application: Callable[..., object]) -> int:

@@ -11,6 +11,11 @@ for i, kind in ipairs({'string', 'stream', 'stream'}) do
     return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is a ' .. found .. ', not a ' .. kind)
   end
 end
+for _, write in ipairs({{'SET', KEYS[1], ARGV[2]}, {'XADD', KEYS[2], '*', 'f', 'v'}, {'XADD', KEYS[3], '*', 'f', 'v'}}) do
+  if not redis.acl_check_cmd(unpack(write)) then
+    return redis.error_reply('NOPERM this user may not ' .. write[1] .. ' ' .. write[2])
+  end
+end
 local stands = redis.call('GET', KEYS[1]) or ''
 if stands ~= ARGV[1] then
   if stands == ARGV[2] then return 'done' end

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import redis
 
-from worker.decode import UnreadableError, time_of_text
+from worker.cells import UnreadableError, time_of_text
 from worker.errors import ServerError, SettingsError
 
 TIME_COLUMNS = ("timestamp", "ts", "time", "datetime", "date", "ds")
@@ -60,11 +60,20 @@ class CsvRows:
         columns = list(header)
         if not columns:
             raise SettingsError(f"{self.path}: empty; a header line and rows are needed")
+        taken = {"series", "ts"} & set(columns) - {self.series_column, self._chosen_time(columns)}
+        if taken:
+            raise SettingsError(
+                f"{self.path}: column {', '.join(sorted(taken))}: readings use that name for the "
+                "series or the time; name it with --series-column or --time-column, or rename it"
+            )
         for wanted in (self.series_column, self.time_column):
             if wanted is not None and wanted not in columns:
                 raise SettingsError(
                     f"{self.path}: no column {wanted!r}; the file has {', '.join(columns)}"
                 )
+        return self._chosen_time(columns)
+
+    def _chosen_time(self, columns: Sequence[str]) -> str | None:
         usual = (name for name in columns if name.lower() in TIME_COLUMNS)
         return self.time_column or next(usual, None)
 

@@ -96,7 +96,7 @@ class Worker:
         LOGGER.info("stopped: %s", _sentence(self.total, "in all"))
 
     def _follow(self) -> Iterator[None]:
-        """Rebuild from the server, then work; yields after each settled batch."""
+        """Rebuild from the server, then work; yields whenever the server has proved to work."""
         committer = self.open_committer()
         try:
             partitions = {name: self._rebuild(name, committer) for name in self.settings.input}
@@ -118,9 +118,9 @@ class Worker:
                 commits.append(self._step(stream, partitions[stream], entries, reader, committer))
             if not arrived:
                 committer.settle()
-            self._count(commits, all_settled=not arrived)
+            if self._count(commits, all_settled=not arrived) or not arrived:
+                yield
             self._summarize_when_due()
-            yield
             if self.settings.burst and not arrived:
                 return
         committer.settle()
@@ -143,14 +143,15 @@ class Worker:
         partition.offset = newest
         return commit
 
-    def _count(self, commits: list[Commit], *, all_settled: bool) -> None:
+    def _count(self, commits: list[Commit], *, all_settled: bool) -> int:
         """Tally commits known to be on the server: all but the last, which may be under way."""
-        settled = len(commits) if all_settled else len(commits) - 1
-        for commit in commits[: max(0, settled)]:
+        settled = max(0, len(commits) if all_settled else len(commits) - 1)
+        for commit in commits[:settled]:
             self.total.add(commit)
             self._since.add(commit)
             self._announce(commit)
-        del commits[: max(0, settled)]
+        del commits[:settled]
+        return settled
 
     def _rebuild(self, stream: str, committer: Committer) -> _Partition:
         """Return a partition whose windows stand at the committed offset."""
@@ -167,6 +168,8 @@ class Worker:
             for batch in self.streams.replay(stream, offset):
                 pipeline.replay(batch)
                 entries += len(batch)
+                if self.stopping():
+                    break  # nothing will be read, so half-filled windows do no harm
         LOGGER.info(
             "follow %s after %s (%d entries replayed, %d series)",
             stream,

@@ -1,6 +1,7 @@
 """Connections to the Redis (or Valkey) server, and the embedded server for a single machine."""
 
 import os
+import re
 import signal
 import tempfile
 import time
@@ -8,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import redis
 from redis.backoff import DecorrelatedJitterBackoff, NoBackoff
@@ -21,18 +22,33 @@ SOCKET_TIMEOUT = 10.0
 CONNECT_TIMEOUT = 5.0
 
 
+PASSING = ("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN")
+PASSING_ERRORS = (
+    redis.exceptions.NoScriptError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+)
+
+
 @contextmanager
 def driver_errors() -> Iterator[None]:
     """Translate the driver's errors, for the length of a block or of a decorated function.
 
     Raises:
-        ServerError: the server refuses our name, password or rights; asking again is no use.
+        ServerError: the server refuses, and would again: a wrong password, missing rights, a key of
+            another type in the way.
         LostServerError: anything else that redis-py or the socket says.
     """
     try:
         yield
-    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-        raise ServerError(f"the server refuses: {error}; check the user's rights") from error
+    except redis.AuthenticationError as error:
+        raise ServerError(f"the server refuses: {error}; check user and password") from error
+    except redis.ResponseError as error:
+        if isinstance(error, PASSING_ERRORS) or str(error).startswith(PASSING):
+            raise LostServerError(str(error)) from error
+        raise ServerError(
+            f"the server refuses: {error}; check the user's rights and keys"
+        ) from error
     except (redis.RedisError, OSError) as error:
         raise LostServerError(str(error) or repr(error)) from error
 
@@ -96,28 +112,40 @@ def _unusable(url: str, error: Exception, tries: int, seconds: float) -> ServerE
 
 def _client(url: str) -> redis.Redis:
     try:
-        return redis.Redis.from_url(
+        _check_url(url)
+        client = redis.Redis.from_url(
             url,
             protocol=2,
             socket_timeout=SOCKET_TIMEOUT,
             socket_connect_timeout=CONNECT_TIMEOUT,
             retry=Retry(NoBackoff(), 0),
         )
-    except ValueError as error:
+        client.connection_pool.make_connection()
+    except (ValueError, TypeError) as error:
         raise SettingsError(
             f"--redis-url {masked(url)!r}: {error}; for example redis://localhost:6379/0"
         ) from error
+    return client
+
+
+def _check_url(url: str) -> None:
+    """Refuse what the driver would stumble over later, or what would change the replies' shape."""
+    parts = urlsplit(url)
+    fixed = {"protocol", "decode_responses"} & set(parse_qs(parts.query))
+    if fixed:
+        raise ValueError(f"{', '.join(sorted(fixed))} cannot be chosen")
+    (parts.hostname or "").encode("idna")
 
 
 def masked(url: str) -> str:
-    """Return a URL fit for a log: without its password."""
+    """Return a URL fit for a log: without its password, wherever it stands."""
     try:
         parts = urlsplit(url)
     except ValueError:
         return "***"
-    if parts.password is None:
-        return url
-    return parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl()
+    if parts.password is not None:
+        url = url.replace(parts.netloc, f"***@{parts.netloc.rpartition('@')[2]}", 1)
+    return re.sub(r"([?&][^=&]*password)=[^&]*", r"\1=***", url)
 
 
 def embedded_socket() -> Path:
@@ -134,11 +162,38 @@ def find_embedded() -> str | None:
     return None
 
 
+def wait_for_embedded(
+    *,
+    patience: float,
+    notice: Callable[[str], None],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], object] = time.sleep,
+) -> str:
+    """Return the URL of this user's embedded server, waiting for one that is about to start.
+
+    Raises:
+        ServerError: none runs within ``patience`` seconds.
+    """
+    start, url = clock(), find_embedded()
+    if url is None:
+        notice(f"no embedded server is running yet; waiting {patience:g} s for one")
+    while url is None and clock() - start < patience:
+        sleep(0.1)
+        url = find_embedded()
+    if url is None:
+        raise ServerError(
+            f"no --redis-url and no embedded server after {patience:g} s; "
+            "start 'tidecast-worker run', or name a server"
+        )
+    return url
+
+
 @contextmanager
 def embedded(folder: Path | None = None) -> Iterator[str]:
     """Run an embedded Valkey server for the length of the block and yield its URL.
 
     Its data live in memory only. If this user has one already, that one is used and left running.
+    It outlives a killed process, and with it the readings, until ``SHUTDOWN`` is sent to it.
 
     Args:
         folder: a private place instead of the one where other commands look.

@@ -91,10 +91,11 @@ def load_settings(config: Path | None = None, **options: Any) -> Settings:
     try:
         return FromFile(**{name: value for name, value in options.items() if value is not None})
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
+        first = error.errors(include_url=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
+        value = "" if name == "redis_url" else f" {first['input']!r}"[:80]
         raise SettingsError(
-            f"setting {name!r}: {first['msg']}; see 'tidecast-worker run --help'"
+            f"setting {name}{value}: {first['msg']}; see 'tidecast-worker run --help'"
         ) from error
     except ValueError as error:
         raise SettingsError(f"settings cannot be read: {error}") from error

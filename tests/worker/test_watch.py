@@ -31,3 +31,9 @@ def test_the_newest_forecast_of_each_series_the_last_heard_on_top() -> None:
         ["a", "1970-01-01 00:01:00", "hum", "·", "6.5", "m abcdef"],
         ["b", "1970-01-01 00:00:01", "temp", "··", "7, 7", "m abcdef"],
     ]
+
+
+def test_names_in_brackets_are_no_markup() -> None:
+    board = Board()
+    board.take(record("x[/y]", 0, **{"flow[in]": [1.0]}))
+    assert any("x[/y]" in line and "flow[in]" in line for line in shown(board))

@@ -1,0 +1,134 @@
+"""One cell of a reading: a series' name, a time, a number; each by itself or many at once; pure.
+
+What the functions for many accept, those for one read alike; the former raise ValueError (or
+OverflowError) for anything else, so that the caller goes on one by one.
+"""
+
+import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+LATEST_TIME = 253_402_300_799_999
+LONGEST_NAME = 512
+
+
+class UnreadableError(ValueError):
+    """An entry or an item of one cannot be read; the message is the reason."""
+
+
+def numbers_of(cells: list[bytes]) -> npt.NDArray[np.float64]:
+    """Return the numbers in many cells; NaN and infinities pass."""
+    if b"_" in b"".join(cells):
+        raise ValueError("Python's float() forgives underscores, the wire does not")
+    return np.array(list(map(float, cells)), np.float64)
+
+
+def times_of(cells: list[bytes]) -> npt.NDArray[np.int64]:
+    """Return the milliseconds since 1970 in many cells."""
+    if not b"".join(cells).isdigit():
+        raise ValueError("Python's int() forgives signs, blanks and underscores, the wire does not")
+    return bounded_times(np.array(list(map(int, cells)), np.int64))
+
+
+def bounded_times(times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return times that lie in the years 1970 to 9999."""
+    if len(times) and not 0 <= times.min() <= times.max() <= LATEST_TIME:
+        raise ValueError("a time is out of bounds")
+    return times
+
+
+def check_names(names: list[bytes]) -> None:
+    """Demand that every name is one that ``checked_name`` lets pass."""
+    if names and (b"" in names or max(map(len, names)) > LONGEST_NAME):
+        raise ValueError("a name is empty or too long")
+    # No character reaches across the line breaks, so the whole is UTF-8 if each name is.
+    b"\n".join(names).decode()
+
+
+def checked_name(name: bytes) -> bytes:
+    """Return a series' name that is UTF-8 of 1 to ``LONGEST_NAME`` bytes."""
+    if not name or len(name) > LONGEST_NAME:
+        raise UnreadableError(
+            f"a series name of {len(name)} bytes; 1 to {LONGEST_NAME} are allowed"
+        )
+    try:
+        name.decode()
+    except UnicodeDecodeError as error:
+        raise UnreadableError(f"series name {shown(name)} is not UTF-8") from error
+    return name
+
+
+def name_of_json(name: Any) -> bytes:
+    """Return the series' name that a JSON value gives."""
+    if isinstance(name, str):
+        return name.encode("utf-8", "surrogatepass")
+    if isinstance(name, int) and not isinstance(name, bool):
+        return str(name).encode()
+    raise UnreadableError(f"series is {shown(name)}, not a name")
+
+
+def time_of_id(entry_id: bytes) -> int:
+    """Return the milliseconds of an entry's id."""
+    return _bounded(int(entry_id.partition(b"-")[0]), entry_id)
+
+
+def time_of_text(text: bytes) -> int:
+    """Return milliseconds since 1970 of such a number, or of ISO 8601 (UTC where it has no zone).
+
+    Raises:
+        UnreadableError: it is neither, or lies outside the years 1970 to 9999.
+    """
+    if text.removeprefix(b"-").isdigit():
+        return _bounded(int(text.lstrip(b"0")[:32] or b"0"), text)
+    try:
+        moment = datetime.datetime.fromisoformat(text.decode())
+    except ValueError as error:
+        raise UnreadableError(
+            f"time {shown(text)} is neither milliseconds since 1970 nor ISO 8601"
+        ) from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    since = moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+    return _bounded(since // datetime.timedelta(milliseconds=1), text)
+
+
+def time_of_json(time: Any) -> int:
+    """Return milliseconds since 1970 of a JSON value: such a number, or text as above."""
+    if isinstance(time, str):
+        return time_of_text(time.encode("utf-8", "surrogatepass"))
+    if isinstance(time, float) and time.is_integer():
+        time = int(time)
+    if isinstance(time, int) and not isinstance(time, bool):
+        return _bounded(time, time)
+    raise UnreadableError(f"time is {shown(time)}, not milliseconds since 1970 nor ISO 8601")
+
+
+def _bounded(time: int, said: object) -> int:
+    if not 0 <= time <= LATEST_TIME:
+        raise UnreadableError(f"time {shown(said)} lies outside the years 1970 to 9999")
+    return time
+
+
+def number_of(cell: Any) -> tuple[float, str]:
+    """Return the number in a cell and no fault, or NaN and what is wrong; infinities pass."""
+    if isinstance(cell, bytes) and b"_" not in cell:
+        try:
+            number = float(cell)
+        except ValueError:
+            return np.nan, f"is {shown(cell)}, not a number"
+        return number, "is nan, not a finite number" if number != number else ""
+    if isinstance(cell, int | float) and not isinstance(cell, bool):
+        try:
+            return float(cell), ""
+        except OverflowError:
+            return np.inf if cell > 0 else -np.inf, ""
+    return np.nan, f"is {shown(cell)}, not a number"
+
+
+def shown(value: object) -> str:
+    """Return a value for a message, cut to 60 characters."""
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    form = repr(text)
+    return form if len(form) <= 60 else form[:57] + "..."
