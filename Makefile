@@ -56,4 +56,4 @@ lock: setup
 	  --generate-hashes --no-header --no-emit-index-url --no-emit-find-links -o requirements.lock
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info demo-output models
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info demo-output

@@ -49,9 +49,11 @@ def patterns(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def live_worker(url: str, models: Path, stream: str = "readings") -> Iterator[None]:
     command = [sys.executable, "-m", "worker", "run", "--redis-url", url, "--models", str(models)]
     with subprocess.Popen([*command, "--input", stream, "--from", "earliest"]) as process:
-        yield
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=120) == 0
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=120) == 0
 
 
 def hear(client: redis.Redis, count: int, send: Any) -> list[dict[str, Any]]:
@@ -63,10 +65,12 @@ def hear(client: redis.Redis, count: int, send: Any) -> list[dict[str, Any]]:
         pass
     send()
     end = time.monotonic() + 120
-    while len(heard) < count and time.monotonic() < end:
+    while time.monotonic() < end:
         message = channel.get_message(timeout=0.5)
         if message:
             heard.append(json.loads(message["data"]))
+        elif len(heard) >= count:
+            break  # and not one more
     channel.close()
     return heard
 

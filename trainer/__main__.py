@@ -121,7 +121,13 @@ def fit_command(
     out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be is better known before the fit
     from trainer.export import write_model
 
-    path, spec = write_model(out, _fit_with_bar(config, history), _now())
+    fitted = _fit_with_bar(config, history)
+    path, spec = write_model(out, fitted, _now())
+    if not len(fitted.windows.starts["validation"]):
+        typer.echo(
+            "no validation window fits: the figures below are of the training rows",
+            err=True,
+        )
     own, floor = spec.validation.mae, spec.validation.naive_mae
     typer.echo(
         f"wrote {path} (and .keras, .json): {spec.pattern}, version {spec.version}; validation MAE "
@@ -146,6 +152,8 @@ def evaluate_command(
 
     Example: tidecast-trainer evaluate models/taxi.onnx taxi.csv --json
     """
+    if picture is not None and picture.suffix.lower() != ".png":
+        raise ConfigError(f"--picture {picture}: the name of a PNG file ends in .png")
     from trainer.evaluate import evaluate_file, open_model
     from trainer.report import error_table
     from trainer.series import load_history
@@ -165,8 +173,8 @@ def evaluate_command(
     if as_json:
         typer.echo(json.dumps({"model": spec.name, "version": spec.version} | evaluation.as_json()))
         return
-    title = f"{spec.name} {spec.version} on {evaluation.windows} test windows of {data}"
-    title += f", season {evaluation.season}"
+    title = f"{spec.name} {spec.version} on {evaluation.windows} test windows of "
+    title += f"{escape(str(data))}, season {evaluation.season}"
     scores = {
         spec.name: evaluation.model,
         "naive": evaluation.naive,
@@ -244,12 +252,13 @@ def _load(
         step_seconds=config.step_seconds,
     )
     step = "any step" if history.step_seconds is None else f"step {history.step_seconds:g} s"
-    repeated = f", {history.repeated} repeated times dropped" * bool(history.repeated)
-    if history.repeated > history.rows / 10 and series_column is None:
-        repeated += " (several series in one file? name their column with --series-column)"
+    dropped = f", {history.dropped} more left out: too close to the one before"
+    dropped *= bool(history.dropped)
+    if history.dropped > history.rows / 10 and series_column is None:
+        dropped += " (several series in one file? name their column with --series-column)"
     typer.echo(
         f"{data}: {history.rows} rows, {len(history.series)} series, {step}, "
-        f"{history.missing} rows with missing values{repeated}",
+        f"{history.missing} rows with missing values{dropped}",
         err=True,
     )
     return history

@@ -5,7 +5,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trainer.errors import ConfigError
-from worker.contract import RESERVED_FIELDS, Name, Pattern, SpecError, pattern_of
+from worker.contract import (
+    RESERVED_FIELDS,
+    Column,
+    Name,
+    Pattern,
+    SeriesGlob,
+    SpecError,
+    pattern_of,
+)
 
 Activation = Literal["tanh", "relu"]
 Normalization = Literal["last", "standard", "none"]
@@ -22,8 +30,8 @@ class FitConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Name
-    targets: Annotated[tuple[str, ...], Field(min_length=1)]
-    features: Annotated[tuple[str, ...], Field(min_length=1)]
+    targets: Annotated[tuple[Column, ...], Field(min_length=1)]
+    features: Annotated[tuple[Column, ...], Field(min_length=1)]
     n_steps: Annotated[int, Field(ge=1)]
     horizon: Annotated[int, Field(ge=1)]
     arch: Literal["lstm"] = "lstm"
@@ -40,7 +48,7 @@ class FitConfig(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     step_seconds: Annotated[float, Field(gt=0)] | Literal["auto"] | None = "auto"
     season: Annotated[int, Field(ge=1)] | None = None
-    series: Annotated[str, Field(min_length=1)] = "*"
+    series: SeriesGlob = "*"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -18,8 +18,10 @@ Ints = npt.NDArray[np.int64]
 Part = Literal["train", "validation", "test"]
 
 TIME_COLUMNS = ("timestamp", "ts", "time", "datetime", "date", "ds")
-TIME_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
-ZONED_FORMATS = ("%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z")
+DAYTIMES = ("T%H:%M:%S%.f", " %H:%M:%S%.f", "T%H:%M", " %H:%M")
+TIME_FORMATS = (*(f"%Y-%m-%d{daytime}" for daytime in DAYTIMES), "%Y-%m-%d")
+ZONED_FORMATS = tuple(f"%Y-%m-%d{daytime}%#z" for daytime in DAYTIMES)
+LATEST_TIME = 253_402_300_799_999
 MISSING = ["", "NA", "N/A", "null", "nan", "NaN", "None"]
 STEADY_SHARE = 0.9
 TRAIN_SHARE, VALIDATION_SHARE = 0.7, 0.1
@@ -44,12 +46,15 @@ class Series:
 
 @dataclass(frozen=True)
 class History:
-    """All series of a file, with the step between their rows (None: every row is the next step)."""
+    """All series of a file, with the step between their rows (None: every row is the next step).
+
+    ``dropped`` rows of the file were left out because they come too soon after the one before.
+    """
 
     columns: tuple[str, ...]
     series: tuple[Series, ...]
     step_seconds: float | None
-    repeated: int = 0
+    dropped: int = 0
 
     @property
     def rows(self) -> int:
@@ -77,8 +82,9 @@ def load_history(
 ) -> History:
     """Load the named columns of a CSV or Parquet file.
 
-    Rows are sorted by time; of rows of one series that share a time, the first counts, as with the
-    worker. Empty cells and NaN are missing values.
+    Rows are sorted by time. With a step, complete rows that a worker would refuse as late or off
+    the step, such as the second of two with one time, are left out. Empty cells, NaN and numbers
+    beyond 32-bit floats are missing values.
 
     Raises:
         DataError: no such file or column, no rows, text in a number column, an unreadable time.
@@ -93,24 +99,40 @@ def load_history(
             )
     usual = (name for name in table.columns if name.lower() in TIME_COLUMNS)
     time_column = time_column or next((name for name in usual if name not in columns), None)
+    try:
+        frame = _frame(path, table, columns, series_column, time_column)
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{path}: a column is no plain number, time or name ({reason}); choose other columns"
+        ) from error
+    series = tuple(
+        _one_series(str(name[0]), part, len(columns))
+        for name, part in frame.group_by("name", maintain_order=True)
+    )
+    step = _common_step(series) if step_seconds == "auto" else step_seconds
+    if time_column is None:
+        step = None
+    if step is not None:
+        series = tuple(_in_step(one, step) for one in series)
+    kept = sum(map(len, series))
+    return History(tuple(columns), series, step, frame.height - kept)
+
+
+def _frame(
+    path: Path,
+    table: pl.DataFrame,
+    columns: Sequence[str],
+    series_column: str | None,
+    time_column: str | None,
+) -> pl.DataFrame:
+    """Return the rows by time: columns ``c0``, ``c1``, ..., ``name`` and, if known, ``time``."""
     parts = {f"c{i}": _numbers(path, table[name]) for i, name in enumerate(columns)}
     if time_column is not None:
         parts["time"] = _times(path, table[time_column])
     names = table[series_column].cast(pl.String) if series_column else pl.lit("")
     frame = pl.DataFrame(parts).with_columns(name=names)
-    if time_column is not None:
-        frame = frame.sort("time", maintain_order=True)
-    unique = (
-        frame.unique(["name", "time"], keep="first", maintain_order=True) if time_column else frame
-    )
-    series = tuple(
-        _one_series(str(name[0]), part, len(columns))
-        for name, part in unique.group_by("name", maintain_order=True)
-    )
-    step = _common_step(series) if step_seconds == "auto" else step_seconds
-    if not any(series_.times is not None for series_ in series):
-        step = None
-    return History(tuple(columns), series, step, frame.height - unique.height)
+    return frame if time_column is None else frame.sort("time", maintain_order=True)
 
 
 def _read(path: Path) -> pl.DataFrame:
@@ -120,8 +142,8 @@ def _read(path: Path) -> pl.DataFrame:
         raise DataError(f"{path}: an empty file; a header line and rows of numbers are needed")
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
-            return pl.read_parquet(path)
-        return pl.read_csv(path, infer_schema=False, null_values=MISSING)
+            return pl.read_parquet(path, glob=False)
+        return pl.read_csv(path, infer_schema=False, null_values=MISSING, glob=False)
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path}: not a readable CSV or Parquet file ({reason})") from error
@@ -151,11 +173,12 @@ def _times(path: Path, column: pl.Series) -> pl.Series:
         times = column.cast(pl.Datetime("ms")).cast(pl.Int64)
     else:
         times = column.cast(pl.Int64, strict=False)
-    if times.null_count():
-        row = int(times.is_null().arg_max() or 0)
+    unread = times.is_null() | ~times.is_between(0, LATEST_TIME)
+    if unread.any():
+        row = int(unread.arg_max() or 0)
         raise DataError(
-            f"{path}: column {column.name!r}, data row {row + 1}: {column[row]!r} is no time; "
-            "ISO 8601 or milliseconds since 1970 are read, --time-column names another column"
+            f"{path}: column {column.name!r}, data row {row + 1}: {column[row]!r} is no time; ISO "
+            "8601 or milliseconds since 1970 (to 9999) are read, --time-column names another column"
         )
     return times
 
@@ -174,20 +197,38 @@ def _parsed(column: pl.Series) -> pl.Series:
 
 def _one_series(name: str, part: pl.DataFrame, columns: int) -> Series:
     values = part.select(f"c{i}" for i in range(columns)).to_numpy().astype(np.float64)
-    values[~np.isfinite(values)] = np.nan
+    with np.errstate(over="ignore"):
+        values[~np.isfinite(values.astype(np.float32))] = np.nan
     times = part["time"].to_numpy().astype(np.int64) if "time" in part.columns else None
     return Series(name, times, values)
 
 
 def _common_step(series: Sequence[Series]) -> float | None:
     """Return the median step in seconds if nearly all rows keep it, else None."""
-    gaps = [np.diff(s.times) for s in series if s.times is not None and len(s) > 1]
+    gaps = [np.diff(np.unique(s.times)) for s in series if s.times is not None and len(s) > 1]
     if not gaps:
         return None
     deltas = np.concatenate(gaps)
     step = float(np.median(deltas))
     steady = is_next_step(deltas, step).mean() >= STEADY_SHARE
     return step / 1000 if steady else None
+
+
+def _in_step(series: Series, step_seconds: float) -> Series:
+    """Leave out the complete rows that follow the last one by half a step or less, as a worker."""
+    if series.times is None:
+        return series
+    half = 500 * step_seconds
+    whole = np.flatnonzero(np.isfinite(series.values).all(axis=1))
+    times = series.times[whole]
+    if (np.diff(times) > half).all():
+        return series
+    kept = np.ones(len(series), np.bool_)
+    last = -np.inf
+    for row, time in zip(whole.tolist(), times.tolist(), strict=True):
+        kept[row] = time - last > half
+        last = time if kept[row] else last
+    return Series(series.name, series.times[kept], series.values[kept])
 
 
 def segments(series: Series, step_seconds: float | None) -> list[tuple[int, int]]:

@@ -1,6 +1,7 @@
 """The command line ``tidecast-worker``: composes objects, owns no logic."""
 
 import functools
+import os
 import signal
 import sys
 import threading
@@ -252,6 +253,8 @@ def watch_command(
                 live.update(board.table(), refresh=text is None or heard % 10 == 0)
             if count and heard >= count:
                 return
+    except BrokenPipeError:  # who reads has heard enough, as with "| head -1"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         if not plain:
             live.update(board.table(), refresh=True)

@@ -27,6 +27,7 @@ Pattern = Literal[
 
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Column = Annotated[str, Field(min_length=1, max_length=256)]
+SeriesGlob = Annotated[str, Field(min_length=1, max_length=512)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 
@@ -160,7 +161,7 @@ class ModelSpec(_Part):
     features: Annotated[tuple[Column, ...], Field(min_length=1)]
     targets: Annotated[tuple[Column, ...], Field(min_length=1)]
     step_seconds: Annotated[float, Field(gt=0)] | None
-    series: Annotated[str, Field(min_length=1, max_length=512)]
+    series: SeriesGlob
     trained_at: str
     training: Training
     validation: Validation

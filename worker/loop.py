@@ -115,7 +115,7 @@ class Worker:
         while not self.stopping():
             arrived = reader.read()
             for stream, entries in arrived.items():
-                commits.append(self._step(stream, partitions[stream], entries, reader, committer))
+                commits += self._step(stream, partitions[stream], entries, reader, committer)
             if not arrived:
                 committer.settle()
             if self._count(commits, all_settled=not arrived) or not arrived:
@@ -133,15 +133,19 @@ class Worker:
         entries: list[Entry],
         reader: LiveReader,
         committer: Committer,
-    ) -> Commit:
-        commit = partition.pipeline.step(entries)
-        reader.take_ahead()
-        newest = entries[-1][0].decode()
-        committer.send(
-            stream, partition.offset, newest, commit.series, commit.records, commit.rejects
-        )
-        partition.offset = newest
-        return commit
+    ) -> Iterator[Commit]:
+        for commit in partition.pipeline.step(entries):
+            reader.take_ahead()
+            committer.send(
+                stream,
+                partition.offset,
+                commit.newest,
+                commit.series,
+                commit.records,
+                commit.rejects,
+            )
+            partition.offset = commit.newest
+            yield commit
 
     def _count(self, commits: list[Commit], *, all_settled: bool) -> int:
         """Tally commits known to be on the server: all but the last, which may be under way."""

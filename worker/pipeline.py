@@ -1,6 +1,7 @@
 """Entries in, one commit out: decode -> windows -> model -> records; pure, no IO."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,16 +16,18 @@ from worker.wire import Entry, Reject
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 UNSERVED = -1
+LARGEST_COMMIT = 20_000
 
 
 @dataclass(slots=True)
 class Commit:
     """What one micro-batch writes, and what it was made of.
 
-    ``series[i]`` and ``records[i]`` are the i-th forecast in stream order; ``started`` names series
-    that forecast for the first time.
+    ``newest`` is the id of its last entry, ``series[i]`` and ``records[i]`` the i-th forecast in
+    stream order; ``started`` names series that forecast for the first time.
     """
 
+    newest: str
     readings: int
     series: list[bytes]
     records: list[bytes]
@@ -62,17 +65,32 @@ class Pipeline:
         """How many series have a window."""
         return sum(len(store) for store in self._stores)
 
-    def step(self, entries: Sequence[Entry]) -> Commit:
-        """Move the windows forward by ``entries`` and return the forecasts they give."""
+    def step(self, entries: Sequence[Entry]) -> Iterator[Commit]:
+        """Move the windows forward by ``entries`` and yield the forecasts they give.
+
+        That is one commit; several where entries hold more than ``LARGEST_COMMIT`` readings, as the
+        server does nothing else while it writes one.
+        """
         return self._run(entries, predict=True)
 
     def replay(self, entries: Sequence[Entry]) -> None:
         """Move the windows forward by entries whose forecasts are already committed."""
-        self._run(entries, predict=False)
+        for _ in self._run(entries, predict=False):
+            pass
 
-    def _run(self, entries: Sequence[Entry], *, predict: bool) -> Commit:
+    def _run(self, entries: Sequence[Entry], *, predict: bool) -> Iterator[Commit]:
         readings, rejects = self._decoder.decode(entries)
-        commit = Commit(len(readings), [], [], rejects)
+        pieces = math.ceil(len(readings) / LARGEST_COMMIT)
+        if pieces > 1 and len(entries) > 1:
+            size = math.ceil(len(entries) / pieces)
+            for first in range(0, len(entries), size):
+                yield from self._run(entries[first : first + size], predict=predict)
+        else:
+            newest = entries[-1][0].decode()
+            yield self._forecast(readings, Commit(newest, len(readings), [], [], rejects), predict)
+
+    def _forecast(self, readings: Readings, commit: Commit, predict: bool) -> Commit:
+        """Put the readings' forecasts into the commit and return it."""
         if not len(readings):
             return commit
         slots = self._slots_of(readings.series)
@@ -104,7 +122,7 @@ class Pipeline:
         values = _matrix(readings, model.spec.features, chosen)
         finite = np.isfinite(values).all(axis=1)
         if not finite.all():
-            _reject_unfit(readings, chosen[~finite], model.spec.features, commit)
+            _reject_unfit(readings, chosen[~finite], values[~finite], model.spec.features, commit)
             chosen, rows, values = chosen[finite], rows[finite], values[finite]
         advance = self._stores[number].push(rows, readings.times[chosen], values)
         for place, reason in advance.refused.items():
@@ -219,14 +237,14 @@ def _matrix(readings: Readings, features: Sequence[str], chosen: Ints) -> Floats
         return np.stack([column[chosen] for column in columns], axis=1).astype(np.float32)
 
 
-def _reject_unfit(readings: Readings, unfit: Ints, features: Sequence[str], commit: Commit) -> None:
-    for reading in unfit.tolist():
-        bad = [
-            readings.fault(reading, name)
-            for name in features
-            if not np.isfinite(_matrix(readings, [name], np.array([reading])))[0, 0]
-        ]
-        _reject(readings, reading, "; ".join(bad), commit)
+def _reject_unfit(
+    readings: Readings, unfit: Ints, values: Floats, features: Sequence[str], commit: Commit
+) -> None:
+    """Reject readings of which some value ``[k, F]`` is not finite."""
+    for reading, wrong in zip(unfit.tolist(), ~np.isfinite(values), strict=True):
+        bad = [features[place] for place in np.flatnonzero(wrong).tolist()]
+        reason = "; ".join(readings.fault(reading, name) for name in bad)
+        _reject(readings, reading, reason, commit)
 
 
 def _reject(readings: Readings, reading: int, reason: str, commit: Commit) -> None:

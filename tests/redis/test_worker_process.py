@@ -240,6 +240,23 @@ def test_an_embedded_server_is_found_by_feed_and_watch(
     assert not socket.exists()
 
 
+def test_watch_ends_well_when_its_reader_has_heard_enough(
+    client: redis.Redis, server_url: str
+) -> None:
+    command = [sys.executable, "-m", "worker", "watch", "--plain", "--redis-url", server_url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        eventually(lambda: client.pubsub_numpat() == 1)
+        client.publish("forecast:a", "{}")
+        assert process.stdout.readline() == b"{}\n"
+        process.stdout.close()
+        while process.poll() is None:
+            client.publish("forecast:a", "{}")
+            time.sleep(0.05)
+        assert (process.returncode, process.stderr.read()) == (0, b"")
+
+
 def test_errors_of_the_driver_are_translated_at_the_edges(client: redis.Redis) -> None:
     nowhere = redis.Redis(port=1, retry=Retry(NoBackoff(), 0))
     client.acl_setuser("guest", enabled=True, nopass=True, commands=["+ping"])
@@ -321,6 +338,20 @@ def test_a_key_of_another_type_stops_the_whole_commit(client: redis.Redis) -> No
     assert client.xlen("readings:forecasts") == 0
     assert committer.offset("readings") == "0-0"
     committer.close()
+
+
+def test_entries_of_very_many_readings_are_committed_in_pieces(
+    client: redis.Redis, tidecast: Run, tmp_path: Path
+) -> None:
+    model = write_mean_model(tmp_path / "m.onnx", n_steps=1)
+    for first in range(0, 50_000, 2500):
+        body = {"series": "a", "ts": list(range(first, first + 2500)), "value": [1.0] * 2500}
+        client.xadd("readings", {"data": json.dumps(body)})
+    client.config_resetstat()
+    assert tidecast("run", "--models", model, "--from", "earliest", "--burst").returncode == 0
+    assert [f["at"] for f in forecasts(client)] == list(range(50_000))
+    scripts: Any = client.info("commandstats")["cmdstat_evalsha"]
+    assert scripts["calls"] == 3
 
 
 def test_a_heavy_stream_is_forecast_in_order(

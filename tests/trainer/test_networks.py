@@ -1,5 +1,6 @@
 """Normalisation, shapes and export, with numbers that can be worked out by hand."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -144,8 +145,15 @@ def test_a_small_target_counts_beside_a_large_one() -> None:
     """An error of 1e-4 is nothing beside 1,000 and everything beside 0.001."""
     expected = np.array([[[1000.0, 0.001]]], np.float32)
     off = np.array([[[0.0, 1e-4]]], np.float32)
-    assert relative_error(expected + off, expected) == pytest.approx(0.1, rel=1e-3)
-    assert relative_error(expected + off[..., ::-1], expected) < 1e-6
+    scale = np.abs(expected[0, 0])
+    assert relative_error(expected + off, expected, scale) == pytest.approx(0.1, rel=1e-3)
+    assert relative_error(expected + off[..., ::-1], expected, scale) < 1e-6
+
+
+def test_a_diverged_network_is_refused(wave: Fitted) -> None:
+    lost = replace(wave.validation.model, mae=(np.nan, 1.0))
+    with pytest.raises(ExportError, match="diverged"):
+        describe(replace(wave, validation=replace(wave.validation, model=lost)), MOMENT)
 
 
 def test_the_saved_network_opens_with_keras_alone(wave: Fitted, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Loading, order, gaps and the split."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from trainer.dataset import make_windows
 from trainer.errors import DataError
 from trainer.series import History, Series, load_history, segments, split_rows
+from worker.windows import WindowStore
 
 
 def write(path: Path, text: str) -> Path:
@@ -36,16 +38,70 @@ def test_long_parquet_with_shuffled_rows(tmp_path: Path) -> None:
 
 
 def test_missing_cells_and_repeated_times(tmp_path: Path) -> None:
-    text = "ts,y\n0,1\n1000,\n1000,7\n2000,nan\n3000,4\n"
+    text = "ts,y\n0,1\n1000,2\n1000,7\n2000,nan\n3000,\n4000,1e39\n5000,4\n"
     history = load_history(write(tmp_path / "x.csv", text), ["y"])
-    assert history.repeated == 1
-    assert history.missing == 2
-    np.testing.assert_array_equal(history.series[0].values[:, 0], [1, np.nan, np.nan, 4])
+    assert history.dropped == 1
+    assert history.missing == 3
+    nan = np.nan
+    np.testing.assert_array_equal(history.series[0].values[:, 0], [1, 2, nan, nan, nan, 4])
+
+
+def test_without_a_step_every_row_counts(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", "ts,y\n0,1\n0,2\n5,3\n")
+    history = load_history(path, ["y"], step_seconds=None)
+    assert history.dropped == 0
+    assert history.series[0].values[:, 0].tolist() == [1, 2, 3]
+
+
+file_rows = st.lists(
+    st.tuples(st.integers(0, 30).map(lambda t: t * 30), st.integers(0, 9) | st.none()),
+    min_size=1,
+    max_size=40,
+).filter(lambda table: any(value is not None for _, value in table))
+
+
+@given(file_rows, st.sampled_from([None, 0.1]))
+def test_every_window_of_the_trainer_is_one_of_the_worker(
+    table: list[tuple[int, int | None]], step: float | None
+) -> None:
+    """Off the step, repeated, missing: what is learned from is what will be forecast from."""
+    table = sorted(table, key=lambda row: row[0])
+    text = "ts,v\n" + "".join(f"{t},{'' if v is None else v}\n" for t, v in table)
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder) / "x.csv", text)
+        history = load_history(path, ["v"], step_seconds=step)
+    names = ("v",)
+    windows = make_windows(
+        history, names, names, n_steps=2, horizon=1, train_rows=None, validation_rows=None
+    )
+    store = WindowStore(2, 1, step and step * 1000)
+    store.add()
+    known = [(t, v) for t, v in table if v is not None]
+    times, values = np.array([t for t, _ in known]), np.array([[v] for _, v in known], np.float32)
+    advance = store.push(np.zeros(len(known), np.int64), times, values)
+    served = {
+        (int(times[i]), *window[:, 0].tolist())
+        for i, window in zip(advance.ready.tolist(), advance.windows, strict=True)
+    }
+    learned = history.series[0].times
+    assert learned is not None
+    for starts in windows.starts.values():
+        inputs, _ = windows.gather(starts)
+        for start, window in zip(starts.tolist(), inputs, strict=True):
+            assert (int(learned[start + 1]), *window[:, 0].tolist()) in served
 
 
 @pytest.mark.parametrize(
     "time",
-    ["2024-01-01T00:00:00Z", "2024-01-01", "2024-01-01 00:00", "2024-01-01T01:00:00+01:00"],
+    [
+        "2024-01-01",
+        "2024-01-01 00:00",
+        "2024-01-01T00:00",
+        "2024-01-01T00:00Z",
+        "2024-01-01T00:00:00Z",
+        "2024-01-01T01:00:00.000+01:00",
+        "1704067200000",
+    ],
 )
 def test_iso_times(tmp_path: Path, time: str) -> None:
     history = load_history(write(tmp_path / "x.csv", f"ts,y\n{time},1\n"), ["y"])
@@ -67,12 +123,23 @@ def test_an_unsteady_record_has_no_step(tmp_path: Path) -> None:
         ("ts,y\n0,1\n", ["z"], "no column 'z'; the file has ts, y"),
         ("ts,y\n0,1\n1,abc\n", ["y"], "column 'y', data row 2: 'abc' is not a number"),
         ("ts,y\nnoon,1\n", ["y"], "'noon' is no time"),
+        ("ts,y\n1704067200000000000,1\n", ["y"], "is no time"),
         ("ts,y\n0,\n", ["y"], "holds no number"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, text: str, columns: list[str], message: str) -> None:
     with pytest.raises(DataError, match=message):
         load_history(write(tmp_path / "x.csv", text), columns)
+
+
+@pytest.mark.parametrize("column", ["y", "ts"])
+def test_a_parquet_column_of_another_kind_is_said(tmp_path: Path, column: str) -> None:
+    odd = pl.Series([[1.0], [2.0]]) if column == "y" else pl.Series([1, 2]).cast(pl.Time)
+    pl.DataFrame({"ts": [0, 1000], "y": [1.0, 2.0]} | {column: odd}).write_parquet(
+        tmp_path / "odd[1].parquet"
+    )
+    with pytest.raises(DataError, match=r"odd\[1\].parquet"):
+        load_history(tmp_path / "odd[1].parquet", ["y"])
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
