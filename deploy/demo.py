@@ -27,8 +27,8 @@ from trainer.dataset import Windows
 from trainer.evaluate import open_model, score, windows_for
 from trainer.report import draw_forecasts, error_table
 from trainer.series import History, load_history
+from worker import embedded
 from worker.contract import ModelSpec
-from worker.server import embedded
 
 console = Console(highlight=False, soft_wrap=True)
 PRINTED = 12
@@ -136,7 +136,7 @@ def replay(model: Path, data: Path, spec: ModelSpec) -> dict[int, dict[str, Any]
     rate = max(100.0, rows / LONGEST_REPLAY)
     step(f"Replaying {rows} rows never seen in training as live readings, {rate:.0f} a second")
     heard: dict[int, dict[str, Any]] = {}
-    with tempfile.TemporaryDirectory() as folder, embedded(Path(folder) / "server") as url:
+    with tempfile.TemporaryDirectory() as folder, embedded.serve(Path(folder) / "server") as url:
         client = redis.Redis.from_url(url, protocol=2)
         channel = client.pubsub(  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
             ignore_subscribe_messages=True

@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 STAGES = {"source", "decode", "windows", "model", "commit"}
-LEAVES = {"errors", "contract", "wire", "cells"}
-EDGES = {"source", "commit", "server", "feed", "watch", "__main__"}
+LEAVES = {"errors", "contract", "wire", "cells", "readings"}
+EDGES = {"source", "commit", "server", "embedded", "feed", "watch", "__main__"}
 
 
 def imports(path: Path) -> set[str]:

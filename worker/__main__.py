@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from typer.exceptions import TyperException
 
-from worker import server
+from worker import embedded, server
 from worker.commit import Committer
 from worker.errors import TidecastError
 from worker.feed import CsvRows, FeedTally, feed
@@ -155,8 +155,8 @@ def _server(settings: Settings) -> Iterator[redis.Redis]:
     if settings.url is not None:
         yield server.connect(settings.url, patience=patience, notice=LOGGER.warning)
         return
-    running = server.find_embedded() is not None
-    with server.embedded() as url:
+    running = embedded.find() is not None
+    with embedded.serve() as url:
         life = "runs already, is left running" if running else "in memory, ends with this worker"
         LOGGER.info("embedded server at %s (%s)", url, life)
         yield server.connect(url, patience=patience, notice=LOGGER.warning)
@@ -272,7 +272,7 @@ def _client_of(redis_url: str | None) -> redis.Redis:
     notice = functools.partial(typer.echo, err=True)
     url, patience = settings.url, settings.connect_patience
     if url is None:
-        url = server.wait_for_embedded(patience=patience, notice=notice)
+        url = embedded.wait_for(patience=patience, notice=notice)
     return server.connect(url, patience=patience, notice=notice)
 
 

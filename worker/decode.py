@@ -6,12 +6,10 @@ anything else one by one. What an entry says never hangs on its neighbours.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 
 from worker.cells import (
@@ -28,67 +26,14 @@ from worker.cells import (
     time_of_text,
     times_of,
 )
+from worker.readings import Part, Readings, joined, payload_of
 from worker.wire import Entry, Reject
 
 BODY_FIELDS = (b"body", b"data", b"msg", b"value")
-LONGEST_PAYLOAD = 1024
 SMALL_GROUP = 16
 
 Row = tuple[bytes, int, dict[str, Any], Any]
 """A reading decoded by itself: series, time, cells by feature, and what it said."""
-
-
-@dataclass(frozen=True, slots=True)
-class Readings:
-    """Readings in stream order, as columns of equal length.
-
-    ``times`` are milliseconds since 1970. ``columns[feature]`` are 64-bit floats: NaN where the
-    feature is absent, or where ``faults[(reading, feature)]`` says what stood there instead of a
-    number. ``said`` is what each reading was decoded from: an entry's fields, a JSON object, or a
-    document of columns with the place in them.
-    """
-
-    ids: list[bytes]
-    series: list[bytes]
-    times: npt.NDArray[np.int64]
-    columns: dict[str, npt.NDArray[np.float64]]
-    said: Sequence[Any]
-    faults: dict[tuple[int, str], str] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        """Return how many readings there are."""
-        return len(self.ids)
-
-    def fault(self, reading: int, feature: str) -> str:
-        """Say in words what is wrong with one feature of one reading."""
-        value = self.columns[feature][reading] if feature in self.columns else np.nan
-        wrong = self.faults.get((reading, feature))
-        if wrong is None and np.isnan(value):
-            wrong = "is missing"
-        elif wrong is None:
-            limit = "not a finite number" if np.isinf(value) else "beyond a 32-bit float"
-            wrong = f"is {value:g}, {limit}"
-        return f"feature {feature!r} {wrong}"
-
-    def payload(self, reading: int) -> bytes:
-        """Return what the reading said, as JSON, truncated to ``LONGEST_PAYLOAD`` bytes."""
-        said = self.said[reading]
-        if isinstance(said, list):
-            return payload_of(said)
-        if isinstance(said, tuple):
-            document, place = said
-            said = {k: v[place] if isinstance(v, list) else v for k, v in document.items()}
-        return _truncated(orjson.dumps(said, option=orjson.OPT_NON_STR_KEYS))
-
-
-def payload_of(fields: Sequence[bytes]) -> bytes:
-    """Return an entry's fields as a JSON object, truncated to ``LONGEST_PAYLOAD`` bytes."""
-    texts = [text.decode("utf-8", "replace") for text in fields]
-    return _truncated(orjson.dumps(dict(zip(texts[::2], texts[1::2], strict=False))))
-
-
-def _truncated(payload: bytes) -> bytes:
-    return payload if len(payload) <= LONGEST_PAYLOAD else payload[: LONGEST_PAYLOAD - 3] + b"..."
 
 
 class Decoder:
@@ -126,7 +71,7 @@ class Decoder:
         layouts: dict[tuple[bytes, ...], list[int]] = {}
         for place, (_, fields) in enumerate(entries):
             layouts.setdefault(tuple(fields[::2]), []).append(place)
-        parts: list[_Part] = []
+        parts: list[Part] = []
         single: list[int] = []
         for layout, places in layouts.items():
             if self._wanted.keys().isdisjoint(layout):
@@ -139,7 +84,7 @@ class Decoder:
         self,
         entries: Sequence[Entry],
         places: list[int],
-        parts: list["_Part"],
+        parts: list[Part],
         single: list[int],
     ) -> None:
         """Decode entries of one layout in bulk, but for the neighbourhood of those that balk."""
@@ -148,7 +93,7 @@ class Decoder:
             return
         readings = self._decode_alike([entries[place] for place in places])
         if readings is not None:
-            parts.append(_Part(places, readings))
+            parts.append(Part(places, readings))
             return
         half = len(places) // 2
         self._decode_group(entries, places[:half], parts, single)
@@ -184,7 +129,7 @@ class Decoder:
         return Readings(ids, series, parsed, columns, said)
 
     def _decode_singly(
-        self, entries: Sequence[Entry], places: list[int], parts: list["_Part"]
+        self, entries: Sequence[Entry], places: list[int], parts: list[Part]
     ) -> tuple[Readings, list[Reject]]:
         """Decode the entries at these places one by one; join them with the parts there are."""
         gathered = _Gathered(self._features)
@@ -194,12 +139,12 @@ class Decoder:
             try:
                 found = self._decode_one(entry_id, fields)
                 if isinstance(found, Readings):
-                    parts.append(_Part([place] * len(found), found))
+                    parts.append(Part([place] * len(found), found))
                 else:
                     gathered.add(place, entry_id, list(found))
             except UnreadableError as error:
                 rejects.append(Reject(str(error), entry_id, payload_of(fields)))
-        return _joined([*parts, gathered.part()]), rejects
+        return joined([*parts, gathered.part()]), rejects
 
     def _decode_one(self, entry_id: bytes, fields: list[bytes]) -> Iterator[Row] | Readings:
         cells = dict(zip(fields[::2], fields[1::2], strict=False))
@@ -288,14 +233,6 @@ def _items(document: dict[str, Any], length: int) -> Iterator[dict[str, Any]]:
         yield {k: v[place] if isinstance(v, list) else v for k, v in document.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Readings with the place of the entry that each came from, in ascending order."""
-
-    places: list[int]
-    readings: Readings
-
-
 class _Gathered:
     """Readings collected one by one."""
 
@@ -310,7 +247,7 @@ class _Gathered:
         self._ids += [entry_id] * len(rows)
         self._rows += rows
 
-    def part(self) -> _Part:
+    def part(self) -> Part:
         columns, faults = {}, {}
         for name in self._features:
             column = np.full(len(self._rows), np.nan)
@@ -323,39 +260,4 @@ class _Gathered:
         series = [row[0] for row in self._rows]
         times = np.array([row[1] for row in self._rows], np.int64)
         said = [row[3] for row in self._rows]
-        return _Part(self._places, Readings(self._ids, series, times, columns, said, faults))
-
-
-def _joined(parts: list[_Part]) -> Readings:
-    """Return the readings of all parts in the order of their entries."""
-    parts = [part for part in parts if part.places] or parts[:1]
-    if len(parts) == 1:
-        return parts[0].readings
-    all_readings = [part.readings for part in parts]
-    places = np.array(list(chain.from_iterable(part.places for part in parts)), np.int64)
-    order = np.argsort(places, kind="stable")
-    chosen = order.tolist()
-    ids, series, said = (
-        [column[i] for i in chosen]
-        for column in (
-            list(chain.from_iterable(r.ids for r in all_readings)),
-            list(chain.from_iterable(r.series for r in all_readings)),
-            list(chain.from_iterable(r.said for r in all_readings)),
-        )
-    )
-    names = dict.fromkeys(name for r in all_readings for name in r.columns)
-    columns = {
-        name: np.concatenate([r.columns.get(name, np.full(len(r), np.nan)) for r in all_readings])
-        for name in names
-    }
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    firsts = np.cumsum([0, *map(len, all_readings)]).tolist()
-    faults = {
-        (int(rank[first + reading]), name): fault
-        for first, r in zip(firsts, all_readings, strict=False)
-        for (reading, name), fault in r.faults.items()
-    }
-    times = np.concatenate([r.times for r in all_readings])[order]
-    columns = {name: column[order] for name, column in columns.items()}
-    return Readings(ids, series, times, columns, said, faults)
+        return Part(self._places, Readings(self._ids, series, times, columns, said, faults))

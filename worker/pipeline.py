@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from worker.decode import Decoder, Readings
+from worker.decode import Decoder
+from worker.readings import Readings
 from worker.registry import Registry
 from worker.windows import WindowStore
 from worker.wire import Entry, Reject

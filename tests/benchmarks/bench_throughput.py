@@ -20,7 +20,7 @@ import onnxruntime as ort
 import redis
 
 from tests.model_files import write_lstm_model
-from worker.server import embedded
+from worker import embedded
 
 N_STEPS = 5
 
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--read-size", type=int, default=1000)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, embedded(Path(folder) / "server") as url:
+    with tempfile.TemporaryDirectory() as folder, embedded.serve(Path(folder) / "server") as url:
         model = write_lstm_model(Path(folder) / "models" / "tiny.onnx", n_steps=N_STEPS)
         client = redis.Redis.from_url(url, protocol=2)
         alone, live = [], []

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.decode import LONGEST_PAYLOAD, Decoder, Readings
+from worker.decode import Decoder
+from worker.readings import LONGEST_PAYLOAD, Readings
 from worker.wire import Entry, Reject
 
 ID = b"1700000000123-4"
