@@ -1,0 +1,79 @@
+"""The loop on a real server, in this process: trouble that passes, and when to stop."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.model_files import write_mean_model
+from worker.commit import Committer
+from worker.loop import Worker
+from worker.registry import load_registry
+from worker.settings import Settings
+from worker.source import Streams
+
+
+@pytest.fixture
+def worker_of(client: redis.Redis, tmp_path: Path) -> Callable[..., Worker]:
+    """Make a worker that drains the stream; its time stands still."""
+    model = write_mean_model(tmp_path / "m.onnx", n_steps=1)
+
+    def make(stopping: Callable[[], bool], pause: Callable[[int], object]) -> Worker:
+        return Worker(
+            Settings(models=model, burst=True, start="earliest", read_size=1),
+            load_registry(model),
+            Streams(client=client, count=1, block_ms=None),
+            partial(Committer, client, "default", longest_forecasts=0, longest_dead=0),
+            clock=lambda: 0.0,
+            stopping=stopping,
+            pause=pause,
+        )
+
+    return make
+
+
+def test_pauses_grow_until_a_commit_stands(
+    client: redis.Redis, worker_of: Callable[..., Worker]
+) -> None:
+    """A full server lets the worker read and refuses its commits."""
+    for value in range(3):
+        client.xadd("readings", {"value": value})
+    pauses: list[int] = []
+
+    def pause(failures: int) -> None:
+        pauses.append(failures)
+        assert len(pauses) < 10
+        if failures == 3:
+            client.config_set("maxmemory", 0)
+
+    worker = worker_of(lambda: False, pause)
+    client.set("readings:offset:default", "0-0")
+    client.config_set("maxmemory", 1)
+    try:
+        worker.run()
+    finally:
+        client.config_set("maxmemory", 0)
+    assert pauses == [1, 2, 3]
+    assert client.xlen("readings:forecasts") == 3
+    assert worker.total.forecasts == 3
+
+
+def test_a_stop_ends_a_replay(client: redis.Redis, worker_of: Callable[..., Worker]) -> None:
+    pipeline = client.pipeline(transaction=False)
+    for value in range(6001):
+        pipeline.xadd("readings", {"value": value})
+    *_, offset, _ = pipeline.execute()
+    client.set("readings:offset:default", offset)
+    asked: list[bool] = []
+
+    def stopping() -> bool:
+        asked.append(True)
+        return len(asked) > 1  # not yet before the first block of 2,000
+
+    worker = worker_of(stopping, pytest.fail)
+    worker.run()
+    assert len(asked) == 3  # before, after the first block, and before the first read
+    assert not client.exists("readings:forecasts")
+    assert client.get("readings:offset:default") == offset
