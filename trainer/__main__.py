@@ -163,6 +163,7 @@ def evaluate_command(
     history = load_history(
         data,
         columns,
+        features=spec.features,
         series_column=series_column,
         time_column=time_column,
         step_seconds=spec.step_seconds,
@@ -247,6 +248,7 @@ def _load(
     history = load_history(
         data,
         config.columns,
+        features=config.features,
         series_column=series_column,
         time_column=time_column,
         step_seconds=config.step_seconds,

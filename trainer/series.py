@@ -76,15 +76,17 @@ def load_history(
     path: Path,
     columns: Sequence[str],
     *,
+    features: Sequence[str] | None = None,
     series_column: str | None = None,
     time_column: str | None = None,
     step_seconds: float | Literal["auto"] | None = "auto",
 ) -> History:
     """Load the named columns of a CSV or Parquet file.
 
-    Rows are sorted by time. With a step, complete rows that a worker would refuse as late or off
-    the step, such as the second of two with one time, are left out. Empty cells, NaN and numbers
-    beyond 32-bit floats are missing values.
+    Rows are sorted by time. With a step, rows that a worker would refuse as late or off the step,
+    such as the second of two with one time, are left out; as there, only rows that have all
+    ``features`` (None: all columns) count. Empty cells, NaN and numbers beyond 32-bit floats are
+    missing values.
 
     Raises:
         DataError: no such file or column, no rows, text in a number column, an unreadable time.
@@ -114,7 +116,8 @@ def load_history(
     if time_column is None:
         step = None
     if step is not None:
-        series = tuple(_in_step(one, step) for one in series)
+        carried = [columns.index(name) for name in features or columns]
+        series = tuple(_in_step(one, step, carried) for one in series)
     kept = sum(map(len, series))
     return History(tuple(columns), series, step, frame.height - kept)
 
@@ -214,12 +217,15 @@ def _common_step(series: Sequence[Series]) -> float | None:
     return step / 1000 if steady else None
 
 
-def _in_step(series: Series, step_seconds: float) -> Series:
-    """Leave out the complete rows that follow the last one by half a step or less, as a worker."""
+def _in_step(series: Series, step_seconds: float, carried: list[int]) -> Series:
+    """Leave out the rows with all carried columns that follow the last such by half a step or less.
+
+    So does a worker.
+    """
     if series.times is None:
         return series
     half = 500 * step_seconds
-    whole = np.flatnonzero(np.isfinite(series.values).all(axis=1))
+    whole = np.flatnonzero(np.isfinite(series.values[:, carried]).all(axis=1))
     times = series.times[whole]
     if (np.diff(times) > half).all():
         return series

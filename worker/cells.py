@@ -80,7 +80,7 @@ def time_of_text(text: bytes) -> int:
     Raises:
         UnreadableError: it is neither, or lies outside the years 1970 to 9999.
     """
-    if text.removeprefix(b"-").isdigit():
+    if text.isdigit():
         return _bounded(int(text.lstrip(b"0")[:32] or b"0"), text)
     try:
         moment = datetime.datetime.fromisoformat(text.decode())
@@ -130,5 +130,8 @@ def number_of(cell: Any) -> tuple[float, str]:
 def shown(value: object) -> str:
     """Return a value for a message, cut to 60 characters."""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-    form = repr(text)
+    try:
+        form = repr(text)
+    except RecursionError:
+        return f"a deeply nested {type(value).__name__}"
     return form if len(form) <= 60 else form[:57] + "..."

@@ -108,7 +108,7 @@ class Decoder:
         layout = said[0][::2]
         width, n = 2 * len(layout), len(entries)
         flat = list(chain.from_iterable(said))
-        if len(flat) != width * n or len(set(layout)) != len(layout):
+        if set(map(len, said)) != {width} or len(set(layout)) != len(layout):
             return None
         for place, name in enumerate(layout):
             if flat[2 * place :: width].count(name) != n:

@@ -89,9 +89,12 @@ class Model:
                 f"{self.path}: the golden window fails: {_first_line(error)}; "
                 "export the model again"
             ) from error
-        # Each target by its own size; a forecast near zero may carry the window's rounding.
+        # Each target by its own size; a forecast near zero may carry its readings' rounding.
+        own = [self.spec.features.index(t) for t in self.spec.targets if t in self.spec.features]
         allowed = GOLDEN_TOLERANCE * np.abs(expected).max(axis=0)
-        allowed += GOLDEN_ROUNDING * np.abs(window).max()
+        allowed[[t in self.spec.features for t in self.spec.targets]] += GOLDEN_ROUNDING * np.abs(
+            window[:, own]
+        ).max(axis=0)
         if not (np.abs(answer - expected) <= allowed).all():
             raise ModelError(
                 f"{self.path}: the golden window gives {_shown(answer)}, the file promises "

@@ -82,13 +82,19 @@ class Pipeline:
     def _run(self, entries: Sequence[Entry], *, predict: bool) -> Iterator[Commit]:
         readings, rejects = self._decoder.decode(entries)
         pieces = math.ceil(len(readings) / LARGEST_COMMIT)
-        if pieces > 1 and len(entries) > 1:
-            size = math.ceil(len(entries) / pieces)
-            for first in range(0, len(entries), size):
-                yield from self._run(entries[first : first + size], predict=predict)
-        else:
+        if pieces <= 1:
             newest = entries[-1][0].decode()
             yield self._forecast(readings, Commit(newest, len(readings), [], [], rejects), predict)
+            return
+        size = math.ceil(len(entries) / pieces)
+        places = {entry_id: place for place, (entry_id, _) in enumerate(entries)}
+        owners = np.array([places[entry_id] for entry_id in readings.ids])
+        for low in range(0, len(entries), size):
+            high = min(low + size, len(entries))
+            first, beyond = np.searchsorted(owners, [low, high]).tolist()
+            mine = [reject for reject in rejects if low <= places[reject.entry] < high]
+            commit = Commit(entries[high - 1][0].decode(), beyond - first, [], [], mine)
+            yield self._forecast(readings.part(first, beyond), commit, predict)
 
     def _forecast(self, readings: Readings, commit: Commit, predict: bool) -> Commit:
         """Put the readings' forecasts into the commit and return it."""

@@ -52,7 +52,22 @@ class Readings:
         if isinstance(said, tuple):
             document, place = said
             said = {k: v[place] if isinstance(v, list) else v for k, v in document.items()}
-        return _truncated(orjson.dumps(said, option=orjson.OPT_NON_STR_KEYS))
+        try:
+            return _truncated(orjson.dumps(said, option=orjson.OPT_NON_STR_KEYS))
+        except orjson.JSONEncodeError:  # it reads deeper nesting than it writes
+            return b'"nested too deeply to repeat"'
+
+    def part(self, first: int, beyond: int) -> "Readings":
+        """Return the readings from ``first`` to before ``beyond``."""
+        chosen = slice(first, beyond)
+        faults = {
+            (reading - first, name): fault
+            for (reading, name), fault in self.faults.items()
+            if first <= reading < beyond
+        }
+        columns = {name: column[chosen] for name, column in self.columns.items()}
+        times, said = self.times[chosen], self.said[chosen]
+        return Readings(self.ids[chosen], self.series[chosen], times, columns, said, faults)
 
 
 def payload_of(fields: Sequence[bytes]) -> bytes:

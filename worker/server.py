@@ -17,11 +17,14 @@ SOCKET_TIMEOUT = 10.0
 CONNECT_TIMEOUT = 5.0
 
 
-PASSING = ("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN")
+PASSING = ("BUSY ", "MISCONF", "NOREPLICAS", "UNBLOCKED")
+"""Codes that the driver leaves in the message; for others it has classes."""
 PASSING_ERRORS = (
+    redis.exceptions.ClusterDownError,  # also of a replica whose primary is down
     redis.exceptions.NoScriptError,
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.ReadOnlyError,
+    redis.exceptions.TryAgainError,
 )
 
 

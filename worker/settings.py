@@ -93,7 +93,9 @@ def load_settings(config: Path | None = None, **options: Any) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
-        value = "" if name == "redis_url" else f" {first['input']!r}"[:80]
+        # A password may stand in the URL, and under a key that is misspelt.
+        hidden = name == "redis_url" or first["type"] == "extra_forbidden"
+        value = "" if hidden else f" {first['input']!r}"[:80]
         raise SettingsError(
             f"setting {name}{value}: {first['msg']}; see 'tidecast-worker run --help'"
         ) from error

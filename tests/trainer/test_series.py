@@ -46,6 +46,14 @@ def test_missing_cells_and_repeated_times(tmp_path: Path) -> None:
     np.testing.assert_array_equal(history.series[0].values[:, 0], [1, 2, nan, nan, nan, 4])
 
 
+def test_a_missing_virtual_target_is_still_a_reading(tmp_path: Path) -> None:
+    """A worker knows the features alone, so the row at 2,400 comes too soon after 2,000 there."""
+    text = "ts,x,y\n0,1,1\n1000,2,2\n2000,3,\n2400,4,4\n3400,5,5\n4400,6,6\n"
+    path = write(tmp_path / "x.csv", text)
+    history = load_history(path, ["x", "y"], features=["x"], step_seconds=1.0)
+    assert history.series[0].values[:, 0].tolist() == [1, 2, 3, 5, 6]
+
+
 def test_without_a_step_every_row_counts(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", "ts,y\n0,1\n0,2\n5,3\n")
     history = load_history(path, ["y"], step_seconds=None)

@@ -13,6 +13,8 @@ import redis
 from tests.conftest import Run
 from tests.model_files import spec_of, write_mean_model
 from worker.contract import ModelSpec, SpecError, globs_overlap
+from worker.errors import ModelError, SettingsError
+from worker.model import Model
 from worker.server import masked
 
 
@@ -72,6 +74,19 @@ def test_a_golden_window_that_does_not_reproduce(tidecast: Run, tmp_path: Path) 
         tmp_path / "m.onnx", golden={"window": [[1.0], [2.0], [3.0]], "forecast": [[2.001]]}
     )
     assert_one_line(tidecast("run", "--models", tmp_path), "golden window gives 2", "2.001")
+
+
+def test_the_golden_window_is_judged_by_the_targets_own_size(tmp_path: Path) -> None:
+    """Humidity 0.4 beside a pressure of 100,000: an answer off by a thousandth is refused."""
+    described: dict[str, Any] = {
+        "features": ("pressure", "base", "humidity"),
+        "targets": ("humidity",),
+        "n_steps": 1,
+        "golden_window": [[100_000.0, -99_999.0, 0.2]],  # the model's answer is the mean, 0.4
+    }
+    Model(write_mean_model(tmp_path / "m.onnx", **described, golden_forecast=[[0.4]]))
+    with pytest.raises(ModelError, match=r"promises 0\.401"):
+        Model(write_mean_model(tmp_path / "m.onnx", **described, golden_forecast=[[0.401]]))
 
 
 def test_shapes_other_than_the_metadata_say(tidecast: Run, tmp_path: Path) -> None:
@@ -157,6 +172,16 @@ def test_settings_come_from_options_then_environment_then_file(
     assert load_settings(file, input=("c",)).input == ("c",)
     settings = load_settings(file, fleet="option")
     assert (settings.fleet, settings.read_size, settings.threads) == ("option", 7, 2)
+
+
+def test_a_misspelt_key_does_not_show_its_value(tmp_path: Path) -> None:
+    from worker.settings import load_settings
+
+    file = tmp_path / "tidecast.toml"
+    file.write_text('redis-url = "redis://:secret@host"\n')
+    with pytest.raises(SettingsError, match="redis-url") as caught:
+        load_settings(file)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

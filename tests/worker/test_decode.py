@@ -5,7 +5,7 @@ import json
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker.decode import Decoder
@@ -88,7 +88,8 @@ def test_times(time: str, expected: int) -> None:
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        (("ts", "-1", "value", "1"), "outside the years"),
+        (("ts", "-1", "value", "1"), "neither milliseconds"),
+        (("ts", "-" + "0" * 40 + "5", "value", "1"), "neither milliseconds"),
         (("ts", "9" * 30, "value", "1"), "outside the years"),
         (("ts", "1_0", "value", "1"), "neither milliseconds"),
         (("ts", "noon", "value", "1"), "neither milliseconds"),
@@ -168,7 +169,13 @@ documents = st.fixed_dictionaries(
     },
 )
 columns = documents.map(lambda document: ["data", json.dumps(document)])
-layouts = st.one_of(flat, with_body, only_body, columns)
+# Two entries of uneven shape can be as wide together as two even ones.
+UNEVEN: list[list[str | bytes]] = [
+    ["series", "a", "value", "1"],
+    ["series", "b"],
+    ["value", "2", "series", "c", "value", "3"],
+]
+layouts = st.one_of(flat, with_body, only_body, columns, st.sampled_from(UNEVEN))
 
 
 def said(decoded: tuple[Readings, list[Reject]]) -> list[object]:
@@ -190,6 +197,7 @@ def said(decoded: tuple[Readings, list[Reject]]) -> list[object]:
 
 
 @given(st.lists(flat, max_size=40) | st.lists(layouts, max_size=40))
+@example(UNEVEN)
 def test_what_an_entry_says_does_not_hang_on_its_neighbours(
     shapes: list[list[str | bytes]],
 ) -> None:
@@ -225,6 +233,21 @@ def test_features_of_several_layouts_stay_with_their_readings() -> None:
     np.testing.assert_array_equal(readings.columns["temp"], [1, np.nan] * 40)
     np.testing.assert_array_equal(readings.columns["hum"], [np.nan, 2] * 40)
     assert readings.fault(1, "temp") == "feature 'temp' is missing"
+
+
+def test_nesting_too_deep_to_write_again_is_said() -> None:
+    _, rejects = decode("data", '{"value":1,"ts":' + "[" * 1000 + "]" * 1000 + "}")
+    assert rejects[0].reason.startswith("time is a deeply nested list")
+    readings, _ = decode("data", '{"value":"x","extra":' + "[" * 500 + "]" * 500 + "}")
+    assert readings.payload(0) == b'"nested too deeply to repeat"'
+
+
+def test_a_part_keeps_faults_with_their_readings() -> None:
+    readings, _ = decode("data", '[{"value":1},{"value":"x"},{"value":3},{"value":"y"}]')
+    part = readings.part(1, 4)
+    assert part.fault(0, "value") == "feature 'value' is 'x', not a number"
+    assert part.fault(2, "value") == "feature 'value' is 'y', not a number"
+    assert len(part) == 3
 
 
 def test_names_of_any_script() -> None:
