@@ -21,7 +21,7 @@ TIME_COLUMNS = ("timestamp", "ts", "time", "datetime", "date", "ds")
 DAYTIMES = ("T%H:%M:%S%.f", " %H:%M:%S%.f", "T%H:%M", " %H:%M")
 TIME_FORMATS = (*(f"%Y-%m-%d{daytime}" for daytime in DAYTIMES), "%Y-%m-%d")
 ZONED_FORMATS = tuple(f"%Y-%m-%d{daytime}%#z" for daytime in DAYTIMES)
-LATEST_TIME = 253_402_300_799_999
+EARLIEST_TIME, LATEST_TIME = -62_135_596_800_000, 253_402_300_799_999  # the years 1 to 9999
 MISSING = ["", "NA", "N/A", "null", "nan", "NaN", "None"]
 STEADY_SHARE = 0.9
 TRAIN_SHARE, VALIDATION_SHARE = 0.7, 0.1
@@ -176,12 +176,12 @@ def _times(path: Path, column: pl.Series) -> pl.Series:
         times = column.cast(pl.Datetime("ms")).cast(pl.Int64)
     else:
         times = column.cast(pl.Int64, strict=False)
-    unread = times.is_null() | ~times.is_between(0, LATEST_TIME)
+    unread = times.is_null() | ~times.is_between(EARLIEST_TIME, LATEST_TIME)
     if unread.any():
         row = int(unread.arg_max() or 0)
         raise DataError(
             f"{path}: column {column.name!r}, data row {row + 1}: {column[row]!r} is no time; ISO "
-            "8601 or milliseconds since 1970 (to 9999) are read, --time-column names another column"
+            "8601 or milliseconds since 1970 are read, --time-column names another column"
         )
     return times
 

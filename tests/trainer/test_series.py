@@ -117,6 +117,13 @@ def test_iso_times(tmp_path: Path, time: str) -> None:
     assert history.series[0].times.tolist() == [1704067200000]
 
 
+def test_records_older_than_1970(tmp_path: Path) -> None:
+    history = load_history(write(tmp_path / "x.csv", "ts,y\n1958-03-29,1\n1958-04-05,2\n"), ["y"])
+    assert history.series[0].times is not None
+    assert history.series[0].times.tolist() == [-371_174_400_000, -370_569_600_000]
+    assert history.step_seconds == 7 * 86_400
+
+
 def test_an_unsteady_record_has_no_step(tmp_path: Path) -> None:
     times = np.cumsum([1, 5, 1, 30, 2, 9, 1, 1, 40]) * 1000
     text = "ts,y\n" + "".join(f"{t},1\n" for t in times)
