@@ -4,28 +4,35 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
 
 import redis
 from redis.backoff import DecorrelatedJitterBackoff, NoBackoff
+from redis.connection import SSLConnection, parse_url
 from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelManagedConnection
 
+from worker.address import Address, address_of, masked
 from worker.errors import LostServerError, ServerError, SettingsError
 
 LONGEST_BLOCK_MS = 500
 SOCKET_TIMEOUT = 10.0
 CONNECT_TIMEOUT = 5.0
 
+BASICS: dict[str, Any] = {
+    "protocol": 2,
+    "socket_timeout": SOCKET_TIMEOUT,
+    "socket_connect_timeout": CONNECT_TIMEOUT,
+    "retry": Retry(NoBackoff(), 0),
+}
 
-PASSING = ("BUSY ", "MISCONF", "NOREPLICAS", "UNBLOCKED")
-"""Codes that the driver leaves in the message; for others it has classes."""
-PASSING_ERRORS = (
-    redis.exceptions.ClusterDownError,  # also of a replica whose primary is down
-    redis.exceptions.NoScriptError,
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.TryAgainError,
+PASSING = frozenset(
+    {
+        *("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "NOSCRIPT"),
+        *("OOM", "READONLY", "TRYAGAIN", "UNBLOCKED"),
+    }
 )
+"""How a server's replies open that another time, or another server, would not give."""
 
 
 @contextmanager
@@ -42,13 +49,28 @@ def driver_errors() -> Iterator[None]:
     except redis.AuthenticationError as error:
         raise ServerError(f"the server refuses: {error}; check user and password") from error
     except redis.ResponseError as error:
-        if isinstance(error, PASSING_ERRORS) or str(error).startswith(PASSING):
+        if _code(error) in PASSING:
             raise LostServerError(str(error)) from error
         raise ServerError(
             f"the server refuses: {error}; check the user's rights and keys"
         ) from error
     except (redis.RedisError, OSError) as error:
-        raise LostServerError(str(error) or repr(error)) from error
+        raise LostServerError(_told(error)) from error
+
+
+def _code(error: redis.ResponseError) -> str:
+    """Return the word that a reply opens with; of the cause, where a transaction names one."""
+    text = str(error).rpartition(" of pipeline caused error: ")[2]
+    cause = text.removeprefix("Transaction discarded because of: ")
+    if cause == text and error.status_code:
+        return error.status_code
+    return cause.partition(" ")[0]
+
+
+def _told(error: Exception) -> str:
+    """Return what an error says, each sentinel by its address alone."""
+    told = re.sub(r"<redis\.client.*?\bhost=([^,]+),port=(\d+).*?> - ", r"\1:\2 - ", str(error))
+    return told or repr(error)
 
 
 def connect(
@@ -63,8 +85,10 @@ def connect(
     The client itself never retries a command: who sends one knows whether that is safe.
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``unix://``.
-        patience: seconds to keep trying; a try under way may end up to ``CONNECT_TIMEOUT`` later.
+        url: ``redis://``, ``rediss://``, ``unix://``, or ``redis+sentinel://`` and its TLS twin
+            ``rediss+sentinel://``.
+        patience: seconds to keep trying; a try under way may end up to ``CONNECT_TIMEOUT`` later,
+            for each of several sentinels.
         notice: called with one line the first time the server does not answer.
         clock: monotonic seconds.
 
@@ -81,7 +105,7 @@ def connect(
         if clock() - start >= patience:
             raise _unusable(url, error, tries, clock() - start) from error
         if tries == 1:
-            notice(f"no answer from {masked(url)} yet ({error}); trying for {patience:g} s")
+            notice(f"no answer from {masked(url)} yet ({_told(error)}); trying for {patience:g} s")
 
     forever = Retry(backoff(longest=1.0), -1, (redis.RedisError,))
     forever.call_with_retry(client.ping, after_failure)
@@ -103,7 +127,8 @@ def _unusable(url: str, error: Exception, tries: int, seconds: float) -> ServerE
             "check the URL or TIDECAST_REDIS_URL"
         )
     return ServerError(
-        f"no usable server at {masked(url)} after {tries} tries in {seconds:.0f} s ({error}); "
+        f"no usable server at {masked(url)} after {tries} tries in {seconds:.0f} s "
+        f"({_told(error)}); "
         "start it, or correct --redis-url"
     )
 
@@ -115,37 +140,70 @@ def client_of(url: str) -> redis.Redis:
         SettingsError: the URL is none.
     """
     try:
-        _check_url(url)
-        client = redis.Redis.from_url(
-            url,
-            protocol=2,
-            socket_timeout=SOCKET_TIMEOUT,
-            socket_connect_timeout=CONNECT_TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-        )
+        address = address_of(url)
+        client = _client_by_sentinels(address) if address.sentinels else _client_at(address.server)
         client.connection_pool.make_connection()
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, redis.RedisError) as error:
         raise SettingsError(
-            f"--redis-url {masked(url)!r}: {error}; for example redis://localhost:6379/0"
+            f"--redis-url {masked(url)!r}: {error}; for example redis://localhost:6379/0, "
+            "or redis+sentinel://localhost:26379/service/0"
         ) from error
     return client
 
 
-def _check_url(url: str) -> None:
-    """Refuse what the driver would stumble over later, or what would change the replies' shape."""
-    parts = urlsplit(url)
-    fixed = {"protocol", "decode_responses"} & set(parse_qs(parts.query))
-    if fixed:
-        raise ValueError(f"{', '.join(sorted(fixed))} cannot be chosen")
-    (parts.hostname or "").encode("idna")
+def _client_at(url: str) -> redis.Redis:
+    return redis.Redis.from_url(url, **BASICS)
 
 
-def masked(url: str) -> str:
-    """Return a URL fit for a log: without its password, wherever it stands."""
+def _client_by_sentinels(address: Address) -> redis.Redis:
+    options = BASICS | parse_url(address.server)  # type: ignore[no-untyped-call]
+    del options["host"]
+    tls = options.pop("connection_class", None) is SSLConnection
+    for_sentinels = {
+        name: value
+        for name, value in options.items()
+        if name in BASICS or name.startswith(("socket_", "ssl_"))
+    }
+    sentinels = Sentinel(  # type: ignore[no-untyped-call]
+        address.sentinels, sentinel_kwargs=for_sentinels | address.login | {"ssl": tls}
+    )
+    client: redis.Redis = sentinels.master_for(  # type: ignore[no-untyped-call]
+        address.service,
+        connection_class=_TlsConnection if tls else _Connection,
+        redis_connect_func=_insist_on_primary,
+        **options,
+    )
+    return client
+
+
+class _Connection(SentinelManagedConnection):
+    """A connection that hangs up after a failed read, as those of a plain pool do.
+
+    Otherwise an answer that comes late would pass for the answer to the next command.
+    """
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        return super().read_response(*args, **{"disconnect_on_error": True} | options)
+
+
+class _TlsConnection(_Connection, SSLConnection):
+    """The same over TLS."""
+
+
+def _insist_on_primary(connection: Any) -> None:
+    """Set a new connection up, unless its server is a replica that sentinels still call primary."""
+    connection.on_connect()
+    connection.send_command("ROLE", check_health=False)
     try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "***"
-    if parts.password is not None:
-        url = url.replace(parts.netloc, f"***@{parts.netloc.rpartition('@')[2]}", 1)
-    return re.sub(r"([?&][^=&]*password)=[^&]*", r"\1=***", url)
+        role = connection.read_response()[0]
+    except redis.exceptions.NoPermissionError:
+        return  # a user who may not ask learns it from the first write
+    if role != b"master":
+        raise redis.ConnectionError(
+            f"{connection.host}:{connection.port} is not, or no longer, a primary"
+        )
+
+
+def forget(client: redis.Redis) -> None:
+    """Hang idle connections up, so that the next one goes to what is the primary by then."""
+    client.connection_pool.disconnect(inuse_connections=False)

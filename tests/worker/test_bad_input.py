@@ -12,10 +12,10 @@ import redis
 
 from tests.conftest import Run
 from tests.model_files import spec_of, write_mean_model
+from worker.address import masked
 from worker.contract import ModelSpec, SpecError, globs_overlap
 from worker.errors import ModelError, SettingsError
 from worker.model import Model
-from worker.server import masked
 
 
 def assert_one_line(result: "subprocess.CompletedProcess[str]", *parts: str) -> None:
