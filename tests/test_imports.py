@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-STAGES = {"source", "decode", "windows", "model", "commit"}
-LEAVES = {"errors", "contract", "wire", "cells", "readings"}
-EDGES = {"source", "commit", "server", "embedded", "feed", "watch", "__main__"}
+STAGES = {"source", "decode", "windows", "model", "commit", "checkpoint", "lease"}
+LEAVES = {"address", "cells", "contract", "errors", "keys", "readings", "roster", "share"}
+LEAVES |= {"snapshot", "wire"}
+EDGES = {"source", "commit", "checkpoint", "lease", "server", "embedded", "feed", "watch"}
+EDGES |= {"dead_letters", "dead_letters_command", "status", "__main__"}
 
 
 def imports(path: Path) -> set[str]:

@@ -2,7 +2,9 @@
 
 import functools
 import os
+import secrets
 import signal
+import socket
 import sys
 import threading
 import time
@@ -20,11 +22,15 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from typer.exceptions import TyperException
 
 from worker import embedded, server
+from worker.checkpoint import Checkpoints
 from worker.commit import Committer
+from worker.dead_letters_command import commands
 from worker.errors import TidecastError
 from worker.feed import CsvRows, FeedTally, feed
+from worker.lease import Leases
 from worker.logs import LOGGER, start_logging
-from worker.loop import Worker
+from worker.loop import TENDS_PER_LEASE, Worker
+from worker.recovery import Recovery
 from worker.registry import Registry, load_registry
 from worker.settings import Settings, load_settings
 from worker.source import Streams
@@ -40,7 +46,7 @@ app = typer.Typer(
 
 Url = Annotated[
     str | None,
-    typer.Option(help="Server, e.g. redis://localhost:6379/0. Default: the embedded server."),
+    typer.Option(help="redis://host:6379/0 or redis+sentinel://host/service.  [default: embedded]"),
 ]
 Config = Annotated[Path | None, typer.Option(help="TOML file with settings.")]
 
@@ -53,7 +59,10 @@ def run_command(
     ] = None,
     input_: Annotated[
         list[str] | None,
-        typer.Option("--input", help="Input stream; may be repeated.  [default: readings]"),
+        typer.Option(
+            "--input",
+            help="Input stream; may be repeated; 'a:{0..3}' is four.  [default: readings]",
+        ),
     ] = None,
     start: Annotated[
         Literal["earliest", "latest"] | None,
@@ -70,6 +79,21 @@ def run_command(
     ] = None,
     read_size: Annotated[
         int | None, typer.Option(help="Entries per read, at most.  [default: 1000]")
+    ] = None,
+    lease: Annotated[
+        float | None,
+        typer.Option(help="Seconds after which a dead worker's streams go over.  [default: 10]"),
+    ] = None,
+    checkpoint_every: Annotated[
+        float | None, typer.Option(help="Seconds between checkpoints.  [default: 5]")
+    ] = None,
+    max_series: Annotated[
+        int | None,
+        typer.Option(help="Series per stream; beyond, the stalest goes.  [default: 1000000]"),
+    ] = None,
+    trim: Annotated[
+        bool | None,
+        typer.Option("--trim", help="Remove readings that every fleet has checkpointed."),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(help="ONNX Runtime threads per model.  [default: 1]")
@@ -98,6 +122,10 @@ def run_command(
         burst=burst,
         fleet=fleet,
         read_size=read_size,
+        lease=lease,
+        checkpoint_every=checkpoint_every,
+        max_series=max_series,
+        trim=trim,
         threads=threads,
         connect_patience=connect_patience,
         log_format=log_format,
@@ -126,23 +154,28 @@ def _worker(
             backoff.reset()
         stopping.wait(backoff.compute(failures))
 
+    token = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    # A read must not outlast the time at which leases are looked after.
+    block = min(server.LONGEST_BLOCK_MS, round(1000 * settings.lease / TENDS_PER_LEASE))
+    streams = Streams(
+        client=client, count=settings.read_size, block_ms=None if settings.burst else block
+    )
     worker = Worker(
         settings,
-        registry,
-        Streams(
-            client=client,
-            count=settings.read_size,
-            block_ms=None if settings.burst else server.LONGEST_BLOCK_MS,
-        ),
+        streams,
+        Leases(client, settings.fleet, token, settings.input, seconds=settings.lease),
+        Recovery(settings, registry, streams, Checkpoints(client, settings.fleet, token)),
         functools.partial(
             Committer,
             client,
             settings.fleet,
+            token,
             longest_forecasts=settings.longest_forecasts,
             longest_dead=settings.longest_dead,
         ),
         clock=time.monotonic,
         stopping=stopping.is_set,
+        wait=stopping.wait,
         pause=pause,
     )
     return worker, stopping
@@ -274,6 +307,9 @@ def _client_of(redis_url: str | None) -> redis.Redis:
     if url is None:
         url = embedded.wait_for(patience=patience, notice=notice)
     return server.connect(url, patience=patience, notice=notice)
+
+
+app.add_typer(commands(_client_of), name="dead-letters")
 
 
 def run_app(application: Callable[..., object]) -> int:

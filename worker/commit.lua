@@ -1,39 +1,53 @@
 -- One micro-batch, all or nothing.
--- KEYS: offset, forecasts, dead
--- ARGV: expected offset ('' for none), new offset, longest forecast stream, longest dead stream
---       (0: no limit), number of forecasts, then series and record of each,
---       then reason, entry and payload of each reject.
--- Answers 'ok', 'done' (this very commit stood already) or the offset that stands instead.
+-- KEYS: offset, forecasts, dead, lease, input
+-- ARGV: lease token, expected offset, new offset, consumer group, entries read in all up to the new
+--       offset, longest forecast stream, longest dead stream (0: no limit), number of forecasts,
+--       then series and record of each, then reason, entry and payload of each reject.
+-- Answers 'ok', 'done' (this very commit stood already), 'lost' and who holds the lease, or 'at' and
+-- the offset that stands instead.
 -- A script is isolated but not rolled back: what can fail is checked before the first write.
-for i, kind in ipairs({'string', 'stream', 'stream'}) do
+for i, kind in ipairs({'string', 'stream', 'stream', 'string'}) do
   local found = redis.call('TYPE', KEYS[i]).ok
   if found ~= 'none' and found ~= kind then
     return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is a ' .. found .. ', not a ' .. kind)
   end
 end
-for _, write in ipairs({{'SET', KEYS[1], ARGV[2]}, {'XADD', KEYS[2], '*', 'f', 'v'}, {'XADD', KEYS[3], '*', 'f', 'v'}}) do
+for _, write in ipairs({
+  {'SET', KEYS[1], ARGV[3]},
+  {'XADD', KEYS[2], '*', 'f', 'v'},
+  {'XADD', KEYS[3], '*', 'f', 'v'},
+  {'XGROUP', 'SETID', KEYS[5], ARGV[4], ARGV[3]},
+}) do
   if not redis.acl_check_cmd(unpack(write)) then
     return redis.error_reply('NOPERM this user may not ' .. write[1] .. ' ' .. write[2])
   end
 end
+local holder = redis.call('GET', KEYS[4]) or 'nobody'
+if holder ~= ARGV[1] then return 'lost ' .. holder end
 local stands = redis.call('GET', KEYS[1]) or ''
-if stands ~= ARGV[1] then
-  if stands == ARGV[2] then return 'done' end
+if stands ~= ARGV[2] then
+  if stands == ARGV[3] then return 'done' end
   return 'at ' .. stands
 end
-local last = 5 + 2 * tonumber(ARGV[5])
-for i = 6, last, 2 do
+local last = 8 + 2 * tonumber(ARGV[8])
+for i = 9, last, 2 do
   redis.call('XADD', KEYS[2], '*', 'series', ARGV[i], 'forecast', ARGV[i + 1])
 end
 for i = last + 1, #ARGV, 3 do
   redis.call('XADD', KEYS[3], '*', 'reason', ARGV[i], 'entry', ARGV[i + 1], 'payload', ARGV[i + 2])
 end
-redis.call('SET', KEYS[1], ARGV[2])
-if ARGV[3] ~= '0' then redis.pcall('XTRIM', KEYS[2], 'MAXLEN', '~', ARGV[3]) end
-if ARGV[4] ~= '0' then redis.pcall('XTRIM', KEYS[3], 'MAXLEN', '~', ARGV[4]) end
+redis.call('SET', KEYS[1], ARGV[3])
+-- The group shows the offset to the server's own tools; nothing here reads through it, and somebody
+-- may have removed it.
+local moved = redis.pcall('XGROUP', 'SETID', KEYS[5], ARGV[4], ARGV[3], 'ENTRIESREAD', ARGV[5])
+if moved.err then
+  redis.pcall('XGROUP', 'CREATE', KEYS[5], ARGV[4], ARGV[3], 'ENTRIESREAD', ARGV[5])
+end
+if ARGV[6] ~= '0' then redis.pcall('XTRIM', KEYS[2], 'MAXLEN', '~', ARGV[6]) end
+if ARGV[7] ~= '0' then redis.pcall('XTRIM', KEYS[3], 'MAXLEN', '~', ARGV[7]) end
 -- Live copies go last: nobody hears a forecast that is not on record, and a refused one
 -- (a subscriber's channel may be closed to us) must not undo the record.
-for i = 6, last, 2 do
+for i = 9, last, 2 do
   redis.pcall('PUBLISH', 'forecast:' .. ARGV[i], ARGV[i + 1])
 end
 return 'ok'

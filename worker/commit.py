@@ -1,8 +1,9 @@
 """The one atomic write: forecasts, rejects and the offset they bring a stream to.
 
 Delivery: with the server's primary alive, each forecast and each reject is on its stream exactly
-once, because the script stores the new offset with them and only if the stored offset is the one
-the batch started from. The pub/sub copy is live and at most once.
+once, because the script stores the new offset with them, and only if the writer holds the stream's
+lease and the stored offset is the one the batch started from. The pub/sub copy is live and at most
+once. A consumer group named after the fleet follows the offset, for the server's own tools.
 """
 
 from collections.abc import Sequence
@@ -12,9 +13,10 @@ from typing import Any, cast
 
 import redis
 
-from worker.errors import PositionError
-from worker.server import driver_errors
-from worker.wire import Reject
+from worker.errors import LeaseError, PositionError
+from worker.keys import dead_key, forecasts_key, lease_key, offset_key
+from worker.server import driver_errors, forget
+from worker.wire import Position, Reject
 
 SCRIPT = files("worker").joinpath("commit.lua").read_text()
 
@@ -25,8 +27,10 @@ class Committer:
     Args:
         client: one connection is taken from its pool until ``close``.
         fleet: independent fleets keep offsets of their own.
+        token: what the leases of this worker hold.
         longest_forecasts: about how many forecasts a stream keeps, 0 for all.
         longest_dead: about how many rejects a stream keeps, 0 for all.
+        script: what the server runs.
 
     Every call raises LostServerError when the server goes away or fails, and ServerError when it
     refuses.
@@ -34,34 +38,56 @@ class Committer:
 
     @driver_errors()
     def __init__(
-        self, client: redis.Redis, fleet: str, *, longest_forecasts: int, longest_dead: int
+        self,
+        client: redis.Redis,
+        fleet: str,
+        token: str,
+        *,
+        longest_forecasts: int,
+        longest_dead: int,
+        script: str = SCRIPT,
     ) -> None:
+        forget(client)
         self._client = client
         self._fleet = fleet
+        self._token = token
         self._limits = (longest_forecasts, longest_dead)
-        self._sha = client.script_load(SCRIPT)
+        self._sha = client.script_load(script)
         self._pool = client.connection_pool
         self._connection: Any = self._pool.get_connection()
         self._under_way: tuple[str, str] | None = None
 
     @driver_errors()
-    def offset(self, stream: str) -> str | None:
-        """Return the id of the last entry whose outcome is committed, None before the first."""
-        stored = cast("bytes | None", self._client.get(self._offset_key(stream)))
-        return stored.decode() if stored is not None else None
+    def position(self, stream: str) -> Position | None:
+        """Return where the fleet stands in a stream, None before it has begun."""
+        offset = cast("bytes | None", self._client.get(offset_key(stream, self._fleet)))
+        if offset is None:
+            return None
+        groups: Any = self._client.xinfo_groups(stream) if self._client.exists(stream) else []
+        for group in groups:
+            if group["name"].decode() == self._fleet and group["last-delivered-id"] == offset:
+                return Position(offset.decode(), group["entries-read"])
+        return Position(offset.decode(), None)
 
     @driver_errors()
-    def begin(self, stream: str, position: str) -> str:
-        """Store where a stream starts unless an offset stands; return the one that stands."""
-        self._client.set(self._offset_key(stream), position, nx=True)
-        return self.offset(stream) or position
+    def begin(self, stream: str, position: Position) -> None:
+        """Store where a fleet starts in a stream; a position that stands already is kept."""
+        if self._client.set(offset_key(stream, self._fleet), position.offset, nx=True):
+            with_group = ("CREATE", stream, self._fleet, position.offset, "MKSTREAM")
+            try:
+                self._client.execute_command(  # type: ignore[no-untyped-call]
+                    "XGROUP", *with_group, "ENTRIESREAD", position.entries or 0
+                )
+            except redis.ResponseError as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise
 
     @driver_errors()
     def send(
         self,
         stream: str,
         expected: str,
-        new: str,
+        new: Position,
         series: Sequence[bytes],
         records: Sequence[bytes],
         rejects: Sequence[Reject],
@@ -71,7 +97,7 @@ class Committer:
         Args:
             stream: the input stream.
             expected: the offset the batch started from.
-            new: the batch's last entry.
+            new: where the batch brings it.
             series: the series of each forecast.
             records: the JSON of each forecast.
             rejects: what was not forecast, and why.
@@ -80,12 +106,17 @@ class Committer:
         self._connection.send_command(
             "EVALSHA",
             self._sha,
-            3,
-            self._offset_key(stream),
-            f"{stream}:forecasts",
-            f"{stream}:dead",
+            5,
+            offset_key(stream, self._fleet),
+            forecasts_key(stream),
+            dead_key(stream),
+            lease_key(stream, self._fleet),
+            stream,
+            self._token,
             expected,
-            new,
+            new.offset,
+            self._fleet,
+            new.entries or 0,
             *self._limits,
             len(series),
             *chain.from_iterable(zip(series, records, strict=True)),
@@ -99,23 +130,23 @@ class Committer:
 
         Raises:
             PositionError: another writer moved the offset; nothing was written.
+            LeaseError: the stream is no longer this worker's; nothing was written.
             LostServerError: the outcome is unknown; the stored offset tells.
         """
         if self._under_way is None:
             return
         stream, expected = self._under_way
         self._under_way = None
-        answer = self._connection.read_response().decode()
-        if answer not in ("ok", "done"):
+        answer, _, instead = self._connection.read_response().decode().partition(" ")
+        if answer == "lost":
+            raise LeaseError(f"{stream}: its lease is held by {instead}, no longer by this worker")
+        if answer == "at":
             raise PositionError(
-                f"{stream}: the stored offset is {answer.removeprefix('at ')!r}, this worker stood "
-                f"at {expected!r}: another worker of fleet {self._fleet!r} follows the stream"
+                f"{stream}: the stored offset is {instead!r}, this worker stood at {expected!r}: "
+                f"somebody moved the offset of fleet {self._fleet!r}"
             )
 
     def close(self) -> None:
         """Give the connection up."""
         self._connection.disconnect()
         self._pool.release(self._connection)
-
-    def _offset_key(self, stream: str) -> str:
-        return f"{stream}:offset:{self._fleet}"

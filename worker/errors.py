@@ -7,8 +7,10 @@
     |   |-- SettingsError      a setting, a file or an argument is wrong
     |   |-- ModelError         a model file cannot be served, or two contend for one series
     |   `-- ServerError        no usable server after the retries: absent, refusing, wrong password
+    |-- CheckpointError      saved windows cannot be used; they are made from the stream instead
     `-- RebuildError           what the worker stood on is gone: it starts again from the server
         |-- PositionError      the stored offset is not the one the worker stood at
+        |-- LeaseError         the partition is another worker's now
         `-- LostServerError    the server went away or failed; what became of the last call is open
 
 Errors of the drivers (redis, onnxruntime, operating system) become these where they arise.
@@ -39,12 +41,20 @@ class ServerError(UserError):
     """The Redis server cannot be reached or does not let us in."""
 
 
+class CheckpointError(TidecastError):
+    """Saved windows cannot be used; the message says why."""
+
+
 class RebuildError(TidecastError):
     """What the worker stood on is gone; it takes its state from the server again."""
 
 
 class PositionError(RebuildError):
     """The offset on the server is not the one this worker stood at."""
+
+
+class LeaseError(RebuildError):
+    """A partition's lease ran out or is held by another worker."""
 
 
 class LostServerError(RebuildError):

@@ -1,54 +1,30 @@
 """The worker's loop: read -> step -> commit, until told to stop.
 
-While one batch is computed, the next read and the previous commit are on their way. Whatever breaks
-is mended in one way: drop the connections, take the committed offset from the server, rebuild the
-windows by replaying up to it, go on. Replay publishes nothing, so nothing appears twice.
+While one batch is computed, the next read and the previous commit are on their way. Between batches
+the worker tends to its partitions: it renews their leases, takes and gives up partitions so that
+all members of the fleet have their share, and saves windows. Whatever breaks is mended in one way:
+drop the connections, take offsets and checkpoints from the server, rebuild the windows, go on. A
+replay publishes nothing, so nothing appears twice.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 
 from worker.commit import Committer
-from worker.decode import Decoder
-from worker.errors import RebuildError
+from worker.errors import LeaseError, RebuildError
+from worker.lease import Leases
 from worker.logs import LOGGER
-from worker.pipeline import Commit, Pipeline
-from worker.registry import Registry
+from worker.pipeline import Commit
+from worker.recovery import Partition, Recovery
 from worker.settings import Settings
-from worker.source import START, LiveReader, Streams
-from worker.wire import Entry
+from worker.share import share_out
+from worker.source import LiveReader, Streams
+from worker.tally import Tally
+from worker.wire import Entry, Position
 
 NAMED_AT_MOST = 20
-
-
-@dataclass(slots=True)
-class Tally:
-    """What has been done since the last summary, and in all."""
-
-    readings: int = 0
-    forecasts: int = 0
-    rejects: int = 0
-    unserved: int = 0
-    batches: int = 0
-    started: int = 0
-
-    def add(self, commit: Commit) -> None:
-        """Count a commit."""
-        self.readings += commit.readings
-        self.forecasts += len(commit.records)
-        self.rejects += len(commit.rejects)
-        self.unserved += commit.unserved
-        self.batches += 1
-        self.started += len(commit.started)
-
-
-@dataclass(slots=True)
-class _Partition:
-    """An input stream with its windows and the last entry they have seen."""
-
-    pipeline: Pipeline
-    offset: str
+TENDS_PER_LEASE = 10
+RENEWALS_PER_LEASE = 3
 
 
 @dataclass
@@ -57,21 +33,27 @@ class Worker:
 
     Args:
         settings: what to read and how.
-        registry: the models.
         streams: the server's input streams.
+        leases: which of them are this worker's.
+        recovery: saves windows and makes them again.
         open_committer: opens a way to commit on the same server.
         clock: monotonic seconds.
         stopping: tells whether to stop; the batch in hand is committed first.
+        wait: waits so many seconds, or less when told to stop.
         pause: waits, after so many failures in a row, or less when told to stop.
+        reached: told the name of each step between a read and a checkpoint as it is reached.
     """
 
     settings: Settings
-    registry: Registry
     streams: Streams
+    leases: Leases
+    recovery: Recovery
     open_committer: Callable[[], Committer]
     clock: Callable[[], float]
     stopping: Callable[[], bool]
+    wait: Callable[[float], object]
     pause: Callable[[int], object]
+    reached: Callable[[str], object] = lambda _: None
     total: Tally = field(default_factory=Tally)
 
     def run(self) -> None:
@@ -93,96 +75,182 @@ class Worker:
                     LOGGER.warning("rebuilding from the server after: %s", error)
                 self.pause(failures)
         self._summarize()
-        LOGGER.info("stopped: %s", _sentence(self.total, "in all"))
+        LOGGER.info("stopped: %s", self.total.sentence("in all"))
 
     def _follow(self) -> Iterator[None]:
         """Rebuild from the server, then work; yields whenever the server has proved to work."""
-        committer = self.open_committer()
+        self._held: dict[str, Partition] = {}
+        self._commits: list[Commit] = []
+        self._tend_at = self._renew_at = float("-inf")
+        self._committer = self.open_committer()
+        reader: LiveReader | None = None
         try:
-            partitions = {name: self._rebuild(name, committer) for name in self.settings.input}
-            reader = self.streams.follow({name: p.offset for name, p in partitions.items()})
-            try:
-                yield from self._work(reader, partitions, committer)
-            finally:
-                reader.close()
+            while not self.stopping():
+                if self._tend():
+                    reader = self._reopen(reader)
+                arrived = self._read_and_step(reader) if reader else False
+                if not arrived:
+                    self._settle()
+                if self._count(all_settled=not arrived) or not arrived:
+                    yield
+                self._summarize_when_due()
+                if self.settings.burst and not arrived and self._all_read():
+                    break
+                if not arrived and (self.settings.burst or not self._held):
+                    self.wait(self.settings.lease / TENDS_PER_LEASE / 2)
+            self._settle()
+            self._count(all_settled=True)
+            self._leave()
         finally:
-            committer.close()
+            if reader is not None:
+                reader.close()
+            self._committer.close()
 
-    def _work(
-        self, reader: LiveReader, partitions: dict[str, _Partition], committer: Committer
-    ) -> Iterator[None]:
-        commits: list[Commit] = []
-        while not self.stopping():
-            arrived = reader.read()
-            for stream, entries in arrived.items():
-                commits += self._step(stream, partitions[stream], entries, reader, committer)
-            if not arrived:
-                committer.settle()
-            if self._count(commits, all_settled=not arrived) or not arrived:
-                yield
-            self._summarize_when_due()
-            if self.settings.burst and not arrived:
-                return
-        committer.settle()
-        self._count(commits, all_settled=True)
+    def _reopen(self, reader: LiveReader | None) -> LiveReader | None:
+        """Return a reader of the partitions that are held now; what the old one had is re-read."""
+        if reader is not None:
+            reader.close()
+        positions = {name: held.offset for name, held in self._held.items()}
+        return self.streams.follow(positions) if positions else None
 
-    def _step(
-        self,
-        stream: str,
-        partition: _Partition,
-        entries: list[Entry],
-        reader: LiveReader,
-        committer: Committer,
-    ) -> Iterator[Commit]:
+    def _read_and_step(self, reader: LiveReader) -> bool:
+        """Take what has arrived through the pipeline; tell whether that was anything."""
+        arrived = reader.read()
+        for stream, entries in arrived.items():
+            self._step(stream, entries, reader)
+        return bool(arrived)
+
+    def _step(self, stream: str, entries: list[Entry], reader: LiveReader) -> None:
+        partition = self._held[stream]
+        self.reached("read")
         for commit in partition.pipeline.step(entries):
+            self.reached("stepped")
             reader.take_ahead()
-            committer.send(
-                stream,
-                partition.offset,
-                commit.newest,
-                commit.series,
-                commit.records,
-                commit.rejects,
+            moved = Position(commit.newest, partition.entries + commit.entries)
+            self._committer.send(
+                stream, partition.offset, moved, commit.series, commit.records, commit.rejects
             )
-            partition.offset = commit.newest
-            yield commit
+            self.reached("sent")
+            partition.offset, partition.entries = commit.newest, partition.entries + commit.entries
+            self._commits.append(commit)
 
-    def _count(self, commits: list[Commit], *, all_settled: bool) -> int:
+    def _settle(self) -> None:
+        self._committer.settle()
+        self.reached("settled")
+
+    def _count(self, *, all_settled: bool) -> int:
         """Tally commits known to be on the server: all but the last, which may be under way."""
-        settled = max(0, len(commits) if all_settled else len(commits) - 1)
-        for commit in commits[:settled]:
+        settled = max(0, len(self._commits) - (0 if all_settled else 1))
+        for commit in self._commits[:settled]:
             self.total.add(commit)
             self._since.add(commit)
             self._announce(commit)
-        del commits[:settled]
+        del self._commits[:settled]
         return settled
 
-    def _rebuild(self, stream: str, committer: Committer) -> _Partition:
-        """Return a partition whose windows stand at the committed offset."""
-        offset = committer.offset(stream)
-        if offset is None:
-            start = START if self.settings.start == "earliest" else self.streams.last_id(stream)
-            offset = committer.begin(stream, start)
-        decode = partial(
-            Decoder, series_field=self.settings.series_field, time_field=self.settings.time_field
-        )
-        pipeline = Pipeline(stream, self.registry, decode(stream, self.registry.features))
-        entries = 0
-        if offset != START:
-            for batch in self.streams.replay(stream, offset):
-                pipeline.replay(batch)
-                entries += len(batch)
-                if self.stopping():
-                    break  # nothing will be read, so half-filled windows do no harm
-        LOGGER.info(
-            "follow %s after %s (%d entries replayed, %d series)",
-            stream,
-            offset,
-            entries,
-            pipeline.series,
-            extra={"facts": {"stream": stream, "offset": offset, "replayed": entries}},
-        )
-        return _Partition(pipeline, offset)
+    def _tend(self) -> bool:
+        """Look after leases, shares and checkpoints when it is time; tell if partitions changed."""
+        now = self.clock()
+        if now < self._tend_at:
+            return False
+        self._tend_at = now + self.settings.lease / TENDS_PER_LEASE
+        before = set(self._held)
+        members, owners = self.leases.members(), self.leases.owners()
+        self._renew()
+        shares = share_out(members, owners)
+        mine = [stream for stream, member in shares.items() if member == self.leases.token]
+        for stream in before - set(mine):
+            self._give_up(stream)
+        for stream in mine:
+            if stream not in self._held and owners[stream] in (None, self.leases.token):
+                self._take(stream)
+        for stream, partition in self._held.items():
+            self._look_for_gaps(stream, partition)
+            if now - partition.saved_at >= self.settings.checkpoint_every:
+                self._save(stream)
+        return set(self._held) != before
+
+    def _renew(self, restoring: str | None = None) -> None:
+        """Renew all leases when it is time.
+
+        Raises:
+            LeaseError: one has run out.
+        """
+        now = self.clock()
+        if now < self._renew_at:
+            return
+        self._renew_at = now + self.settings.lease / RENEWALS_PER_LEASE
+        for stream in [*self._held, *([restoring] if restoring else [])]:
+            if not self.leases.renew(stream):
+                raise LeaseError(f"{stream}: its lease has run out before it was renewed")
+        self.reached("renewed")
+
+    def _take(self, stream: str) -> None:
+        """Take a partition that nobody holds, if nobody is quicker, and rebuild its windows."""
+        if not self.leases.acquire(stream):
+            return
+        self.reached("acquired")
+        position = self._committer.position(stream)
+        if position is None:
+            position = self.streams.beginning(stream, at_end=self.settings.start == "latest")
+            self._committer.begin(stream, position)
+
+        def alive() -> bool:
+            self._renew(stream)
+            return not self.stopping()
+
+        partition = self.recovery.restore(stream, position, alive)
+        self.reached("restored")
+        if self.stopping():  # the replay may have been cut short
+            self.leases.release(stream)
+        else:
+            self._held[stream] = partition
+
+    def _give_up(self, stream: str) -> None:
+        """Leave a partition to another member, with its windows."""
+        self._save(stream)
+        del self._held[stream]
+        self.leases.release(stream)
+        LOGGER.info("%s is left to another worker of fleet %s", stream, self.settings.fleet)
+        self.reached("released")
+
+    def _leave(self) -> None:
+        """Give up all partitions at once, so that others can go on."""
+        for stream in list(self._held):
+            self._save(stream)
+            del self._held[stream]
+            self.leases.release(stream)
+        self.leases.leave()
+
+    def _save(self, stream: str) -> None:
+        """Write a checkpoint, and remove what nobody needs any more from the stream."""
+        self._settle()
+        self.recovery.save(stream, self._held[stream], self.clock())
+        self.reached("saved")
+        if self.settings.trim:
+            self.recovery.trim(stream)
+
+    def _look_for_gaps(self, stream: str, partition: Partition) -> None:
+        """Raise an alarm if entries were removed from the stream before they were read."""
+        lost = self.recovery.lost_unread(stream, partition)
+        if lost:
+            self.total.lost += lost
+            self._since.lost += lost
+            LOGGER.error(
+                "%s: %d entries were removed from the stream before they were read, so their "
+                "forecasts are missing; let the stream keep more, or add workers",
+                stream,
+                lost,
+                extra={"facts": {"stream": stream, "lost": lost}},
+            )
+
+    def _all_read(self) -> bool:
+        """Tell whether the partitions that others hold are read to their end too."""
+        for stream in set(self.settings.input) - set(self._held):
+            position = self._committer.position(stream)
+            if position is None or position.offset != self.streams.facts(stream).last:
+                return False
+        return True
 
     def _announce(self, commit: Commit) -> None:
         room = NAMED_AT_MOST - self.total.started + len(commit.started)
@@ -200,24 +268,7 @@ class Worker:
         self._summarized, self._since = now, Tally()
         LOGGER.info(
             "%s, %.0f forecasts/s",
-            _sentence(since, f"in {elapsed:.1f} s"),
+            since.sentence(f"in {elapsed:.1f} s"),
             since.forecasts / elapsed,
-            extra={
-                "facts": {
-                    "seconds": round(elapsed, 3),
-                    "readings": since.readings,
-                    "forecasts": since.forecasts,
-                    "rejects": since.rejects,
-                    "unserved": since.unserved,
-                }
-            },
+            extra={"facts": {"seconds": round(elapsed, 3), **since.facts()}},
         )
-
-
-def _sentence(tally: Tally, span: str) -> str:
-    line = f"{tally.readings} readings -> {tally.forecasts} forecasts {span}"
-    if tally.rejects:
-        line += f", {tally.rejects} rejected (see the :dead stream)"
-    if tally.unserved:
-        line += f", {tally.unserved} of series that no model serves"
-    return line

@@ -11,30 +11,39 @@ import orjson
 from worker.decode import Decoder
 from worker.readings import Readings
 from worker.registry import Registry
+from worker.roster import UNSERVED, Roster
+from worker.snapshot import SeriesState, rows_within
 from worker.windows import WindowStore
 from worker.wire import Entry, Reject
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-UNSERVED = -1
 LARGEST_COMMIT = 20_000
+"""Readings in one commit, about."""
+LARGEST_COMMIT_BYTES = 8_000_000
+"""Bytes of forecasts in one commit, about."""
+SECTION = 4_000_000
+"""Bytes of one part of a checkpoint, about."""
 
 
 @dataclass(slots=True)
 class Commit:
     """What one micro-batch writes, and what it was made of.
 
-    ``newest`` is the id of its last entry, ``series[i]`` and ``records[i]`` the i-th forecast in
-    stream order; ``started`` names series that forecast for the first time.
+    ``newest`` is the id of its last entry of ``entries``, ``series[i]`` and ``records[i]`` the i-th
+    forecast in stream order; ``started`` names series that forecast for the first time; ``evicted``
+    counts series that were forgotten to make room.
     """
 
     newest: str
+    entries: int
     readings: int
-    series: list[bytes]
-    records: list[bytes]
     rejects: list[Reject]
+    series: list[bytes] = field(default_factory=list)
+    records: list[bytes] = field(default_factory=list)
     started: list[str] = field(default_factory=list)
     unserved: int = 0
+    evicted: int = 0
 
 
 class Pipeline:
@@ -44,10 +53,11 @@ class Pipeline:
         stream: the input stream's name.
         registry: the models.
         decoder: reads the features that the registry's models want.
+        max_series: how many series have a window at most; beyond, the one longest without a
+            reading is forgotten.
     """
 
-    def __init__(self, stream: str, registry: Registry, decoder: Decoder) -> None:
-        self._stream = stream
+    def __init__(self, registry: Registry, decoder: Decoder, max_series: int) -> None:
         self._registry = registry
         self._decoder = decoder
         self._stores = [
@@ -55,22 +65,33 @@ class Pipeline:
             for s in (model.spec for model in registry.models)
         ]
         self._writers = [_RecordWriter(number, registry) for number in range(len(self._stores))]
-        self._slots: dict[bytes, int] = {}
-        self._names: list[bytes] = []
+        self._roster = Roster(max_series, lambda name: registry.match(name.decode()) is not None)
         self._prefixes: list[bytes] = []
         self._routes = np.empty((0, 2), np.int64)
         self._started = np.zeros(0, np.bool_)
+        widest = max(m.spec.horizon * len(m.spec.targets) for m in registry.models)
+        self._largest = min(LARGEST_COMMIT, LARGEST_COMMIT_BYTES // (200 + 14 * widest))
 
     @property
     def series(self) -> int:
         """How many series have a window."""
-        return sum(len(store) for store in self._stores)
+        return len(self._roster)
+
+    @property
+    def clock(self) -> int:
+        """How many readings have been numbered."""
+        return self._roster.clock
+
+    @property
+    def evicted(self) -> int:
+        """How many series were forgotten to make room, in replays too."""
+        return self._roster.evicted
 
     def step(self, entries: Sequence[Entry]) -> Iterator[Commit]:
         """Move the windows forward by ``entries`` and yield the forecasts they give.
 
-        That is one commit; several where entries hold more than ``LARGEST_COMMIT`` readings, as the
-        server does nothing else while it writes one.
+        That is one commit; several where entries hold more readings than ``LARGEST_COMMIT`` or make
+        more than ``LARGEST_COMMIT_BYTES``, as the server does nothing else while it writes one.
         """
         return self._run(entries, predict=True)
 
@@ -79,12 +100,59 @@ class Pipeline:
         for _ in self._run(entries, predict=False):
             pass
 
+    def changed(self, since: int) -> Iterator[SeriesState]:
+        """Yield the state of all series touched by readings from number ``since`` on, in parts."""
+        slots = self._roster.touched_since(since)
+        for number, (model, store) in enumerate(
+            zip(self._registry.models, self._stores, strict=True)
+        ):
+            mine = slots[self._routes[slots, 0] == number]
+            size = rows_within(SECTION, model.spec.n_steps, len(model.spec.features))
+            for first in range(0, len(mine), size):
+                part = mine[first : first + size]
+                names = [self._roster.names[slot] for slot in part.tolist()]
+                newest, runs, tails = store.state(self._routes[part, 1])
+                yield SeriesState(number, names, self._roster.touched[part], newest, runs, tails)
+
+    def restore(self, states: Sequence[SeriesState], clock: int, held: int) -> None:
+        """Take over what ``changed`` yielded, over some time and in that order.
+
+        Args:
+            states: a later state of a series replaces an earlier one.
+            clock: the number of readings at the end.
+            held: how many series were held at the end. They are the ones touched last, as whoever
+                had to go was touched before all who stayed.
+        """
+        where: dict[bytes, int] = {}
+        firsts = np.cumsum([0, *(len(state.names) for state in states)])
+        for first, state in zip(firsts.tolist(), states, strict=False):
+            where.update(zip(state.names, range(first, first + len(state.names)), strict=True))
+        chosen = np.sort(np.fromiter(where.values(), np.int64, len(where)))
+        touched = np.concatenate([np.zeros(0, np.int64), *(s.touched for s in states)])[chosen]
+        if len(chosen) > held:
+            kept = np.sort(np.argsort(touched)[len(chosen) - held :])
+            chosen, touched = chosen[kept], touched[kept]
+        names: list[bytes] = []
+        routes = [np.empty((0, 2), np.int64)]
+        for first, state in zip(firsts.tolist(), states, strict=False):
+            low, high = np.searchsorted(chosen, [first, first + len(state.names)])
+            mine = chosen[low:high] - first
+            names += [state.names[i] for i in mine.tolist()]
+            store = self._stores[state.model]
+            rows = store.restore(state.newest[mine], state.runs[mine], state.tails[mine])
+            routes.append(np.stack([np.full(len(mine), state.model), rows], axis=1))
+        self._roster.restore(names, touched, clock)
+        self._routes = np.concatenate(routes)
+        self._started = np.zeros(len(names), np.bool_)
+        self._prefixes = [_prefix(name) for name in names]
+
     def _run(self, entries: Sequence[Entry], *, predict: bool) -> Iterator[Commit]:
         readings, rejects = self._decoder.decode(entries)
-        pieces = math.ceil(len(readings) / LARGEST_COMMIT)
+        pieces = math.ceil(len(readings) / self._largest)
         if pieces <= 1:
             newest = entries[-1][0].decode()
-            yield self._forecast(readings, Commit(newest, len(readings), [], [], rejects), predict)
+            commit = Commit(newest, len(entries), len(readings), rejects)
+            yield self._forecast(readings, commit, predict)
             return
         size = math.ceil(len(entries) / pieces)
         places = {entry_id: place for place, (entry_id, _) in enumerate(entries)}
@@ -93,18 +161,20 @@ class Pipeline:
             high = min(low + size, len(entries))
             first, beyond = np.searchsorted(owners, [low, high]).tolist()
             mine = [reject for reject in rejects if low <= places[reject.entry] < high]
-            commit = Commit(entries[high - 1][0].decode(), beyond - first, [], [], mine)
+            commit = Commit(entries[high - 1][0].decode(), high - low, beyond - first, mine)
             yield self._forecast(readings.part(first, beyond), commit, predict)
 
     def _forecast(self, readings: Readings, commit: Commit, predict: bool) -> Commit:
         """Put the readings' forecasts into the commit and return it."""
         if not len(readings):
             return commit
-        slots = self._slots_of(readings.series)
-        routes = self._routes[slots]
-        numbers = np.unique(routes[:, 0])
+        slots, added, gone = self._roster.place(readings.series)
+        for slot in added:
+            self._open(slot)
+        routes = np.full((len(slots), 2), UNSERVED)
+        routes[slots >= 0] = self._routes[slots[slots >= 0]]
         parts = []
-        for number in numbers.tolist():
+        for number in np.unique(routes[:, 0]).tolist():
             chosen = np.flatnonzero(routes[:, 0] == number)
             if number == UNSERVED:
                 commit.unserved = len(chosen)
@@ -113,6 +183,8 @@ class Pipeline:
             if served is not None:
                 parts.append(served)
         self._collect(parts, slots, readings, commit)
+        self._close(gone)
+        commit.evicted = len(gone)
         return commit
 
     def _serve(
@@ -165,8 +237,8 @@ class Pipeline:
         chosen = slots[ready].tolist()
         middles = [self._writers[n].middle for n in self._routes[slots[ready], 0].tolist()]
         times = orjson.dumps(readings.times[ready], option=orjson.OPT_SERIALIZE_NUMPY)
-        prefixes, names, ids = self._prefixes, self._names, readings.ids
-        commit.series = [names[slot] for slot in chosen]
+        prefixes, names, ids = self._prefixes, readings.series, readings.ids
+        commit.series = [names[reading] for reading in ready.tolist()]
         commit.records = [
             b"".join((prefixes[slot], time, middle, ids[reading], ending))
             for slot, time, middle, reading, ending in zip(
@@ -175,32 +247,34 @@ class Pipeline:
         ]
         fresh = np.unique(slots[ready][~self._started[slots[ready]]])
         self._started[fresh] = True
-        commit.started = [names[slot].decode() for slot in fresh.tolist()]
+        held = self._roster.names
+        commit.started = [held[slot].decode() for slot in fresh.tolist()]
 
-    def _slots_of(self, series: list[bytes]) -> Ints:
-        slots = list(map(self._slots.get, series))
-        if None in slots:
-            for place, name in enumerate(series):
-                if slots[place] is None:
-                    slots[place] = self._slots.get(name, -1)
-                    if slots[place] == -1:
-                        slots[place] = self._add(name)
-        return np.array(slots, np.int64)
+    def _open(self, slot: int) -> None:
+        """Give the new series in a slot its model and its window."""
+        name = self._roster.names[slot]
+        if slot >= len(self._routes):
+            grown = max(64, slot)
+            self._routes = np.concatenate([self._routes, np.zeros((grown, 2), np.int64)])
+            self._started = np.concatenate([self._started, np.zeros(grown, np.bool_)])
+        if slot == len(self._prefixes):
+            self._prefixes.append(b"")
+        number = self._registry.match(name.decode())
+        if number is None:
+            raise AssertionError(f"{name!r} has a slot and no model")
+        self._routes[slot] = number, self._stores[number].add()
+        self._started[slot] = False
+        self._prefixes[slot] = _prefix(name)
 
-    def _add(self, name: bytes) -> int:
-        slot = len(self._names)
-        if slot == len(self._routes):
-            grown = max(64, 2 * slot)
-            self._routes = np.resize(self._routes, (grown, 2))
-            self._started = np.r_[self._started, np.zeros(grown - slot, np.bool_)]
-        text = name.decode()
-        number = self._registry.match(text)
-        row = -1 if number is None else self._stores[number].add()
-        self._routes[slot] = UNSERVED if number is None else number, row
-        self._slots[name] = slot
-        self._names.append(name)
-        self._prefixes.append(b'{"series":%b,"at":' % orjson.dumps(text))
-        return slot
+    def _close(self, slots: list[int]) -> None:
+        for slot in slots:
+            number, row = self._routes[slot].tolist()
+            self._stores[number].remove(row)
+        self._roster.release(slots)
+
+
+def _prefix(name: bytes) -> bytes:
+    return b'{"series":%b,"at":' % orjson.dumps(name.decode())
 
 
 class _RecordWriter:

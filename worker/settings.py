@@ -4,6 +4,7 @@ Each field can be given as a command line option, as an environment variable ``T
 and as a key of a TOML file, the former before the latter.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,8 @@ from pydantic_settings import (
 
 from worker.errors import SettingsError
 
+MOST_PARTITIONS = 4096
+RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
 StreamName = Annotated[str, Field(min_length=1, max_length=512)]
 
 
@@ -39,6 +42,10 @@ class Settings(BaseSettings):
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     series_field: Annotated[str, Field(min_length=1)] = "series"
     time_field: Annotated[str, Field(min_length=1)] = "ts"
+    lease: Annotated[float, Field(ge=0.2, le=3600)] = 10.0
+    checkpoint_every: Annotated[float, Field(gt=0)] = 5.0
+    max_series: Annotated[int, Field(ge=1)] = 1_000_000
+    trim: bool = False
     longest_forecasts: Annotated[int, Field(ge=0)] = 1_000_000
     longest_dead: Annotated[int, Field(ge=0)] = 10_000
     connect_patience: Annotated[float, Field(ge=0, le=3600)] = 10.0
@@ -61,7 +68,11 @@ class Settings(BaseSettings):
     @field_validator("input", mode="before")
     @classmethod
     def _with_commas(cls, names: object) -> object:
-        return tuple(name.strip() for name in names.split(",")) if isinstance(names, str) else names
+        if isinstance(names, str):
+            names = tuple(name.strip() for name in names.split(","))
+        if not isinstance(names, list | tuple):
+            return names
+        return tuple(name for given in names for name in expanded(given))
 
     @field_validator("input")
     @classmethod
@@ -74,6 +85,25 @@ class Settings(BaseSettings):
     def url(self) -> str | None:
         """The server's URL with its password, None for the embedded server."""
         return self.redis_url.get_secret_value() if self.redis_url else None
+
+
+def expanded(name: object) -> list[object]:
+    """Return the streams that a name such as ``readings:{0..3}`` stands for, here four.
+
+    Raises:
+        ValueError: the range holds no number, or more than ``MOST_PARTITIONS``.
+    """
+    found = RANGE.search(name) if isinstance(name, str) else None
+    if not isinstance(name, str) or found is None:
+        return [name]
+    first, last = int(found[1]), int(found[2])
+    if not 0 <= last - first < MOST_PARTITIONS:
+        raise ValueError(
+            f"{found[0]} in {name!r} must go from a smaller to a larger number, "
+            f"{MOST_PARTITIONS} at most"
+        )
+    before, after = name[: found.start()], name[found.end() :]
+    return [f"{before}{{{number}}}{after}" for number in range(first, last + 1)]
 
 
 def load_settings(config: Path | None = None, **options: Any) -> Settings:

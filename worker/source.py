@@ -7,14 +7,56 @@ is stored by the commit.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import redis
 
 from worker.server import driver_errors
-from worker.wire import Entry
+from worker.wire import Entry, Position
 
 START = "0-0"
+MANY = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFacts:
+    """What the server knows of a stream.
+
+    ``added`` counts the entries it ever held, ``length`` those it holds. ``first`` and ``last`` are
+    the ids of its oldest entry (None: it holds none) and of the newest it ever held.
+    """
+
+    added: int
+    length: int
+    first: str | None
+    last: str
+
+    @property
+    def removed(self) -> int:
+        """How many entries it no longer holds."""
+        return self.added - self.length
+
+    def removed_unread(self, offset: str, entries: int, waiting: int | None) -> int | None:
+        """Return how many entries behind ``offset`` were removed before they were read.
+
+        Args:
+            offset: the last entry consumed.
+            entries: how many were added up to it, as far as the reader knows.
+            waiting: how many the stream holds behind it; None: not counted.
+
+        None where that cannot be told. A negative number says that the stream was made anew.
+        """
+        if self.first is None or order_of(self.first) > order_of(offset):
+            return self.removed - entries
+        if offset == self.last:
+            return self.added - entries
+        return None if waiting is None else self.added - waiting - entries
+
+
+def order_of(entry_id: str) -> tuple[int, int]:
+    """Return what entry ids are ordered by."""
+    milliseconds, _, number = entry_id.partition("-")
+    return int(milliseconds), int(number)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,18 +82,87 @@ class Streams:
         return LiveReader(self, positions)
 
     @driver_errors()
-    def last_id(self, stream: str) -> str:
-        """Return the id of a stream's newest entry, ``0-0`` where there is none."""
-        newest = cast("list[tuple[bytes, Any]]", self.client.xrevrange(stream, count=1))
-        return newest[0][0].decode() if newest else START
+    def facts(self, stream: str) -> StreamFacts:
+        """Return what the server knows of a stream; of one that is not there, that it is empty."""
+        try:
+            answer: Any = self.client.xinfo_stream(stream)
+        except redis.ResponseError as error:
+            if "no such key" not in str(error):
+                raise
+            return StreamFacts(0, 0, None, START)
+        first = answer["first-entry"]
+        return StreamFacts(
+            answer["entries-added"],
+            answer["length"],
+            first and first[0].decode(),
+            answer["last-generated-id"].decode(),
+        )
 
-    def replay(self, stream: str, until: str, *, count: int = 2000) -> Iterator[list[Entry]]:
-        """Yield the entries of a stream from its beginning up to and with the id ``until``."""
+    def beginning(self, stream: str, *, at_end: bool) -> Position:
+        """Return the position before all that a stream holds, or behind all of it."""
+        facts = self.facts(stream)
+        return Position(facts.last, facts.added) if at_end else Position(START, facts.removed)
+
+    @driver_errors()
+    def waiting(
+        self, stream: str, offset: str, until: str = "+", *, most: int | None = None
+    ) -> int | None:
+        """Return how many entries lie behind an offset, None if more than ``most``."""
+        count, first = 0, f"({offset}"
+        while most is None or count <= most:
+            some: Any = self.client.xrange(stream, min=first, max=until, count=MANY)
+            count += len(some)
+            if len(some) < MANY:
+                return count
+            first = f"({some[-1][0].decode()}"
+        return None
+
+    def removed_unread(self, stream: str, offset: str, entries: int) -> int | None:
+        """Return how many entries behind an offset were removed unread; None: not to be told yet.
+
+        ``entries`` is how many were added up to the offset. While readings pour in faster than they
+        are read, it may take until the reader has caught up before this can be told.
+        """
+        facts = self.facts(stream)
+        removed = facts.removed_unread(offset, entries, None)
+        if removed is None and facts.added - entries <= MANY:
+            waiting = self.waiting(stream, offset, facts.last, most=MANY)
+            if self.facts(stream).removed == facts.removed:
+                return facts.removed_unread(offset, entries, waiting)
+        return removed
+
+    @driver_errors()
+    def groups(self, stream: str) -> dict[str, str]:
+        """Return each consumer group of a stream with the oldest entry that it may still need.
+
+        That is the entry before which everything is delivered and acknowledged.
+        """
+        if not self.client.exists(stream):
+            return {}
+        needs = {}
+        answer: Any = self.client.xinfo_groups(stream)
+        for group in answer:
+            name, oldest = group["name"].decode(), group["last-delivered-id"].decode()
+            if group["pending"]:
+                pending: Any = self.client.xpending(stream, group["name"])
+                oldest = min(oldest, pending["min"].decode(), key=order_of)
+            needs[name] = oldest
+        return needs
+
+    @driver_errors()
+    def trim(self, stream: str, below: str) -> int:
+        """Remove a stream's entries before the id ``below``, about; return how many."""
+        return self.client.xtrim(stream, minid=below, approximate=True)
+
+    def replay(
+        self, stream: str, after: str, until: str, *, count: int = 2000
+    ) -> Iterator[list[Entry]]:
+        """Yield the entries of a stream behind the id ``after``, up to and with ``until``."""
         # The client's own xrange() makes a dictionary of each entry, which costs more than the
         # read.
         with driver_errors():
             connection: Any = self.client.connection_pool.get_connection()
-            first = "-"
+            first = f"({after}"
             try:
                 while True:
                     connection.send_command("XRANGE", stream, first, until, "COUNT", count)

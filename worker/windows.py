@@ -40,24 +40,48 @@ class WindowStore:
         self._n_steps = n_steps
         self._step_ms = step_ms
         self._size = 0
+        self._free: list[int] = []
         self._tails: Floats = np.zeros((0, n_steps - 1, n_features), np.float32)
         self._runs: Ints = np.zeros(0, np.int64)
         self._newest: Ints = np.zeros(0, np.int64)
 
     def __len__(self) -> int:
         """Return how many series have a window."""
-        return self._size
+        return self._size - len(self._free)
 
     def add(self) -> int:
         """Make room for one more series and return its row."""
+        if self._free:
+            return self._free.pop()
         row = self._size
-        if row == len(self._runs):
-            grown = max(64, 2 * row)
+        self._reserve(row + 1)
+        self._size += 1
+        return row
+
+    def remove(self, row: int) -> None:
+        """Forget the series of a row; ``add`` may give the row to another."""
+        self._runs[row] = 0
+        self._free.append(row)
+
+    def state(self, rows: Ints) -> tuple[Ints, Ints, Floats]:
+        """Return newest time ``[k]``, run ``[k]`` and tail ``[k, n_steps - 1, F]`` of some rows."""
+        return self._newest[rows], self._runs[rows], self._tails[rows]
+
+    def restore(self, newest: Ints, runs: Ints, tails: Floats) -> Ints:
+        """Add series with a state that ``state`` returned; return their rows ``[k]``."""
+        first, beyond = self._size, self._size + len(runs)
+        self._reserve(beyond)
+        self._newest[first:beyond], self._runs[first:beyond] = newest, runs
+        self._tails[first:beyond] = tails
+        self._size = beyond
+        return np.arange(first, beyond)
+
+    def _reserve(self, rows: int) -> None:
+        if rows > len(self._runs):
+            grown = max(64, rows, 2 * len(self._runs))
             self._tails = _enlarged(self._tails, grown)
             self._runs = _enlarged(self._runs, grown)
             self._newest = _enlarged(self._newest, grown)
-        self._size += 1
-        return row
 
     def push(self, rows: Ints, times: Ints, values: Floats) -> Advance:
         """Append readings and return the windows they complete.

@@ -7,12 +7,38 @@ from dataclasses import dataclass
 
 Entry = tuple[bytes, list[bytes]]
 """An entry as the server sends it: its id, then its fields and values in turn."""
+LONGEST_REASON = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a fleet stands in a stream: the last entry consumed, and how many were added up to it.
+
+    ``entries`` counts all that the stream ever held, removed ones too; None: not known.
+    """
+
+    offset: str
+    entries: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A reading that gets no forecast: why, which entry, and what it said (truncated)."""
+    """A reading that gets no forecast: why, which entry, and what it said (truncated).
+
+    A ``reason`` of more than ``LONGEST_REASON`` bytes, such as one that names thousands of
+    features, is cut.
+    """
 
     reason: str
     entry: bytes
     payload: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.reason) * 4 > LONGEST_REASON:  # UTF-8 takes 4 bytes a character at most
+            object.__setattr__(self, "reason", _cut(self.reason.encode()))
+
+
+def _cut(text: bytes) -> str:
+    if len(text) <= LONGEST_REASON:
+        return text.decode()
+    return text[: LONGEST_REASON - 3].decode("utf-8", "ignore") + "..."

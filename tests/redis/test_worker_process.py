@@ -17,11 +17,13 @@ from redis.retry import Retry
 
 from tests.conftest import Run
 from tests.model_files import write_lstm_model, write_mean_model
+from worker.checkpoint import Checkpoints
 from worker.commit import Committer
-from worker.errors import LostServerError, PositionError, ServerError
+from worker.errors import LeaseError, LostServerError, PositionError, ServerError
+from worker.lease import Leases
 from worker.server import driver_errors
 from worker.source import Streams
-from worker.wire import Reject
+from worker.wire import Position, Reject
 
 
 def forecasts(client: redis.Redis, stream: str = "readings") -> list[dict[str, Any]]:
@@ -268,9 +270,11 @@ def test_errors_of_the_driver_are_translated_at_the_edges(client: redis.Redis) -
     for stranger, error in ((nowhere, LostServerError), (guest, ServerError)):
         streams = Streams(client=stranger, count=1, block_ms=None)
         for call in (
-            lambda s=stranger: Committer(s, "f", longest_forecasts=0, longest_dead=0),
-            lambda s=streams: s.last_id("readings"),
-            lambda s=streams: list(s.replay("readings", "5-0")),
+            lambda s=stranger: Committer(s, "f", "me", longest_forecasts=0, longest_dead=0),
+            lambda s=streams: s.facts("readings"),
+            lambda s=stranger: Leases(s, "f", "me", ["readings"], seconds=1).acquire("readings"),
+            lambda s=stranger: Checkpoints(s, "f", "me").manifest("readings"),
+            lambda s=streams: list(s.replay("readings", "0-0", "5-0")),
             lambda s=streams: s.follow({"readings": "0-0"}).read(),
         ):
             with pytest.raises(error):
@@ -278,37 +282,46 @@ def test_errors_of_the_driver_are_translated_at_the_edges(client: redis.Redis) -
 
 
 def test_a_commit_is_done_once_and_only_from_its_offset(client: redis.Redis) -> None:
-    committer = Committer(client, "default", longest_forecasts=0, longest_dead=0)
-    assert committer.begin("readings", "0-0") == "0-0"
+    client.set("readings:lease:default", "me")
+    committer = Committer(client, "default", "me", longest_forecasts=0, longest_dead=0)
+    committer.begin("readings", Position("0-0", 0))
     reject = Reject("why", b"1-0", b"{}")
     for _ in range(2):  # the second is the resent one: its reply was lost
-        committer.send("readings", "0-0", "5-0", [b"a"], [b"{}"], [reject])
+        committer.send("readings", "0-0", Position("5-0", 1), [b"a"], [b"{}"], [reject])
         committer.settle()
     assert client.xlen("readings:forecasts") == client.xlen("readings:dead") == 1
-    committer.send("readings", "0-0", "6-0", [b"a"], [b"{}"], [])
+    committer.send("readings", "0-0", Position("6-0", 2), [b"a"], [b"{}"], [])
     with pytest.raises(PositionError, match="5-0"):
         committer.settle()
     assert client.xlen("readings:forecasts") == 1
-    assert committer.offset("readings") == "5-0"
+    assert committer.position("readings") == Position("5-0", 1)
+    client.set("readings:lease:default", "another")
+    committer.send("readings", "5-0", Position("6-0", 2), [b"a"], [b"{}"], [])
+    with pytest.raises(LeaseError, match="another"):
+        committer.settle()
+    assert client.xlen("readings:forecasts") == 1
     committer.close()
 
 
-@pytest.mark.parametrize("rules", [["-set"], ["-xadd", "(+xadd ~readings:forecasts)"]])
+@pytest.mark.parametrize("rules", [["-set"], ["-xadd", "(+xadd ~readings:forecasts)"], ["-xgroup"]])
 def test_missing_rights_stop_the_whole_commit(client: redis.Redis, rules: list[str]) -> None:
     """What the second half of a commit may not write, the first half must not have written."""
-    begun = Committer(client, "default", longest_forecasts=0, longest_dead=0)
-    begun.begin("readings", "0-0")
+    client.set("readings:lease:default", "me")
+    begun = Committer(client, "default", "me", longest_forecasts=0, longest_dead=0)
+    begun.begin("readings", Position("0-0", 0))
     begun.close()
     all_but = ["reset", "on", "nopass", "~*", "&*", "+@all", *rules]
     client.execute_command("ACL", "SETUSER", "clerk", *all_but)  # type: ignore[no-untyped-call]
     path = client.connection_pool.connection_kwargs["path"]
     clerk = redis.Redis(unix_socket_path=path, username="clerk", password="x", protocol=2)  # noqa: S106
-    committer = Committer(clerk, "default", longest_forecasts=0, longest_dead=0)
-    committer.send("readings", "0-0", "5-0", [b"a"], [b"{}"], [Reject("why", b"1-0", b"{}")])
+    committer = Committer(clerk, "default", "me", longest_forecasts=0, longest_dead=0)
+    committer.send(
+        "readings", "0-0", Position("5-0", 1), [b"a"], [b"{}"], [Reject("why", b"1-0", b"{}")]
+    )
     with pytest.raises(ServerError, match="may not"):
         committer.settle()
     assert not client.exists("readings:forecasts", "readings:dead")
-    assert committer.offset("readings") == "0-0"
+    assert committer.position("readings") == Position("0-0", 0)
     committer.close()
 
 
@@ -373,13 +386,16 @@ def test_a_key_in_the_way_ends_the_worker_with_one_line(
 
 def test_a_key_of_another_type_stops_the_whole_commit(client: redis.Redis) -> None:
     client.set("readings:dead", "in the way")
-    committer = Committer(client, "default", longest_forecasts=0, longest_dead=0)
-    committer.begin("readings", "0-0")
-    committer.send("readings", "0-0", "5-0", [b"a"], [b"{}"], [Reject("why", b"1-0", b"{}")])
+    client.set("readings:lease:default", "me")
+    committer = Committer(client, "default", "me", longest_forecasts=0, longest_dead=0)
+    committer.begin("readings", Position("0-0", 0))
+    committer.send(
+        "readings", "0-0", Position("5-0", 1), [b"a"], [b"{}"], [Reject("why", b"1-0", b"{}")]
+    )
     with pytest.raises(ServerError, match="readings:dead is a string"):
         committer.settle()
     assert client.xlen("readings:forecasts") == 0
-    assert committer.offset("readings") == "0-0"
+    assert committer.position("readings") == Position("0-0", 0)
     committer.close()
 
 
@@ -393,8 +409,8 @@ def test_entries_of_very_many_readings_are_committed_in_pieces(
     client.config_resetstat()
     assert tidecast("run", "--models", model, "--from", "earliest", "--burst").returncode == 0
     assert [f["at"] for f in forecasts(client)] == list(range(50_000))
-    scripts: Any = client.info("commandstats")["cmdstat_evalsha"]
-    assert scripts["calls"] == 3
+    moves: Any = client.info("commandstats")["cmdstat_xgroup|setid"]
+    assert moves["calls"] == 3
 
 
 def test_a_heavy_stream_is_forecast_in_order(

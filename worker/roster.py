@@ -1,0 +1,138 @@
+"""Which series a partition holds, in which slot, and which one goes to make room; pure."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+UNSERVED = -1
+_FREE = np.iinfo(np.int64).max
+
+
+class Roster:
+    """Series names and their slots, of a bounded number.
+
+    Readings are numbered in stream order, and ``touched[slot]`` is the number of the series' newest
+    one. A new series beyond ``longest`` takes the place of the one touched longest ago. That is
+    decided reading by reading, however they are cut into batches, so a replay decides the same.
+
+    Args:
+        longest: how many series are held at most.
+        serves: whether some model serves a series of this name.
+    """
+
+    def __init__(self, longest: int, serves: Callable[[bytes], bool]) -> None:
+        self._longest = longest
+        self._serves = serves
+        self._slots: dict[bytes, int] = {}
+        self._unserved = 0
+        self._free: list[int] = []
+        self._stale: list[tuple[int, int]] = []
+        self.names: list[bytes] = []
+        self.touched: Ints = np.zeros(0, np.int64)
+        self.clock = 0
+        self.evicted = 0
+
+    def __len__(self) -> int:
+        """Return how many series are held."""
+        return len(self._slots) - self._unserved
+
+    def place(self, series: Sequence[bytes]) -> tuple[Ints, list[int], list[int]]:
+        """Return the slot of each reading's series (``UNSERVED`` where no model serves it).
+
+        Also returns the slots that hold a new series, and those whose series had to go. A slot is
+        never given to two series by one call, and one that had to go may still be in the first
+        answer; ``release`` makes it free.
+        """
+        slots = list(map(self._slots.get, series))
+        added: list[int] = []
+        gone: list[int] = []
+        placed: Ints
+        if None in slots:
+            placed = np.array([self._place(n, i, added, gone) for i, n in enumerate(series)])
+        else:
+            placed = np.array(slots, np.int64)
+        numbers = self.clock + np.arange(len(placed))
+        held = placed >= 0
+        self.touched[placed[held]] = numbers[held]
+        self.touched[gone] = _FREE
+        self.clock += len(placed)
+        return placed, added, gone
+
+    def release(self, slots: list[int]) -> None:
+        """Let slots that had to go be taken by other series."""
+        self._free += slots
+
+    def touched_since(self, number: int) -> Ints:
+        """Return the slots of the series touched by the reading of this number or a later one."""
+        touched = self.touched[: len(self.names)]
+        return np.flatnonzero((touched >= number) & (touched != _FREE))
+
+    def restore(self, names: Sequence[bytes], touched: Ints, clock: int) -> None:
+        """Hold these series, in slots 0, 1, ..., as after ``clock`` readings."""
+        self.names = list(names)
+        self.touched = touched.copy()
+        self.clock = clock
+        self._slots = dict(zip(self.names, range(len(self.names)), strict=True))
+
+    def _place(self, name: bytes, place: int, added: list[int], gone: list[int]) -> int:
+        slot = self._slots.get(name)
+        if slot is None:
+            if not self._serves(name):
+                self._know_unserved(name)
+                return UNSERVED
+            while len(self) >= self._longest:
+                gone.append(self._evict())
+            slot = self._add(name)
+            added.append(slot)
+        if slot >= 0:
+            self.touched[slot] = self.clock + place
+        return slot
+
+    def _add(self, name: bytes) -> int:
+        if self._free:
+            slot = self._free.pop()
+            self.names[slot] = name
+        else:
+            slot = len(self.names)
+            self.names.append(name)
+            if slot == len(self.touched):
+                grown = np.full(max(64, slot), _FREE)
+                self.touched = np.concatenate([self.touched, grown])
+        self._slots[name] = slot
+        return slot
+
+    def _know_unserved(self, name: bytes) -> None:
+        """Remember that no model serves a name; of these, all are forgotten when they are many."""
+        if self._unserved >= self._longest:
+            self._slots = {known: slot for known, slot in self._slots.items() if slot >= 0}
+            self._unserved = 0
+        self._slots[name] = UNSERVED
+        self._unserved += 1
+
+    def _evict(self) -> int:
+        """Forget the series touched longest ago and return its slot."""
+        while True:
+            if not self._stale:
+                self._stale = self._stalest()
+            touched, slot = self._stale.pop()
+            if self.touched[slot] == touched:
+                break
+        del self._slots[self.names[slot]]
+        self.touched[slot] = _FREE
+        self.evicted += 1
+        return slot
+
+    def _stalest(self) -> list[tuple[int, int]]:
+        """Return when and which slots were touched longest ago, the very stalest last.
+
+        Sorting an eighth of them at a time keeps a flood of new names from sorting all each time.
+        """
+        size = len(self.names)
+        some = min(size, max(64, len(self) // 8))
+        touched = self.touched[:size]
+        slots = np.argpartition(touched, some - 1)[:some]
+        slots = slots[touched[slots] != _FREE]
+        slots = slots[np.argsort(touched[slots])[::-1]]
+        return list(zip(touched[slots].tolist(), slots.tolist(), strict=True))
