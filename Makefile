@@ -2,10 +2,11 @@
 # make demo     fit, serve, feed and listen on real data
 #               (DATA=my.csv TARGETS=a,b for your own; N_STEPS=24 HORIZON=4 for a short one)
 # make test     lint, types, tests
+# make soak     the long fault campaigns on real servers; SHARE=0.1 for a tenth
 # make bench    forecasts per second beside ONNX Runtime alone
 # make format   rewrite to the project's format
 # make lock     resolve the newest versions into requirements.lock
-.PHONY: setup demo test lint types tests bench format lock clean
+.PHONY: setup demo test lint types tests soak bench format lock clean
 
 # TensorFlow has no packages for Python 3.14 yet.
 usable = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -42,6 +43,9 @@ types: setup
 
 tests: setup
 	$(BIN)/pytest
+
+soak: setup
+	$(BIN)/python -m tests.redis.soak --share $(or $(SHARE),1) --flavour $(or $(FLAVOUR),valkey)
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks.bench_throughput --rounds 5

@@ -34,6 +34,7 @@ from worker.recovery import Recovery
 from worker.registry import Registry, load_registry
 from worker.settings import Settings, load_settings
 from worker.source import Streams
+from worker.status_command import register
 from worker.watch import Board, hear
 
 app = typer.Typer(
@@ -137,13 +138,13 @@ def run_command(
     for model in registry.models:
         LOGGER.info("model %s", model, extra={"facts": model.facts})
     with _server(settings) as client:
-        worker, stopping = _worker(settings, registry, client)
+        worker, stopping = compose(settings, registry, client)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
         worker.run()
 
 
-def _worker(
+def compose(
     settings: Settings, registry: Registry, client: redis.Redis
 ) -> tuple[Worker, threading.Event]:
     """Put a worker together; return it and what stops it."""
@@ -310,6 +311,7 @@ def _client_of(redis_url: str | None) -> redis.Redis:
 
 
 app.add_typer(commands(_client_of), name="dead-letters")
+register(app, _client_of)
 
 
 def run_app(application: Callable[..., object]) -> int:

@@ -1,0 +1,315 @@
+"""Campaigns of faults against real workers on a real server; each returns what it found.
+
+They are short in the test suite and long in the soak run.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import redis
+
+from tests.model_files import write_mean_model
+from tests.redis.proxy import Proxy
+from tests.redis.servers import Server, truncate_last_transaction
+from tests.redis.verifier import Outcome, verify
+
+STEPS = ("acquired", "restored", "read", "stepped", "sent", "settled", "saved", "renewed")
+SERIES = 7
+PATIENCE = 240.0
+
+
+@dataclass
+class Nursery:
+    """Forks workers and knows how to end them."""
+
+    folder: Path
+    process: subprocess.Popen[str]
+    models: Path
+    pids: list[int] = field(default_factory=list)
+
+    def start(self, url: str, *inputs: str, **wish: Any) -> int:
+        """Start a worker and return its process number."""
+        settings = {
+            "redis_url": url,
+            "models": str(self.models),
+            "input": inputs or ("readings",),
+            "start": "earliest",
+            "lease": 0.3,
+            "checkpoint_every": 0.05,
+            "read_size": 50,
+            **wish.pop("settings", {}),
+        }
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        line = {"settings": settings, "log": str(self.log), **wish}
+        self.process.stdin.write(json.dumps(line) + "\n")
+        self.process.stdin.flush()
+        self.pids.append(int(self.process.stdout.readline()))
+        return self.pids[-1]
+
+    @property
+    def log(self) -> Path:
+        """Where all workers write their log."""
+        return self.folder / "workers.log"
+
+    def drain(self, url: str, *inputs: str, **wish: Any) -> None:
+        """Let a worker read all there is and end."""
+        settings = {"burst": True, **wish.pop("settings", {})}
+        wait_for(partial_ended(self.start(url, *inputs, settings=settings, **wish)))
+
+
+def partial_ended(pid: int) -> Callable[[], bool]:
+    """Return what tells whether a process has ended."""
+    return lambda: not alive(pid)
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def asleep(pid: int) -> bool:
+    """Tell whether a process is stopped by a signal."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def end(pid: int, number: signal.Signals) -> None:
+    """Send a process a signal and wait until it is gone."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+    wait_for(partial_ended(pid))
+
+
+def wait_for(holds: Callable[[], bool], seconds: float = PATIENCE) -> None:
+    """Wait until something holds."""
+    last = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > last:
+            raise AssertionError(f"did not come to hold in {seconds:g} s")
+        time.sleep(0.005)
+
+
+@contextmanager
+def nursery(folder: Path) -> Iterator[Nursery]:
+    """Run a nursery whose model's arithmetic is exact, so that forecasts compare to the byte."""
+    folder.mkdir(parents=True, exist_ok=True)
+    models = write_mean_model(folder / "models" / "mean.onnx", name="mean", n_steps=4)
+    command = [sys.executable, "-m", "tests.redis.nursery"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        home = Nursery(folder, process, models)
+        try:
+            yield home
+        finally:
+            for pid in home.pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            process.kill()
+
+
+def feed(client: redis.Redis, stream: str, count: int, random: Random) -> None:
+    """Put readings of several series on a stream, a few of them bad."""
+    pipeline = client.pipeline(transaction=False)
+    for _ in range(count):
+        value = "abc" if random.random() < 0.02 else str(random.randrange(1000))
+        pipeline.xadd(stream, {"series": f"s{random.randrange(SERIES)}", "value": value})
+    pipeline.execute()
+
+
+def kills(
+    home: Nursery, server: Server, count: int, random: Random, *, readings: int = 300, **wish: Any
+) -> Outcome:
+    """Kill the worker at random moments and at each named step."""
+    with server.client() as client:
+        for turn in range(count):
+            feed(client, "readings", readings, random)
+            if turn % 2:
+                step = STEPS[turn // 2 % len(STEPS)]
+                pid = home.start(server.url, die_at=(step, random.randrange(1, 5)), **wish)
+                with suppress(AssertionError):  # it may have nothing left to do
+                    wait_for(partial_ended(pid), 3.0)
+            else:
+                before = client.xlen("readings:forecasts")
+                pid = home.start(server.url, **wish)
+                wait_for(lambda: client.xlen("readings:forecasts") > before)  # noqa: B023
+                time.sleep(random.random() * 0.05)
+            end(pid, signal.SIGKILL)
+        home.drain(server.url, **wish)
+        return verify(client, "readings", home.models)
+
+
+def network(
+    home: Nursery, server: Server, count: int, random: Random
+) -> tuple[Outcome, dict[str, int]]:
+    """Break the worker's connections in every way while readings arrive."""
+    with Proxy(server.port, seed=random.randrange(1000)) as proxy, server.client() as client:
+        faults: list[Callable[[], bool]] = [
+            proxy.reset,
+            proxy.drop_reply,
+            lambda: proxy.cut_after(random.randrange(2000)),
+            lambda: proxy.cut_request_after(random.randrange(4000)),
+            lambda: proxy.half_open(random.random() * 0.3),
+            lambda: proxy.delay(random.random() * 0.6),
+            lambda: proxy.refuse(random.random() * 0.05),
+        ]
+        pid = home.start(f"{proxy.url}?socket_timeout=0.3", settings={"lease": 1.0})
+        last = time.monotonic() + PATIENCE + count
+        while proxy.hits.total() < count:
+            assert time.monotonic() < last, f"only {proxy.hits} hits"
+            feed(client, "readings", 20, random)
+            random.choice(faults)()
+            time.sleep(random.random() * 0.06)
+        hits = dict(proxy.hits)
+        end(pid, signal.SIGKILL)
+        home.drain(server.url)
+        return verify(client, "readings", home.models), hits
+
+
+def server_kills(home: Nursery, server: Server, count: int, random: Random) -> Outcome:
+    """Kill the server under the worker; every other time, cut its file inside the last commit."""
+    pid = home.start(server.url, settings={"lease": 1.0})
+    for turn in range(count):
+        with server.client() as client:
+            feed(client, "readings", 200, random)
+        time.sleep(random.random() * 0.2)
+        server.kill()
+        cut = truncate_last_transaction(server, random) if turn % 2 else 0
+        server.start()
+        if cut:
+            server.rewrite_append_only_files()
+    end(pid, signal.SIGTERM)
+    home.drain(server.url)
+    with server.client() as client:
+        return verify(client, "readings", home.models)
+
+
+def pauses(home: Nursery, server: Server, count: int, random: Random, **wish: Any) -> Outcome:
+    """Let the owner of a partition sleep through its lease, mostly between read and commit."""
+    with server.client() as client:
+        for _ in range(count):
+            feed(client, "readings", 120, random)
+            step = random.choice(("read", "stepped", "sent", "saved", "renewed"))
+            asleep = home.start(
+                server.url, die_at=(step, random.randrange(1, 3)), signal="SIGSTOP", **wish
+            )
+            time.sleep(0.1)
+            awake = home.start(server.url, **wish)
+            time.sleep(0.5 + random.random() * 0.3)
+            feed(client, "readings", 60, random)
+            with suppress(ProcessLookupError):
+                os.kill(asleep, signal.SIGCONT)
+            time.sleep(random.random() * 0.1)
+            end(asleep, signal.SIGKILL)
+            end(awake, signal.SIGTERM)
+        home.drain(server.url, **wish)
+        return verify(client, "readings", home.models)
+
+
+def stale_commits(home: Nursery, server: Server, random: Random, **wish: Any) -> int:
+    """Return how many forecasts a worker writes after its lease has gone to another."""
+    with server.client() as client:
+        feed(client, "readings", 100, random)
+        pid = home.start(server.url, die_at=("stepped", 2), signal="SIGSTOP", **wish)
+        wait_for(lambda: asleep(pid) and not client.exists("readings:lease:default"))
+        client.set("readings:lease:default", "another")
+        before = client.xlen("readings:forecasts")
+        os.kill(pid, signal.SIGCONT)
+        wait_for(
+            lambda: (
+                "rebuilding" in home.log.read_text() or client.xlen("readings:forecasts") > before
+            )
+        )
+        written: int = client.xlen("readings:forecasts") - before
+        end(pid, signal.SIGKILL)
+        return written
+
+
+def late_commit(home: Nursery, server: Server, random: Random, **wish: Any) -> Outcome:
+    """Let a commit arrive when its sender has long given it up and sent it again."""
+    # A blocking read takes half a second.
+    options = {"settings": {"lease": 10.0}, "die_at": ("stepped", 3), **wish}
+    with Proxy(server.port) as proxy, server.client() as client:
+        feed(client, "readings", 200, random)
+        pid = home.start(f"{proxy.url}?socket_timeout=0.8", signal="SIGSTOP", **options)
+        wait_for(lambda: asleep(pid))
+        time.sleep(0.5)  # the answer to the commit before is on its way
+        proxy.delay(2.0, every=True)
+        os.kill(pid, signal.SIGCONT)
+        wait_for(lambda: client.get("readings:offset:default") == last_id(client, "readings"))
+        time.sleep(2.5)  # the late one is there now
+        end(pid, signal.SIGTERM)
+        return verify(client, "readings", home.models)
+
+
+def last_id(client: redis.Redis, stream: str) -> bytes:
+    """Return the id of a stream's newest entry."""
+    newest: Any = client.xrevrange(stream, count=1)
+    found: bytes = newest[0][0]
+    return found
+
+
+def fleet(home: Nursery, server: Server, turns: int, random: Random) -> Outcome:
+    """Let up to five workers of one fleet come and go over eight partitions."""
+    streams = [f"readings:{{{number}}}" for number in range(8)]
+    crew: list[int] = []
+    with server.client() as client:
+        for _ in range(turns):
+            for stream in streams:
+                feed(client, stream, 20, random)
+            if len(crew) < 5 and (not crew or random.random() < 0.6):
+                crew.append(home.start(server.url, *streams))
+            else:
+                gone = crew.pop(random.randrange(len(crew)))
+                end(gone, random.choice((signal.SIGTERM, signal.SIGKILL)))
+            time.sleep(random.random() * 0.2)
+        for pid in crew:
+            end(pid, signal.SIGTERM)
+        home.drain(server.url, *streams)
+        outcomes = [verify(client, stream, home.models) for stream in streams]
+    return sum(outcomes[1:], outcomes[0])
+
+
+def troubles(home: Nursery, server: Server, turns: int, random: Random) -> Outcome:
+    """Flush scripts, pause clients, fill the memory, drop connections, while clocks jump."""
+    with server.client() as client:
+        pid = home.start(server.url, clock_steps=random.randrange(1000))
+        limits: Sequence[Callable[[], object]] = (
+            client.script_flush,
+            lambda: client.client_pause(100, all=True),
+            lambda: client.config_set("maxmemory", 1),
+            lambda: client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"),
+        )
+        for turn in range(turns):
+            feed(client, "readings", 100, random)
+            limits[turn % len(limits)]()
+            time.sleep(random.random() * 0.2)
+            client.config_set("maxmemory", 0)
+        end(pid, signal.SIGTERM)
+        home.drain(server.url)
+        return verify(client, "readings", home.models)
+
+
+def key_in_the_way(home: Nursery, server: Server, random: Random, **wish: Any) -> Outcome:
+    """Put a string where the rejects belong, later take it away."""
+    with server.client() as client:
+        feed(client, "readings", 300, random)
+        client.set("readings:dead", "in the way")
+        wait_for(partial_ended(home.start(server.url, settings={"burst": True}, **wish)))
+        client.delete("readings:dead")
+        home.drain(server.url)
+        return verify(client, "readings", home.models)

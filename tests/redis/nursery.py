@@ -1,0 +1,111 @@
+"""Real worker processes that start in milliseconds, can be told where to die, and can be broken.
+
+    python -m tests.redis.nursery
+
+Reads one JSON object a line from stdin and forks a worker for each: the interpreter and its imports
+are paid for once. Answers with the process' number. The child is composed as the command line does
+it; ``die_at`` names a step between read and commit and how often it may be passed, ``without``
+names a guard of the commit script to take out, ``clock_steps`` makes its clock jump.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from random import Random
+from typing import Any
+
+from worker import server
+from worker.__main__ import compose
+from worker.commit import SCRIPT, Committer
+from worker.errors import TidecastError
+from worker.logs import LOGGER, start_logging
+from worker.loop import Worker
+from worker.registry import load_registry
+from worker.settings import Settings
+
+LEASE = "if holder ~= ARGV[1] then return 'lost ' .. holder end\n"
+OFFSET = "  return 'at ' .. stands\n"
+SET = "redis.call('SET', KEYS[1], ARGV[3])\n"
+CHECKS = SCRIPT[SCRIPT.index("for i, kind in") : SCRIPT.index("local holder")]
+GUARDS = {
+    "lease": SCRIPT.replace(LEASE, ""),
+    "offset": SCRIPT.replace(OFFSET, ""),
+    "checks": SCRIPT.replace(CHECKS, ""),
+    "order": SCRIPT.replace(CHECKS, "").replace(SET, "").replace("local last", SET + "local last"),
+}
+
+
+def broken(guard: str | None) -> str:
+    """Return the commit script without one of its guards."""
+    if guard is None:
+        return SCRIPT
+    if GUARDS[guard] == SCRIPT:
+        raise AssertionError(f"the script has no guard {guard!r} of this wording any more")
+    return GUARDS[guard]
+
+
+def work(wish: dict[str, Any]) -> None:
+    """Be a worker until told to stop."""
+    settings = Settings(**wish["settings"])
+    start_logging(settings.log_format)
+    registry = load_registry(settings.models)
+    url = settings.url or ""
+    client = server.connect(url, patience=60, notice=LOGGER.warning)
+    worker, stopping = compose(settings, registry, client)
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    opened: Callable[..., Committer] = worker.open_committer
+    worker.open_committer = partial(opened, script=broken(wish.get("without")))
+    worker.pause = lambda failures: stopping.wait(min(0.02 * failures, 0.2))
+    _meddle(worker, wish)
+    worker.run()
+
+
+def _meddle(worker: Worker, wish: dict[str, Any]) -> None:
+    passed: Counter[str] = Counter()
+    step, times = wish.get("die_at", ("", 0))
+    number = getattr(signal, wish.get("signal", "SIGKILL"))
+
+    def reached(name: str) -> None:
+        passed[name] += 1
+        if name == step and passed[name] == times:
+            os.kill(os.getpid(), number)
+
+    worker.reached = reached
+    if "clock_steps" in wish:
+        random, steady, shift = Random(wish["clock_steps"]), worker.clock, [0.0]
+
+        def clock() -> float:
+            if random.random() < 0.02:
+                shift[0] = random.choice([-3600.0, -5.0, 0.0, 5.0, 3600.0])
+            return steady() + shift[0]
+
+        worker.clock = clock
+
+
+def main() -> None:
+    """Fork a worker for each line of stdin."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    for line in sys.stdin:
+        wish = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            log = os.open(wish["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(log, 2)
+            os.dup2(log, 1)
+            os.close(0)
+            code = 0
+            try:
+                work(wish)
+            except TidecastError as error:
+                LOGGER.error("tidecast-worker: %s", error)
+                code = error.exit_code
+            os._exit(code)
+        print(child, flush=True)  # noqa: T201 - the answer
+
+
+if __name__ == "__main__":
+    main()

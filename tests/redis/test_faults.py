@@ -1,0 +1,78 @@
+"""Nothing lost, nothing twice: the short campaigns, and each guard proved by its absence."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.redis import campaigns
+from tests.redis.campaigns import Nursery, nursery
+from tests.redis.servers import Server
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Nursery]:
+    with nursery(tmp_path / "nursery") as home:
+        yield home
+
+
+def test_a_worker_killed_at_any_moment(home: Nursery, durable_server: Server) -> None:
+    outcome = campaigns.kills(home, durable_server, 26, Random(1))
+    assert outcome.flawless, outcome
+    assert outcome.forecasts > 26 * 200
+
+
+def test_a_network_that_lies(home: Nursery, durable_server: Server) -> None:
+    outcome, hits = campaigns.network(home, durable_server, 110, Random(2))
+    assert outcome.flawless, (outcome, hits)
+    assert all(hits.values()), hits
+
+
+def test_a_server_that_dies(home: Nursery, durable_server: Server) -> None:
+    outcome = campaigns.server_kills(home, durable_server, 11, Random(3))
+    assert outcome.flawless, outcome
+    assert outcome.forecasts > 1000
+
+
+def test_an_owner_that_sleeps_through_its_lease(home: Nursery, durable_server: Server) -> None:
+    outcome = campaigns.pauses(home, durable_server, 6, Random(4))
+    assert outcome.flawless, outcome
+    assert campaigns.stale_commits(home, durable_server, Random(5)) == 0
+
+
+def test_workers_that_come_and_go(home: Nursery, durable_server: Server) -> None:
+    outcome = campaigns.fleet(home, durable_server, 20, Random(6))
+    assert outcome.flawless, outcome
+    assert outcome.forecasts > 1000
+
+
+def test_a_server_in_trouble_and_clocks_that_jump(home: Nursery, durable_server: Server) -> None:
+    outcome = campaigns.troubles(home, durable_server, 12, Random(7))
+    assert outcome.flawless, outcome
+
+
+def test_a_key_in_the_way(home: Nursery, durable_server: Server) -> None:
+    assert campaigns.key_in_the_way(home, durable_server, Random(8)).flawless
+
+
+def test_without_the_lease_check_a_sleeper_writes(home: Nursery, durable_server: Server) -> None:
+    assert campaigns.stale_commits(home, durable_server, Random(5), without="lease") > 0
+
+
+def test_without_the_offset_check_a_late_commit_counts_twice(
+    home: Nursery, durable_server: Server
+) -> None:
+    assert campaigns.late_commit(home, durable_server, Random(9)).flawless
+    with durable_server.client() as client:
+        client.flushall()
+    outcome = campaigns.late_commit(home, durable_server, Random(9), without="offset")
+    assert outcome.doubled > 0, outcome
+
+
+@pytest.mark.parametrize(("guard", "flaw"), [("checks", "doubled"), ("order", "lost")])
+def test_without_checks_before_the_first_write_half_a_commit_stands(
+    home: Nursery, durable_server: Server, guard: str, flaw: str
+) -> None:
+    outcome = campaigns.key_in_the_way(home, durable_server, Random(8), without=guard)
+    assert getattr(outcome, flaw) > 0, outcome
