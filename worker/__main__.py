@@ -29,7 +29,7 @@ from worker.errors import TidecastError
 from worker.feed import CsvRows, FeedTally, feed
 from worker.lease import Leases
 from worker.logs import LOGGER, start_logging
-from worker.loop import TENDS_PER_LEASE, Worker
+from worker.loop import Worker, untended
 from worker.recovery import Recovery
 from worker.registry import Registry, load_registry
 from worker.settings import Settings, load_settings
@@ -157,7 +157,7 @@ def compose(
 
     token = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     # A read must not outlast the time at which leases are looked after.
-    block = min(server.LONGEST_BLOCK_MS, round(1000 * settings.lease / TENDS_PER_LEASE))
+    block = min(server.LONGEST_BLOCK_MS, round(1000 * untended(settings.lease)))
     streams = Streams(
         client=client, count=settings.read_size, block_ms=None if settings.burst else block
     )

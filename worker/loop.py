@@ -24,7 +24,13 @@ from worker.wire import Entry, Position
 
 NAMED_AT_MOST = 20
 TENDS_PER_LEASE = 10
+LONGEST_UNTENDED = 1.0
 RENEWALS_PER_LEASE = 3
+
+
+def untended(lease: float) -> float:
+    """Return for how many seconds a worker may leave its partitions alone."""
+    return min(lease / TENDS_PER_LEASE, LONGEST_UNTENDED)
 
 
 @dataclass
@@ -97,7 +103,7 @@ class Worker:
                 if self.settings.burst and not arrived and self._all_read():
                     break
                 if not arrived and (self.settings.burst or not self._held):
-                    self.wait(self.settings.lease / TENDS_PER_LEASE / 2)
+                    self.wait(untended(self.settings.lease) / 2)
             self._settle()
             self._count(all_settled=True)
             self._leave()
@@ -153,7 +159,7 @@ class Worker:
         now = self.clock()
         if now < self._tend_at:
             return False
-        self._tend_at = now + self.settings.lease / TENDS_PER_LEASE
+        self._tend_at = now + untended(self.settings.lease)
         before = set(self._held)
         members, owners = self.leases.members(), self.leases.owners()
         self._renew()

@@ -9,8 +9,8 @@ def share_out(
     """Return the member that each partition should belong to.
 
     Every member computes this for itself, and all come to the same result when they see the same:
-    no member has two partitions more than another that follows one of them, and no partition moves
-    that need not.
+    no member has two partitions more than another that follows one of them. Where all follow the
+    same, no partition moves that need not.
 
     Args:
         members: the partitions that each living member follows.

@@ -1,0 +1,184 @@
+"""Checkpoints, trimming, many series and hand-over, through real worker processes."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.conftest import Run
+from tests.model_files import write_mean_model
+from tests.redis.campaigns import end, nursery, wait_for
+from tests.redis.servers import Server
+from tests.redis.verifier import verify
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_mean_model(tmp_path / "mean.onnx", name="mean", n_steps=3)
+
+
+def add(client: redis.Redis, first: int, beyond: int, names: int = 1) -> None:
+    pipeline = client.pipeline(transaction=False)
+    for value in range(first, beyond):
+        pipeline.xadd("readings", {"series": f"s{value % names}", "value": value})
+    pipeline.execute()
+
+
+def drain(tidecast: Run, model: Path, *options: str) -> str:
+    result = tidecast("run", "--models", model, "--from", "earliest", "--burst", *options)
+    assert result.returncode == 0, result.stderr
+    return result.stderr
+
+
+def test_a_restart_takes_the_checkpoint_and_replays_nothing(
+    client: redis.Redis, tidecast: Run, model: Path
+) -> None:
+    add(client, 0, 50, names=4)
+    drain(tidecast, model)
+    client.xtrim("readings", maxlen=1)  # windows cannot come from the stream any more
+    add(client, 50, 58, names=4)
+    assert "(4 series from the checkpoint, 0 entries replayed)" in drain(tidecast, model)
+    written: Any = client.xrange("readings:forecasts")
+    last = json.loads(written[-1][1][b"forecast"])
+    assert last["forecast"]["value"] == [53.0]  # of 49, 53 and 57
+    assert len(written) == 58 - 4 * 2
+
+
+@pytest.mark.parametrize(
+    ("described", "reason"),
+    [
+        ({"name": "other"}, "name 'mean' there, 'other' here"),
+        ({"n_steps": 2}, "n_steps 3 there, 2 here"),
+        ({"series": "s*"}, "series '*' there, 's*' here"),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused_and_made_anew(
+    client: redis.Redis,
+    tidecast: Run,
+    model: Path,
+    tmp_path: Path,
+    described: dict[str, Any],
+    reason: str,
+) -> None:
+    add(client, 0, 10)
+    drain(tidecast, model)
+    other = write_mean_model(tmp_path / "b.onnx", **{"name": "mean", "n_steps": 3, **described})
+    add(client, 10, 11)
+    log = drain(tidecast, other)
+    assert "the checkpoint of fleet default is not used" in log
+    assert reason in log
+    assert "10 entries replayed" in log
+    assert "not used" not in drain(tidecast, other)
+
+
+@pytest.mark.parametrize("damage", ["piece", "bytes", "manifest", "layout", "fleet"])
+def test_a_damaged_checkpoint_is_refused_and_loses_nothing(
+    client: redis.Redis, tidecast: Run, model: Path, damage: str
+) -> None:
+    add(client, 0, 40, names=4)
+    drain(tidecast, model)
+    key = "readings:checkpoint:default"
+    fields: Any = client.hgetall(key)
+    (piece,) = (name for name in fields if name.endswith(b":0"))
+    manifest = json.loads(fields[b"manifest"])
+    if damage == "piece":
+        client.hdel(key, piece)
+    elif damage == "bytes":
+        client.hset(key, piece, fields[piece][:-9] + b"XXXXXXXXX")
+    elif damage == "manifest":
+        client.hset(key, "manifest", "{")
+    elif damage == "layout":
+        client.hset(key, "manifest", json.dumps(manifest | {"layout": 99}))
+    else:
+        client.hset(key, "manifest", json.dumps(manifest | {"fleet": "others"}))
+    add(client, 40, 60, names=4)
+    assert "is not used, the windows are rebuilt from the stream" in drain(tidecast, model)
+    assert verify(client, "readings", model).flawless
+
+
+def test_no_command_of_a_checkpoint_carries_more_than_a_megabyte(
+    client: redis.Redis, tidecast: Run, tmp_path: Path
+) -> None:
+    model = write_mean_model(tmp_path / "long.onnx", n_steps=700)
+    add(client, 0, 2000, names=2000)
+    drain(tidecast, model)
+    fields: Any = client.hgetall("readings:checkpoint:default")
+    assert sum(map(len, fields.values())) > 5_000_000
+    assert max(map(len, fields.values())) <= 500_000
+
+
+def test_entries_removed_unread_raise_an_alarm_with_their_number(
+    client: redis.Redis, tidecast: Run, model: Path
+) -> None:
+    add(client, 0, 10)
+    drain(tidecast, model)
+    add(client, 10, 40)
+    client.xtrim("readings", maxlen=5, approximate=False)
+    log = drain(tidecast, model)
+    assert "25 entries were removed from the stream before they were read" in log
+    assert "REMOVED UNREAD" in log
+    manifest: Any = client.hget("readings:checkpoint:default", "manifest")
+    assert json.loads(manifest)["lost"] == 25
+    add(client, 40, 41)
+    assert "removed" not in drain(tidecast, model)  # said once
+    groups: Any = client.xinfo_groups("readings")
+    assert groups[0]["lag"] == 0
+
+
+def test_the_servers_own_tools_see_the_lag(client: redis.Redis, tidecast: Run, model: Path) -> None:
+    add(client, 0, 10)
+    drain(tidecast, model)
+    add(client, 10, 17)
+    (group,) = client.xinfo_groups("readings")
+    assert (group["name"], group["lag"], group["entries-read"]) == (b"default", 7, 10)
+    client.xgroup_destroy("readings", "default")  # somebody tidies up
+    drain(tidecast, model)
+    (group,) = client.xinfo_groups("readings")
+    assert (group["name"], group["lag"], group["entries-read"]) == (b"default", 0, 17)
+
+
+def test_trimming_waits_for_every_fleet(client: redis.Redis, tidecast: Run, model: Path) -> None:
+    add(client, 0, 1000)
+    drain(tidecast, model, "--fleet", "slow")
+    add(client, 1000, 2000)
+    drain(tidecast, model, "--trim")
+    assert 1000 <= client.xlen("readings") <= 1100  # whole nodes of the stream go
+    client.delete("readings:checkpoint:slow")
+    add(client, 2000, 3000)
+    before = client.xlen("readings")
+    drain(tidecast, model, "--trim")
+    assert client.xlen("readings") == before
+    client.xgroup_create("readings", "somebody", id="0")
+    drain(tidecast, model, "--fleet", "slow", "--trim")
+    assert client.xlen("readings") == before
+    client.xgroup_destroy("readings", "somebody")
+    drain(tidecast, model, "--fleet", "slow", "--trim")
+    assert client.xlen("readings") <= 100
+
+
+def test_a_flood_of_names_is_bounded_and_counted(
+    client: redis.Redis, tidecast: Run, model: Path
+) -> None:
+    add(client, 0, 500, names=500)
+    log = drain(tidecast, model, "--max-series", "50", "--read-size", "7")
+    assert "450 series forgotten to make room" in log
+    manifest: Any = client.hget("readings:checkpoint:default", "manifest")
+    assert (json.loads(manifest)["series"], json.loads(manifest)["evicted"]) == (50, 450)
+
+
+def test_a_stopped_worker_hands_over_at_once(tmp_path: Path, durable_server: Server) -> None:
+    long = {"lease": 3000.0}  # nobody waits for that
+    with nursery(tmp_path / "nursery") as home, durable_server.client() as client:
+        first = home.start(durable_server.url, settings=long)
+        wait_for(lambda: client.exists("readings:lease:default") == 1)
+        second = home.start(durable_server.url, settings=long)
+        wait_for(lambda: client.zcard("tidecast:members:default") == 2)
+        add(client, 0, 20)
+        end(first, signal.SIGTERM)
+        add(client, 20, 30)
+        wait_for(lambda: client.xlen("readings:forecasts") == 30 - 3)
+        end(second, signal.SIGTERM)
+        assert verify(client, "readings", home.models).flawless
