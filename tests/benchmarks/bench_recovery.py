@@ -3,7 +3,7 @@
     python -m tests.benchmarks.bench_recovery [--series 100000] [--n-steps 24]
 
 Restart: seconds to load the checkpoint of that many series and stand at the committed offset,
-beside a replay of the stream for the same. Cost: seconds spent in saving over seconds spent in all, when
+beside a replay of the stream for the same. Cost: seconds spent in saving over seconds in all, when
 every series has a reading between two checkpoints that are ``--every`` seconds apart.
 """
 
