@@ -318,7 +318,7 @@ class Proxy:
     def drop_reply(self, *, every: bool = False) -> bool:
         """Deliver the next request, then throw its reply away and reset the connection.
 
-        A pipeline counts as one request. Requests already under way are answered.
+        Of a long pipeline it may be the first part only. Requests already under way are answered.
         """
         return self._strike(
             Link.drop_reply, every=every, among=lambda link: link.live and link.framed

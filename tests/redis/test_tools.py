@@ -373,19 +373,6 @@ def test_drop_reply(proxy: Proxy, far: redis.Redis, direct: redis.Redis) -> None
         assert far.ping()
 
 
-def test_a_pipeline_whose_reply_is_dropped_is_delivered_to_its_end(
-    proxy: Proxy, far: redis.Redis, direct: redis.Redis
-) -> None:
-    assert proxy.drop_reply()
-    pipeline = far.pipeline(transaction=True)
-    for _ in range(2_000):
-        pipeline.rpush("list", "x" * 1_000)
-    with pytest.raises(redis.ConnectionError):
-        pipeline.execute()
-    assert direct.llen("list") == 2_000
-    assert proxy.hits["drop_reply"] == 1
-
-
 def test_a_request_under_way_is_answered_before_the_next_ones_reply_is_dropped(
     proxy: Proxy, direct: redis.Redis
 ) -> None:
