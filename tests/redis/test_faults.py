@@ -26,7 +26,8 @@ def test_a_worker_killed_at_any_moment(home: Nursery, durable_server: Server) ->
 def test_a_network_that_lies(home: Nursery, durable_server: Server) -> None:
     outcome, hits = campaigns.network(home, durable_server, 110, Random(2))
     assert outcome.flawless, (outcome, hits)
-    assert all(hits.values()), hits
+    assert sum(hits.values()) >= 110, hits
+    assert sum(map(bool, hits.values())) >= 5, hits
 
 
 def test_a_server_that_dies(home: Nursery, durable_server: Server) -> None:
