@@ -4,10 +4,7 @@ Whatever a letter says, nothing of it reaches a terminal but printable character
 """
 
 import datetime
-import json
-import os
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -28,6 +25,7 @@ from worker.cells import LATEST_TIME
 from worker.dead_letters import DeadLetters, Letter, StuckLetterError
 from worker.errors import SettingsError
 from worker.settings import load_settings
+from worker.terminal import printable, write, write_json
 
 COUNTED = 1000
 MOST_REASONS = 5
@@ -87,13 +85,13 @@ def list_command(
     chosen = list(islice((one for one in letters if reason in one.reason), limit))
     if as_json:
         facts = {"stream": box.key, "total": total, "letters": list(map(_facts, chosen))}
-        _write_json(facts | {"counted": counts.total(), "reasons": dict(counts.most_common())})
+        write_json(facts | {"counted": counts.total(), "reasons": dict(counts.most_common())})
         return
     console = Console()
     if console.is_terminal and chosen:
         console.print(_table(chosen))
     else:
-        _write("".join(f"{'  '.join(_cells(letter))}\n" for letter in chosen))
+        write("".join(f"{'  '.join(_cells(letter))}\n" for letter in chosen))
     for line in _summary(box.key, total, counts):
         typer.echo(line, err=True)
 
@@ -113,7 +111,7 @@ def show_command(
     letter = box.find(letter_id)
     there = box.source(letter) is not None
     if as_json:
-        _write_json(_facts(letter) | {"source_is_there": there})
+        write_json(_facts(letter) | {"source_is_there": there})
         return
     state = f"still on {input_}" if there else f"no longer on {input_}"
     lines = {
@@ -123,7 +121,7 @@ def show_command(
         "reason": letter.reason,
         "payload": letter.text,
     }
-    _write("".join(f"{name:8} {_printable(text)}\n" for name, text in lines.items()))
+    write("".join(f"{name:8} {printable(text)}\n" for name, text in lines.items()))
 
 
 def retry_command(
@@ -149,7 +147,7 @@ def retry_command(
     fields = {"series_field": settings.series_field, "time_field": settings.time_field}
     box = DeadLetters(context.obj(settings.url), input_, **fields)
     letters = _chosen(box, ids or [], every, reason)
-    _treat(box, letters, box.retry, f"put back on {_printable(input_)}", named=bool(ids))
+    _treat(box, letters, box.retry, f"put back on {printable(input_)}", named=bool(ids))
 
 
 def drop_command(
@@ -166,7 +164,7 @@ def drop_command(
     """
     box = DeadLetters(context.obj(redis_url), input_)
     letters = _chosen(box, ids or [], every, reason)
-    _treat(box, letters, box.drop, f"dropped from {_printable(box.key)}", named=bool(ids))
+    _treat(box, letters, box.drop, f"dropped from {printable(box.key)}", named=bool(ids))
 
 
 def _chosen(
@@ -189,7 +187,7 @@ def _all_with_progress(box: DeadLetters, reason: str) -> Generator[Letter, None,
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
     console = Console(stderr=True)
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
-        task = bar.add_task(escape(f"reading {_printable(box.key)}"), total=box.count())
+        task = bar.add_task(escape(f"reading {printable(box.key)}"), total=box.count())
         for letter in box.oldest_first():
             if reason in letter.reason:
                 yield letter
@@ -232,11 +230,11 @@ def _treat(
 
 def _summary(key: str, total: int, counts: Counter[str]) -> Iterator[str]:
     """Yield how many letters there are, and of which kinds the newest are."""
-    yield f"{total} dead letters on {_printable(key)}"
+    yield f"{total} dead letters on {printable(key)}"
     if total:
         yield f"of the newest {counts.total()}:"
     for kind, number in counts.most_common(MOST_REASONS):
-        yield f"{number:7}  {_printable(kind)}"
+        yield f"{number:7}  {printable(kind)}"
     if len(counts) > MOST_REASONS:
         yield f"{counts.total() - sum(n for _, n in counts.most_common(MOST_REASONS)):7}  others"
 
@@ -263,10 +261,10 @@ def _table(letters: Sequence[Letter]) -> Table:
 
 def _cells(letter: Letter) -> list[str]:
     """Return what a list shows of a letter, in printable characters."""
-    payload = _printable(letter.text)
+    payload = printable(letter.text)
     if len(payload) > LONGEST_SHOWN:
         payload = payload[: LONGEST_SHOWN - 3] + "..."
-    shown = map(_printable, (letter.entry, letter.reason))
+    shown = map(printable, (letter.entry, letter.reason))
     return [letter.id, _when(letter), *shown, payload]
 
 
@@ -285,21 +283,3 @@ def _facts(letter: Letter) -> dict[str, Any]:
         "reason": letter.reason,
         "payload": letter.text,
     }
-
-
-def _printable(text: str) -> str:
-    """Return a text with whatever would move a terminal's cursor or colours spelled out."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def _write_json(document: dict[str, Any]) -> None:
-    # ASCII alone: a terminal obeys some characters that JSON may hold as they are.
-    _write(json.dumps(document).replace("\x7f", "\\u007f") + "\n")
-
-
-def _write(text: str) -> None:
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:  # who reads has seen enough, as with "| head -1"
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from worker.dead_letters_command import AsJson, ClientOf, Url, _printable, _write_json
+from worker.dead_letters_command import AsJson, ClientOf, Url
 from worker.errors import SettingsError
 from worker.settings import expanded
 from worker.status import FleetStatus, PartitionStatus, fleets, statuses
+from worker.terminal import printable, write_json
 
 UNCUT = 10_000
 """Columns of an output that is no terminal: whoever reads it wants a line in one piece."""
@@ -67,13 +68,13 @@ def _show(
 ) -> None:
     """Print all that is known, on stderr what is missing or cannot be read."""
     if as_json:
-        _write_json(
+        write_json(
             {"fleets": list(map(asdict, found)), "partitions": list(map(asdict, partitions))}
         )
     else:
         _draw(partitions, found)
     for line in _notes(partitions, found, streams):
-        typer.echo(_printable(line), err=True)
+        typer.echo(printable(line), err=True)
 
 
 def _draw(partitions: Sequence[PartitionStatus], found: Sequence[FleetStatus]) -> None:
@@ -84,10 +85,10 @@ def _draw(partitions: Sequence[PartitionStatus], found: Sequence[FleetStatus]) -
     for fleet in found:
         many = len(fleet.members)
         members = f"{many or 'no'} living member{'s' * (many != 1)}"
-        console.print(Text(f"fleet {_printable(fleet.fleet)}, {members}"))
+        console.print(Text(f"fleet {printable(fleet.fleet)}, {members}"))
         for member in fleet.members:
             holds = f"holds {member.holds} of the {member.follows} streams it follows"
-            console.print(Text(f"  {_printable(member.token)}  {holds}"))
+            console.print(Text(f"  {printable(member.token)}  {holds}"))
         if fleet.fleet in held:
             console.print(_table(held[fleet.fleet]))
 
@@ -109,7 +110,7 @@ def _cells(one: PartitionStatus) -> list[str]:
     saved = "unreadable" if one.checkpoint_error else _ago(one.checkpoint_age)
     numbers = (one.lag, saved, one.series, one.evicted, one.lost, one.dead_letters)
     facts = (one.stream, one.owner, one.offset, *numbers)
-    return ["-" if fact is None else _printable(str(fact)) for fact in facts]
+    return ["-" if fact is None else printable(str(fact)) for fact in facts]
 
 
 def _ago(seconds: float | None) -> str | None:
