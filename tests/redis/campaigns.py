@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from tests.redis.servers import Server, truncate_last_transaction
 from tests.redis.verifier import Outcome, verify
 
 STEPS = ("acquired", "restored", "read", "stepped", "sent", "settled", "saved", "renewed")
+ONCE = {"acquired", "restored"}
 SERIES = 7
 PATIENCE = 240.0
 
@@ -132,25 +134,28 @@ def feed(client: redis.Redis, stream: str, count: int, random: Random) -> None:
 
 
 def kills(
-    home: Nursery, server: Server, count: int, random: Random, *, readings: int = 300, **wish: Any
-) -> Outcome:
-    """Kill the worker at random moments and at each named step."""
+    home: Nursery, server: Server, count: int, random: Random, *, readings: int = 300
+) -> tuple[Outcome, Counter[str]]:
+    """Kill the worker at random moments and at each named step; also return how often at which."""
+    killed: Counter[str] = Counter()
     with server.client() as client:
         for turn in range(count):
+            before = client.xlen("readings:forecasts")
             feed(client, "readings", readings, random)
             if turn % 2:
                 step = STEPS[turn // 2 % len(STEPS)]
-                pid = home.start(server.url, die_at=(step, random.randrange(1, 5)), **wish)
-                with suppress(AssertionError):  # it may have nothing left to do
-                    wait_for(partial_ended(pid), 3.0)
+                times = 1 if step in ONCE else random.randrange(1, 5)
+                pid = home.start(server.url, die_at=(step, times))
+                wait_for(partial_ended(pid))
             else:
-                before = client.xlen("readings:forecasts")
-                pid = home.start(server.url, **wish)
+                step = "at random"
+                pid = home.start(server.url)
                 wait_for(lambda: client.xlen("readings:forecasts") > before)  # noqa: B023
                 time.sleep(random.random() * 0.05)
-            end(pid, signal.SIGKILL)
-        home.drain(server.url, **wish)
-        return verify(client, "readings", home.models)
+                end(pid, signal.SIGKILL)
+            killed[step] += 1
+        home.drain(server.url)
+        return verify(client, "readings", home.models), killed
 
 
 def network(
@@ -180,44 +185,59 @@ def network(
         return verify(client, "readings", home.models), hits
 
 
-def server_kills(home: Nursery, server: Server, count: int, random: Random) -> Outcome:
-    """Kill the server under the worker; every other time, cut its file inside the last commit."""
+def server_kills(
+    home: Nursery, server: Server, count: int, random: Random
+) -> tuple[Outcome, Counter[str]]:
+    """Kill the server under a worker at work; every other time, cut its file in the last commit.
+
+    Also returns how often it was killed and how often its file was cut.
+    """
+    done: Counter[str] = Counter()
     pid = home.start(server.url, settings={"lease": 1.0})
     for turn in range(count):
         with server.client() as client:
-            feed(client, "readings", 200, random)
-        time.sleep(random.random() * 0.2)
+            before = client.xlen("readings:forecasts")
+            feed(client, "readings", 500, random)
+            wait_for(lambda: client.xlen("readings:forecasts") > before)  # noqa: B023
+        time.sleep(random.random() * 0.03)
         server.kill()
+        done["killed"] += 1
         cut = truncate_last_transaction(server, random) if turn % 2 else 0
         server.start()
         if cut:
+            done["cut"] += 1
             server.rewrite_append_only_files()
     end(pid, signal.SIGTERM)
     home.drain(server.url)
     with server.client() as client:
-        return verify(client, "readings", home.models)
+        return verify(client, "readings", home.models), done
 
 
-def pauses(home: Nursery, server: Server, count: int, random: Random, **wish: Any) -> Outcome:
+def pauses(home: Nursery, server: Server, count: int, random: Random) -> Outcome:
     """Let the owner of a partition sleep through its lease, mostly between read and commit."""
     with server.client() as client:
         for _ in range(count):
             feed(client, "readings", 120, random)
             step = random.choice(("read", "stepped", "sent", "saved", "renewed"))
-            asleep = home.start(
-                server.url, die_at=(step, random.randrange(1, 3)), signal="SIGSTOP", **wish
+            sleeper = home.start(
+                server.url, die_at=(step, random.randrange(1, 3)), signal="SIGSTOP"
             )
-            time.sleep(0.1)
-            awake = home.start(server.url, **wish)
-            time.sleep(0.5 + random.random() * 0.3)
+            wait_for(lambda: asleep(sleeper))  # noqa: B023
+            awake = home.start(server.url)
             feed(client, "readings", 60, random)
-            with suppress(ProcessLookupError):
-                os.kill(asleep, signal.SIGCONT)
-            time.sleep(random.random() * 0.1)
-            end(asleep, signal.SIGKILL)
+            wait_for(lambda: all_consumed(client))
+            os.kill(sleeper, signal.SIGCONT)
+            feed(client, "readings", 60, random)
+            time.sleep(random.random() * 0.3)
+            end(sleeper, signal.SIGKILL)
             end(awake, signal.SIGTERM)
-        home.drain(server.url, **wish)
+        home.drain(server.url)
         return verify(client, "readings", home.models)
+
+
+def all_consumed(client: redis.Redis) -> bool:
+    """Tell whether the offset stands at the newest reading."""
+    return bool(client.get("readings:offset:default") == last_id(client, "readings"))
 
 
 def stale_commits(home: Nursery, server: Server, random: Random, **wish: Any) -> int:
@@ -228,10 +248,12 @@ def stale_commits(home: Nursery, server: Server, random: Random, **wish: Any) ->
         wait_for(lambda: asleep(pid) and not client.exists("readings:lease:default"))
         client.set("readings:lease:default", "another")
         before = client.xlen("readings:forecasts")
+        rebuilt = home.log.read_text().count("rebuilding")
         os.kill(pid, signal.SIGCONT)
         wait_for(
             lambda: (
-                "rebuilding" in home.log.read_text() or client.xlen("readings:forecasts") > before
+                home.log.read_text().count("rebuilding") > rebuilt
+                or client.xlen("readings:forecasts") > before
             )
         )
         written: int = client.xlen("readings:forecasts") - before
@@ -250,7 +272,7 @@ def late_commit(home: Nursery, server: Server, random: Random, **wish: Any) -> O
         time.sleep(0.5)  # the answer to the commit before is on its way
         proxy.delay(2.0, every=True)
         os.kill(pid, signal.SIGCONT)
-        wait_for(lambda: client.get("readings:offset:default") == last_id(client, "readings"))
+        wait_for(lambda: all_consumed(client))
         time.sleep(2.5)  # the late one is there now
         end(pid, signal.SIGTERM)
         return verify(client, "readings", home.models)

@@ -197,7 +197,7 @@ class Link:
         )
 
     def _drop(self) -> None:
-        # A pipeline is answered before its end has come in, and its end must still be delivered.
+        # Part of a pipeline may be answered before the rest has come in; not in mid-message.
         complete = not self.client.messages.partial and not self.server.messages.partial
         if complete and self.server.messages.whole >= self.client.messages.whole:
             self._hit("drop_reply")

@@ -25,9 +25,9 @@ from tests.redis.verifier import Outcome
 
 Campaign = Callable[[Nursery, Server, int, Random], Outcome]
 CAMPAIGNS: dict[str, tuple[int, Campaign]] = {
-    "worker killed": (1000, lambda *a: campaigns.kills(*a, readings=1000)),
+    "worker killed": (1000, lambda *a: campaigns.kills(*a, readings=1000)[0]),
     "network fault": (10_000, lambda *a: campaigns.network(*a)[0]),
-    "server killed": (200, campaigns.server_kills),
+    "server killed": (200, lambda *a: campaigns.server_kills(*a)[0]),
     "owner asleep past its lease": (500, campaigns.pauses),
     "worker joins or leaves, 8 partitions": (500, campaigns.fleet),
     "trouble, clock steps": (200, campaigns.troubles),

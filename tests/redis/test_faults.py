@@ -18,8 +18,9 @@ def home(tmp_path: Path) -> Iterator[Nursery]:
 
 
 def test_a_worker_killed_at_any_moment(home: Nursery, durable_server: Server) -> None:
-    outcome = campaigns.kills(home, durable_server, 26, Random(1))
+    outcome, killed = campaigns.kills(home, durable_server, 26, Random(1))
     assert outcome.flawless, outcome
+    assert set(killed) == {"at random", *campaigns.STEPS}
     assert outcome.forecasts > 26 * 200
 
 
@@ -31,8 +32,9 @@ def test_a_network_that_lies(home: Nursery, durable_server: Server) -> None:
 
 
 def test_a_server_that_dies(home: Nursery, durable_server: Server) -> None:
-    outcome = campaigns.server_kills(home, durable_server, 11, Random(3))
+    outcome, done = campaigns.server_kills(home, durable_server, 11, Random(3))
     assert outcome.flawless, outcome
+    assert done == {"killed": 11, "cut": 5}
     assert outcome.forecasts > 1000
 
 

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,27 @@ def test_a_flood_of_names_is_bounded_and_counted(
     assert "450 series forgotten to make room" in log
     manifest: Any = client.hget("readings:checkpoint:default", "manifest")
     assert (json.loads(manifest)["series"], json.loads(manifest)["evicted"]) == (50, 450)
+
+
+def test_workers_share_partitions_fairly(tmp_path: Path, durable_server: Server) -> None:
+    streams = [f"readings:{{{number}}}" for number in range(8)]
+
+    def loads(client: redis.Redis) -> list[int]:
+        owners: Any = client.mget([f"{stream}:lease:default" for stream in streams])
+        return sorted(Counter(owner for owner in owners if owner).values())
+
+    with nursery(tmp_path / "nursery") as home, durable_server.client() as client:
+        settings = {"lease": 5.0}
+        crew = [home.start(durable_server.url, "readings:{0..7}", settings=settings)]
+        wait_for(lambda: loads(client) == [8])
+        crew.append(home.start(durable_server.url, "readings:{0..7}", settings=settings))
+        wait_for(lambda: loads(client) == [4, 4])
+        crew.append(home.start(durable_server.url, "readings:{0..7}", settings=settings))
+        wait_for(lambda: loads(client) == [2, 3, 3])
+        end(crew[0], signal.SIGKILL)
+        wait_for(lambda: loads(client) == [4, 4])
+        end(crew[1], signal.SIGTERM)
+        wait_for(lambda: loads(client) == [8])
 
 
 def test_a_stopped_worker_hands_over_at_once(tmp_path: Path, durable_server: Server) -> None:
