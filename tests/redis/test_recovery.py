@@ -14,6 +14,8 @@ from tests.model_files import write_mean_model
 from tests.redis.campaigns import end, nursery, wait_for
 from tests.redis.servers import Server
 from tests.redis.verifier import verify
+from worker.checkpoint import Checkpoints, read_manifest
+from worker.errors import LeaseError
 
 
 @pytest.fixture
@@ -98,6 +100,26 @@ def test_a_damaged_checkpoint_is_refused_and_loses_nothing(
     add(client, 40, 60, names=4)
     assert "is not used, the windows are rebuilt from the stream" in drain(tidecast, model)
     assert verify(client, "readings", model).flawless
+
+
+def test_who_lost_the_lease_writes_no_checkpoint(
+    client: redis.Redis, tidecast: Run, model: Path
+) -> None:
+    add(client, 0, 10)
+    drain(tidecast, model)
+    key = "readings:checkpoint:default"
+    before: Any = client.hget(key, "manifest")
+    client.set("readings:lease:default", "another")
+    late = Checkpoints(client, "default", "sleeper")
+    sections = late.write("readings", [b"x" * 1_200_000])
+    assert [section.pieces for section in sections] == [3]
+    manifest = read_manifest(before).model_copy(update={"sections": sections})
+    with pytest.raises(LeaseError, match="another"):
+        late.publish("readings", manifest)
+    assert client.hget(key, "manifest") == before
+    client.delete("readings:lease:default")
+    add(client, 10, 12)
+    assert "(1 series from the checkpoint, 0 entries replayed)" in drain(tidecast, model)
 
 
 def test_no_command_of_a_checkpoint_carries_more_than_a_megabyte(
