@@ -5,7 +5,7 @@ An entry is flat fields, one JSON object, an array of them, or columns in one ob
 anything else one by one. What an entry says never hangs on its neighbours.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -150,11 +150,16 @@ class Decoder:
         cells = dict(zip(fields[::2], fields[1::2], strict=False))
         series = cells.get(self._series_key, self._stream)
         stamp = cells.get(self._time_key)
-        time = time_of_id(entry_id) if stamp is None else time_of_text(stamp)
+        stated = None if stamp is None else time_of_text(stamp)
+
+        def time() -> int:
+            # Asked for only where a reading has no time of its own, as the id may not be one.
+            return time_of_id(entry_id) if stated is None else stated
+
         body = self._body(cells)
         if body is None:
             values = {name: cells[key] for key, name in self._wanted.items() if key in cells}
-            return iter([(checked_name(series), time, values, fields)])
+            return iter([(checked_name(series), time(), values, fields)])
         try:
             document = orjson.loads(body)
         except orjson.JSONDecodeError as error:
@@ -178,12 +183,12 @@ class Decoder:
                 return body
         return None
 
-    def _rows(self, items: Iterable[Any], series: bytes, time: int) -> Iterator[Row]:
+    def _rows(self, items: Iterable[Any], series: bytes, time: Callable[[], int]) -> Iterator[Row]:
         for item in items:
             if not isinstance(item, dict):
                 raise UnreadableError(f"an item is {shown(item)}, not an object")
             name = name_of_json(item[self._series_field]) if self._series_field in item else series
-            when = time_of_json(item[self._time_field]) if self._time_field in item else time
+            when = time_of_json(item[self._time_field]) if self._time_field in item else time()
             values = {name: item[name] for name in self._features if name in item}
             yield checked_name(name), when, values, item
 
@@ -199,12 +204,17 @@ class Decoder:
         return length
 
     def _decode_columns(
-        self, entry_id: bytes, document: dict[str, Any], length: int, series: bytes, time: int
+        self,
+        entry_id: bytes,
+        document: dict[str, Any],
+        length: int,
+        series: bytes,
+        time: Callable[[], int],
     ) -> Readings | None:
         """Decode plain columns in bulk; None if a cell is not of its column's usual type."""
         columns = dict(document)
         names = columns.pop(self._series_field, series)
-        times = columns.pop(self._time_field, time)
+        times = columns.pop(self._time_field) if self._time_field in columns else time()
         if any(not set(map(type, column)) <= {int, float} for column in columns.values()):
             return None
         if not isinstance(times, list):

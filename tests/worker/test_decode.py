@@ -47,6 +47,24 @@ def test_series_defaults_to_the_stream_and_time_to_the_entry_id() -> None:
     assert rows(decode("value", "1e1")[0]) == [("readings", 1700000000123, (10.0,))]
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("series", "a", "ts", "5", "value", "3"),
+        ("data", '{"series":"a","ts":5,"value":3}'),
+        ("data", '[{"series":"a","ts":5,"value":3}]'),
+        ("data", '{"series":["a"],"ts":[5],"value":[3]}'),
+    ],
+)
+def test_an_id_that_is_no_time_matters_only_to_readings_without_one(fields: list[str]) -> None:
+    nanoseconds = b"1700000000000000000-0"
+    decoder = Decoder("readings", ("value",))
+    readings, rejects = decoder.decode([(nanoseconds, entry(*fields)[1])])
+    assert (rows(readings), rejects) == ([("a", 5, (3.0,))], [])
+    _, (reject,) = decoder.decode([(nanoseconds, entry("data", '{"value":3}')[1])])
+    assert "outside the years" in reject.reason
+
+
 @pytest.mark.parametrize("body", ["body", "data", "msg", "value"])
 def test_json_object(body: str) -> None:
     readings, _ = decode(body, '{"series":"b","ts":5,"value":1.5,"other":"x"}')
