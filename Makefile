@@ -2,7 +2,7 @@
 # make demo     fit, serve, feed and listen on real data
 #               (DATA=my.csv TARGETS=a,b for your own; N_STEPS=24 HORIZON=4 for a short one)
 # make test     lint, types, tests
-# make soak     the long fault campaigns on real servers; SHARE=0.1 for a tenth
+# make soak     the long fault campaigns on real servers (SHARE=0.1 for a tenth, FLAVOUR=redis, JOBS=4)
 # make bench    forecasts per second beside ONNX Runtime alone
 # make format   rewrite to the project's format
 # make lock     resolve the newest versions into requirements.lock
@@ -45,7 +45,7 @@ tests: setup
 	$(BIN)/pytest
 
 soak: setup
-	$(BIN)/python -m tests.redis.soak --share $(or $(SHARE),1) --flavour $(or $(FLAVOUR),valkey)
+	$(BIN)/python -m tests.redis.soak --share $(or $(SHARE),1) --flavour $(or $(FLAVOUR),valkey) --jobs $(or $(JOBS),4)
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks.bench_throughput --rounds 5
