@@ -20,6 +20,7 @@ from worker.settings import Settings
 from worker.share import share_out
 from worker.source import LiveReader, Streams
 from worker.tally import Tally
+from worker.trouble import Outage
 from worker.wire import Entry, Position
 
 NAMED_AT_MOST = 20
@@ -69,7 +70,7 @@ class Worker:
             ServerError: the server refuses what we may never do.
         """
         self._summarized, self._since = self.clock(), Tally()
-        failures = 0
+        failures, outage = 0, Outage()
         while not self.stopping():
             try:
                 for _ in self._follow():
@@ -77,7 +78,9 @@ class Worker:
                 break
             except RebuildError as error:
                 failures += 1
-                if failures == 1:
+                self.total.rebuilds += 1
+                self._since.rebuilds += 1
+                if outage.is_news(str(error), self.clock()):
                     LOGGER.warning("rebuilding from the server after: %s", error)
                 self.pause(failures)
         self._summarize()

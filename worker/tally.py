@@ -7,7 +7,7 @@ from worker.pipeline import Commit
 
 @dataclass(slots=True)
 class Tally:
-    """Counts over some time."""
+    """Counts over some time; ``rebuilds`` says how often all was taken from the server again."""
 
     readings: int = 0
     forecasts: int = 0
@@ -15,6 +15,7 @@ class Tally:
     unserved: int = 0
     evicted: int = 0
     lost: int = 0
+    rebuilds: int = 0
     batches: int = 0
     started: int = 0
 
@@ -39,6 +40,8 @@ class Tally:
             line += f", {self.evicted} series forgotten to make room (--max-series)"
         if self.lost:
             line += f", {self.lost} ENTRIES REMOVED UNREAD"
+        if self.rebuilds:
+            line += f", rebuilt {self.rebuilds} times"
         return line
 
     def facts(self) -> dict[str, int]:
