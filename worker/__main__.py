@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from typer.exceptions import TyperException
 
-from worker import embedded, server
+from worker import embedded, metrics, server
 from worker.checkpoint import Checkpoints
 from worker.commit import Committer
 from worker.dead_letters_command import commands
@@ -102,6 +102,13 @@ def run_command(
     connect_patience: Annotated[
         float | None, typer.Option(help="Seconds to wait for the server at start.  [default: 10]")
     ] = None,
+    http_port: Annotated[
+        int | None,
+        typer.Option(help="Port for Prometheus metrics; 0: any free one.  [default: none]"),
+    ] = None,
+    http_host: Annotated[
+        str | None, typer.Option(help="Address that port listens on.  [default: 127.0.0.1]")
+    ] = None,
     log_format: Annotated[
         Literal["text", "json"] | None, typer.Option(help="Log lines on stderr.  [default: text]")
     ] = None,
@@ -129,6 +136,8 @@ def run_command(
         trim=trim,
         threads=threads,
         connect_patience=connect_patience,
+        http_port=http_port,
+        http_host=http_host,
         log_format=log_format,
     )
     start_logging(settings.log_format)
@@ -141,6 +150,9 @@ def run_command(
         worker, stopping = compose(settings, registry, client)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
+        if settings.http_port is not None:
+            port = metrics.serve(worker.total, settings.http_host, settings.http_port)
+            LOGGER.info("metrics at http://%s:%d/metrics", settings.http_host, port)
         worker.run()
 
 

@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     longest_dead: Annotated[int, Field(ge=0)] = 10_000
     connect_patience: Annotated[float, Field(ge=0, le=3600)] = 10.0
     summary_every: Annotated[float, Field(gt=0)] = 10.0
+    http_host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    http_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     log_format: Literal["text", "json"] = "text"
 
     @classmethod
