@@ -1,21 +1,23 @@
 """How long a restart takes with many series, and what checkpoints cost under load.
 
-    python -m tests.benchmarks.bench_recovery [--series 100000] [--n-steps 24]
+    python -m tests.benchmarks.bench_recovery [--series 100000] [--n-steps 24] [--rounds 5]
 
 Restart: seconds to load the checkpoint of that many series and stand at the committed offset,
-beside a replay of the stream for the same. Cost: seconds spent in saving over seconds in all, when
-every series has a reading between two checkpoints that are ``--every`` seconds apart.
+beside a replay of the stream for the same. A save: seconds for a checkpoint of all of them. Cost:
+forecasts per second of a real worker process that saves every ``--every`` seconds, while every
+series has readings all the time, against one that never saves but at its end; in turns.
 """
 
 import argparse
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
-import numpy as np
 import orjson
 import redis
 
+from tests.benchmarks.bench_throughput import worker_alone
 from tests.model_files import write_lstm_model
 from worker import embedded
 from worker.checkpoint import Checkpoints
@@ -27,15 +29,68 @@ from worker.source import Streams
 from worker.wire import Position
 
 
-def fill(client: redis.Redis, series: int, steps: int) -> None:
-    """Put ``steps`` readings of each series on the stream, a thousand in an entry."""
+def fill(client: redis.Redis, stream: str, series: int, steps: int) -> None:
+    """Put ``steps`` readings of each series on a stream, a thousand in an entry."""
     for step in range(steps):
         pipeline = client.pipeline(transaction=False)
         for first in range(0, series, 1000):
             names = [f"series-{i}" for i in range(first, min(first + 1000, series))]
             body = {"series": names, "ts": [step * 1000] * len(names), "value": [1.5] * len(names)}
-            pipeline.xadd("readings", {"data": orjson.dumps(body)})
+            pipeline.xadd(stream, {"data": orjson.dumps(body)})
         pipeline.execute()
+
+
+def restart(client: redis.Redis, model: Path, series: int, n_steps: int) -> None:
+    """Time loads, replay and saves in this process, and print them."""
+    fill(client, "readings", series, n_steps)
+    client.set("readings:lease:default", "me")
+    settings = Settings(models=model)
+    streams = Streams(client=client, count=1000, block_ms=None)
+    checkpoints = Checkpoints(client, "default", "me")
+    recovery = Recovery(settings, load_registry(model), streams, checkpoints)
+    facts = streams.facts("readings")
+    here = Position(facts.last, facts.added)
+    start = time.perf_counter()
+    partition = recovery.restore("readings", here, lambda: True)
+    replayed = time.perf_counter() - start
+    recovery.save("readings", partition, 0.0)
+    loads, saves = [], []
+    for _ in range(5):
+        start = time.perf_counter()
+        partition = recovery.restore("readings", here, lambda: True)
+        loads.append(time.perf_counter() - start)
+    for _ in range(5):
+        partition.pipeline.replay(_one_each(series))
+        start = time.perf_counter()
+        recovery.save("readings", partition, 0.0)
+        saves.append(time.perf_counter() - start)
+    print(  # noqa: T201 - a script for people
+        f"{series:,} series of {n_steps} steps: from the checkpoint {median(loads):.2f} s "
+        f"({min(loads):.2f} to {max(loads):.2f}), by replay {replayed:.2f} s; a checkpoint of all "
+        f"{median(saves):.3f} s ({min(saves):.3f} to {max(saves):.3f})",
+        flush=True,
+    )
+
+
+def cost(url: str, client: redis.Redis, model: Path, options: argparse.Namespace) -> None:
+    """Time a worker that saves against one that does not, and print them."""
+    ratios = []
+    for turn in range(options.rounds):
+        speeds = []
+        for every in (options.every, 1e6) if turn % 2 else (1e6, options.every):
+            stream = f"load-{turn}-{every:g}"
+            fill(client, stream, options.series, options.n_steps + options.steps)
+            speeds.append(
+                (every, worker_alone(client, url, stream, model, "--checkpoint-every", every))
+            )
+        with_saves, without = (speed for _, speed in sorted(speeds))
+        ratios.append(with_saves / without)
+        print(  # noqa: T201
+            f"round {turn + 1}: a checkpoint every {options.every:g} s {with_saves:,.0f} "
+            f"forecasts/s, none {without:,.0f}, ratio {ratios[-1]:.3f}",
+            flush=True,
+        )
+    print(f"median ratio {median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")  # noqa: T201
 
 
 def main() -> None:
@@ -44,40 +99,16 @@ def main() -> None:
     parser.add_argument("--series", type=int, default=100_000)
     parser.add_argument("--n-steps", type=int, default=24)
     parser.add_argument("--every", type=float, default=5.0)
+    parser.add_argument("--steps", type=int, default=10, help="forecasts of each series and run")
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     LOGGER.setLevel("ERROR")
     with tempfile.TemporaryDirectory() as folder, embedded.serve(Path(folder) / "server") as url:
         client = redis.Redis.from_url(url, protocol=2)
         model = write_lstm_model(Path(folder) / "m.onnx", n_steps=options.n_steps)
-        fill(client, options.series, options.n_steps)
-        client.set("readings:lease:default", "me")
-        settings = Settings(models=model)
-        streams = Streams(client=client, count=1000, block_ms=None)
-        checkpoints = Checkpoints(client, "default", "me")
-        recovery = Recovery(settings, load_registry(model), streams, checkpoints)
-        facts = streams.facts("readings")
-        here = Position(facts.last, facts.added)
-        start = time.perf_counter()
-        partition = recovery.restore("readings", here, lambda: True)
-        replayed = time.perf_counter() - start
-        recovery.save("readings", partition, 0.0)
-        loads, saves = [], []
-        for _ in range(5):
-            start = time.perf_counter()
-            partition = recovery.restore("readings", here, lambda: True)
-            loads.append(time.perf_counter() - start)
-        for _ in range(5):
-            partition.pipeline.replay(_one_each(options.series))
-            start = time.perf_counter()
-            recovery.save("readings", partition, 0.0)
-            saves.append(time.perf_counter() - start)
-        load, save = float(np.median(loads)), float(np.median(saves))
-        print(  # noqa: T201 - a script for people
-            f"{options.series:,} series of {options.n_steps} steps: from the checkpoint "
-            f"{load:.2f} s ({min(loads):.2f} to {max(loads):.2f}), by replay {replayed:.2f} s; "
-            f"a checkpoint of all {save:.3f} s ({min(saves):.3f} to {max(saves):.3f}), "
-            f"{save / options.every:.1%} of the time"
-        )
+        restart(client, model, options.series, options.n_steps)
+        client.flushall()
+        cost(url, client, model, options)
 
 
 def _one_each(series: int) -> list[tuple[bytes, list[bytes]]]:

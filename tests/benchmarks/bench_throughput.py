@@ -49,10 +49,12 @@ def fill(client: redis.Redis, stream: str, readings: int, series: int) -> None:
         pipeline.execute()
 
 
-def worker_alone(client: redis.Redis, url: str, stream: str, models: Path, *, size: int) -> float:
+def worker_alone(
+    client: redis.Redis, url: str, stream: str, models: Path, *options: object
+) -> float:
     """Return forecasts per second between the first committed forecast and the last."""
     command = [sys.executable, "-m", "worker", "run", "--redis-url", url, "--models", str(models)]
-    command += ["--input", stream, "--from", "earliest", "--burst", "--read-size", str(size)]
+    command += ["--input", stream, "--from", "earliest", "--burst", *map(str, options)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
     forecasts = f"{stream}:forecasts"
     while process.poll() is None and not client.xlen(forecasts):
@@ -66,7 +68,7 @@ def worker_alone(client: redis.Redis, url: str, stream: str, models: Path, *, si
     info: Any = client.xinfo_stream(forecasts)
     first, last = (int(info[k][0].partition(b"-")[0]) for k in ("first-entry", "last-entry"))
     span = min((last - first) / 1000, time.perf_counter() - start)
-    client.delete(stream, forecasts, f"{stream}:offset:default")
+    client.delete(stream, forecasts, f"{stream}:offset:default", f"{stream}:checkpoint:default")
     return done / span
 
 
@@ -86,7 +88,9 @@ def main() -> None:
             alone.append(onnxruntime_alone(model))
             stream = f"readings-{turn}"
             fill(client, stream, options.readings, options.series)
-            live.append(worker_alone(client, url, stream, model.parent, size=options.read_size))
+            live.append(
+                worker_alone(client, url, stream, model.parent, "--read-size", options.read_size)
+            )
             print(  # noqa: T201 - a script for people
                 f"round {turn + 1}: ONNX Runtime alone {alone[-1]:,.0f} windows/s, "
                 f"worker {live[-1]:,.0f} forecasts/s, ratio {live[-1] / alone[-1]:.2f}",

@@ -46,7 +46,7 @@ class Nursery:
             "models": str(self.models),
             "input": inputs or ("readings",),
             "start": "earliest",
-            "lease": 0.3,
+            "lease": 0.6,  # much less, and workers of a starved machine only lose leases
             "checkpoint_every": 0.05,
             "read_size": 50,
             **wish.pop("settings", {}),
