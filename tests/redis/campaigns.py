@@ -21,7 +21,7 @@ import redis
 
 from tests.model_files import write_mean_model
 from tests.redis.proxy import Proxy
-from tests.redis.servers import Server, truncate_last_transaction
+from tests.redis.servers import Server, dying_with_us, truncate_last_transaction
 from tests.redis.verifier import Outcome, verify
 
 STEPS = ("acquired", "restored", "read", "stepped", "sent", "settled", "saved", "renewed")
@@ -110,7 +110,7 @@ def nursery(folder: Path) -> Iterator[Nursery]:
     """Run a nursery whose model's arithmetic is exact, so that forecasts compare to the byte."""
     folder.mkdir(parents=True, exist_ok=True)
     models = write_mean_model(folder / "models" / "mean.onnx", name="mean", n_steps=4)
-    command = [sys.executable, "-m", "tests.redis.nursery"]
+    command = [*dying_with_us(), sys.executable, "-m", "tests.redis.nursery"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -60,6 +60,13 @@ def free_port() -> int:
             return port
 
 
+@cache
+def dying_with_us() -> list[str]:
+    """Return what to put before a command so that SIGKILL to the tests ends it too."""
+    found = shutil.which("setpriv")  # of util-linux; where it is absent, such an end leaves servers
+    return [found, "--pdeathsig", "KILL"] if found else []
+
+
 def client_at(port: int, *, timeout: float = 10.0) -> redis.Redis:
     """Return a client that never retries a command."""
     return redis.Redis(
@@ -125,7 +132,7 @@ class Server:
         configuration.write_text("\n".join(self._configuration()) + "\n")
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [binary, configuration],
+                [*dying_with_us(), binary, configuration],
                 cwd=self.folder,
                 stdout=log,
                 stderr=log,

@@ -20,6 +20,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.model_files import write_mean_model
+from tests.redis.servers import dying_with_us
 from worker.errors import LostServerError, ServerError, SettingsError
 from worker.server import client_of, connect, driver_errors, forget
 
@@ -76,7 +77,7 @@ def serving(
     own += [f"requirepass {password}"] * bool(password) + ['save ""'] * (not sentinel)
     config = folder / "server.conf"
     config.write_text("\n".join((*own, *lines)) + "\n")
-    process = subprocess.Popen([binary, config, *["--sentinel"] * sentinel])
+    process = subprocess.Popen([*dying_with_us(), binary, config, *["--sentinel"] * sentinel])
     client = client_at(port, password=password)
     try:
         eventually(lambda: answers(client))

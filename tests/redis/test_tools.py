@@ -1,6 +1,9 @@
 """The servers and the bad network that the fault tests stand on do what they say."""
 
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -84,6 +87,29 @@ def test_a_crash_keeps_every_acknowledged_write(durable_server: Server) -> None:
             values: Any = client.lrange("list", 0, -1)
         assert {int(value) for value in values} >= set(acknowledged)
         assert len(values) <= len(acknowledged) + crash  # the last of each may or may not stand
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs util-linux")
+def test_a_server_does_not_outlive_tests_that_are_killed(
+    server_flavour: str, tmp_path: Path
+) -> None:
+    code = (
+        "import os, signal; from pathlib import Path; from tests.redis.servers import Server\n"
+        f"server = Server(flavour={server_flavour!r}, folder=Path({str(tmp_path / 's')!r}))\n"
+        "server.start(); print(server.process.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    pid = int(killed.stdout)
+    eventually(lambda: gone(pid))
+
+
+def gone(pid: int) -> bool:
+    """Tell whether a process has ended; what nobody waits for stays as a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 def test_a_stopped_server_comes_back_on_its_port_with_its_data(durable_server: Server) -> None:
