@@ -42,7 +42,7 @@ types: setup
 	$(BIN)/mypy worker trainer tests deploy
 
 tests: setup
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadgroup
 
 soak: setup
 	$(BIN)/python -m tests.redis.soak --share $(or $(SHARE),1) --flavour $(or $(FLAVOUR),valkey) --jobs $(or $(JOBS),4)

@@ -15,6 +15,16 @@ from worker import embedded
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
+TENSORFLOW = {"test_end_to_end.py", "test_demo.py"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests that load TensorFlow in one process; it takes seconds, and half a gigabyte."""
+    for item in items:
+        if item.path.name in TENSORFLOW or item.path.parent.name == "trainer":
+            item.add_marker(pytest.mark.xdist_group("tensorflow"))
+
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
