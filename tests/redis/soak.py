@@ -1,10 +1,11 @@
 """The long campaigns: what was tried, and what was lost or doubled.
 
-    python -m tests.redis.soak [--share 1.0] [--flavour valkey] [--jobs 4]
+    python -m tests.redis.soak [--share 1.0] [--flavour valkey] [--jobs 4] [--only kill ...]
 
 Each campaign is cut into parts with a server, workers and a seed of their own, and ``--jobs`` parts
 run at a time: most of them mostly wait. With ``--share 0.1`` each campaign has a tenth of its
-length. Prints two tables; exits 1 if anything was lost, doubled, out of order or failed.
+length; with ``--only`` those run whose names hold one of the words. Prints two tables; exits 1 if
+anything was lost, doubled, out of order or failed.
 """
 
 import argparse
@@ -137,7 +138,8 @@ def run_all(groups: list[list[Part]], jobs: int) -> dict[str, Found]:
             found[part.name] += one
             sys.stderr.write(
                 f"{time.monotonic() - start:6.0f} s  {number:3}/{len(todo)}  {part.name}, "
-                f"{part.count} with seed {part.seed}: {one.seconds:.0f} s, {one.outcome}\n"
+                f"{part.count} with seed {part.seed}: {one.seconds:.0f} s, "
+                f"{'BROKE OFF' if one.failed else one.outcome}\n"
             )
     return found
 
@@ -148,9 +150,11 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--flavour", choices=FLAVOURS, default="valkey")
     parser.add_argument("--jobs", type=int, default=4)
+    parser.add_argument("--only", nargs="+", default=[""], metavar="WORD")
     options = parser.parse_args()
-    wanted = [(name, times, size) for name, (times, size, _) in CAMPAIGNS.items()]
-    wanted += [(name, times, size) for name, (times, size, _, _) in SUITES.items()]
+    known = [(name, times, size) for name, (times, size, _) in CAMPAIGNS.items()]
+    known += [(name, times, size) for name, (times, size, _, _) in SUITES.items()]
+    wanted = [one for one in known if any(word in one[0] for word in options.only)]
     times = {name: max(1, round(count * options.share)) for name, count, _ in wanted}
     groups = [parts(name, times[name], size, options.flavour) for name, _, size in wanted]
     commit = subprocess.run(["git", "describe", "--always"], capture_output=True, text=True)  # noqa: S607
@@ -163,12 +167,12 @@ def main() -> None:
     )
     heads = ("tried", "times", "readings", "forecasts", "lost", "doubled", "out of order", "s")
     out.write(LINE.format(*heads) + "\n")
-    for name in CAMPAIGNS:
+    for name in filter(found.__contains__, CAMPAIGNS):
         sum_ = found[name].outcome
         numbers = (sum_.readings, sum_.forecasts, sum_.lost, sum_.doubled, sum_.disordered)
         out.write(LINE.format(name, times[name], *numbers, round(found[name].seconds)) + "\n")
     out.write("\n" + SHORT.format("held against a reference", "times", "failed", "s") + "\n")
-    for name in SUITES:
+    for name in filter(found.__contains__, SUITES):
         short = (times[name], found[name].failed, round(found[name].seconds))
         out.write(SHORT.format(name, *short) + "\n")
     bad = any(one.failed or not one.outcome.flawless for one in found.values())
