@@ -86,7 +86,7 @@ def run_command(
         typer.Option(help="Seconds after which a dead worker's streams go over.  [default: 10]"),
     ] = None,
     checkpoint_every: Annotated[
-        float | None, typer.Option(help="Seconds between checkpoints.  [default: 5]")
+        float | None, typer.Option(help="Seconds between checkpoints, at least.  [default: 5]")
     ] = None,
     max_series: Annotated[
         int | None,

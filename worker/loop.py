@@ -27,11 +27,23 @@ NAMED_AT_MOST = 20
 TENDS_PER_LEASE = 10
 LONGEST_UNTENDED = 1.0
 RENEWALS_PER_LEASE = 3
+SAVING = 0.025
+"""The share of its time that a worker spends on checkpoints, about."""
+LONGEST_REST = 10
 
 
 def untended(lease: float) -> float:
     """Return for how many seconds a worker may leave its partitions alone."""
     return min(lease / TENDS_PER_LEASE, LONGEST_UNTENDED)
+
+
+def rest(every: float, saving: float, share: float) -> float:
+    """Return how many seconds to leave between checkpoints that take ``saving`` seconds in all.
+
+    They are ``every`` seconds, or more where else more than ``share`` of the time went into them;
+    but ``LONGEST_REST`` times as many at most, as a restart replays what came since.
+    """
+    return max(every, min(saving / share, LONGEST_REST * every))
 
 
 @dataclass
@@ -48,6 +60,7 @@ class Worker:
         stopping: tells whether to stop; the batch in hand is committed first.
         wait: waits so many seconds, or less when told to stop.
         pause: waits, after so many failures in a row, or less when told to stop.
+        saving: the share of its time that goes into checkpoints; see ``rest``.
         reached: told the name of each step between a read and a checkpoint as it is reached.
     """
 
@@ -60,6 +73,7 @@ class Worker:
     stopping: Callable[[], bool]
     wait: Callable[[float], object]
     pause: Callable[[int], object]
+    saving: float = SAVING
     reached: Callable[[str], object] = lambda _: None
     total: Tally = field(default_factory=Tally)
 
@@ -173,9 +187,11 @@ class Worker:
         for stream in mine:
             if stream not in self._held and owners[stream] in (None, self.leases.token):
                 self._take(stream)
+        saving = sum(partition.saving for partition in self._held.values())
+        between = rest(self.settings.checkpoint_every, saving, self.saving)
         for stream, partition in self._held.items():
             self._look_for_gaps(stream, partition)
-            if now - partition.saved_at >= self.settings.checkpoint_every:
+            if now - partition.saved_at >= between:
                 self._save(stream)
         return set(self._held) != before
 
@@ -234,7 +250,10 @@ class Worker:
     def _save(self, stream: str) -> None:
         """Write a checkpoint, and remove what nobody needs any more from the stream."""
         self._settle()
-        self.recovery.save(stream, self._held[stream], self.clock())
+        partition, start = self._held[stream], self.clock()
+        self.recovery.save(stream, partition)
+        partition.saved_at = self.clock()
+        partition.saving = max(0.0, partition.saved_at - start)
         self.reached("saved")
         if self.settings.trim:
             self.recovery.trim(stream)

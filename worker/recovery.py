@@ -29,8 +29,8 @@ class Partition:
     """An input stream with its windows and the last entry they have seen.
 
     ``entries`` counts what was added to the stream up to ``offset``, ``lost`` what was removed from
-    it unread; ``saved`` is the checkpoint that stands and ``saved_at`` when it was written, in
-    monotonic seconds.
+    it unread; ``saved`` is the checkpoint that stands, ``saved_at`` when it was written, in
+    monotonic seconds, and ``saving`` for how many seconds.
     """
 
     pipeline: Pipeline
@@ -40,6 +40,7 @@ class Partition:
     evicted: int = 0
     saved: Manifest | None = None
     saved_at: float = float("-inf")
+    saving: float = 0.0
     removed: int | None = None
 
     @property
@@ -106,7 +107,7 @@ class Recovery:
         )
         return found
 
-    def save(self, stream: str, partition: Partition, now: float) -> None:
+    def save(self, stream: str, partition: Partition) -> None:
         """Write a partition's checkpoint; only what changed, while that is less than the whole.
 
         The partition's offset must be committed.
@@ -132,7 +133,6 @@ class Recovery:
             sections=[*earlier, *written],
         )
         self._checkpoints.publish(stream, partition.saved)
-        partition.saved_at = now
 
     def lost_unread(self, stream: str, partition: Partition) -> int:
         """Return how many entries were removed unread since the last call, if that can be told."""

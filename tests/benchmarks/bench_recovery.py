@@ -53,7 +53,7 @@ def restart(client: redis.Redis, model: Path, series: int, n_steps: int) -> None
     start = time.perf_counter()
     partition = recovery.restore("readings", here, lambda: True)
     replayed = time.perf_counter() - start
-    recovery.save("readings", partition, 0.0)
+    recovery.save("readings", partition)
     loads, saves = [], []
     for _ in range(5):
         start = time.perf_counter()
@@ -62,7 +62,7 @@ def restart(client: redis.Redis, model: Path, series: int, n_steps: int) -> None
     for _ in range(5):
         partition.pipeline.replay(_one_each(series))
         start = time.perf_counter()
-        recovery.save("readings", partition, 0.0)
+        recovery.save("readings", partition)
         saves.append(time.perf_counter() - start)
     print(  # noqa: T201 - a script for people
         f"{series:,} series of {n_steps} steps: from the checkpoint {median(loads):.2f} s "

@@ -11,7 +11,7 @@ from tests.model_files import write_mean_model
 from worker.checkpoint import Checkpoints
 from worker.commit import Committer
 from worker.lease import Leases
-from worker.loop import Worker
+from worker.loop import Worker, rest
 from worker.recovery import Recovery
 from worker.registry import load_registry
 from worker.settings import Settings
@@ -86,3 +86,10 @@ def test_a_stop_ends_a_replay(client: redis.Redis, worker_of: Callable[..., Work
     assert not client.exists("readings:checkpoint:default")  # of half-filled windows
     assert not client.exists("readings:forecasts")
     assert client.get("readings:offset:default") == offset
+
+
+@pytest.mark.parametrize(
+    ("saving", "between"), [(0.0, 5.0), (0.1, 5.0), (0.2, 8.0), (1.0, 40.0), (60.0, 50.0)]
+)
+def test_slow_checkpoints_come_less_often(saving: float, between: float) -> None:
+    assert rest(5.0, saving, 0.025) == pytest.approx(between)
