@@ -8,6 +8,7 @@ it; ``die_at`` names a step between read and commit and how often it may be pass
 names a guard of the commit script to take out, ``clock_steps`` makes its clock jump.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -27,6 +28,7 @@ from worker.loop import Worker
 from worker.registry import load_registry
 from worker.settings import Settings
 
+PR_SET_PDEATHSIG = 1
 LEASE = "if holder ~= ARGV[1] then return 'lost ' .. holder end\n"
 OFFSET = "  return 'at ' .. stands\n"
 SET = "redis.call('SET', KEYS[1], ARGV[3])\n"
@@ -94,6 +96,7 @@ def main() -> None:
         wish = json.loads(line)
         child = os.fork()
         if child == 0:
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody else would end it
             log = os.open(wish["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(log, 2)
             os.dup2(log, 1)

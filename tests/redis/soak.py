@@ -4,8 +4,8 @@
 
 Each campaign is cut into parts with a server, workers and a seed of their own, and ``--jobs`` parts
 run at a time: most of them mostly wait. With ``--share 0.1`` each campaign has a tenth of its
-length; with ``--only`` those run whose names hold one of the words. Prints two tables; exits 1 if
-anything was lost, doubled, out of order or failed.
+length; with ``--only`` those run whose names hold one of the words. Prints two tables, after Ctrl-C
+of the parts that had ended; exits 1 if anything was lost, doubled, out of order or failed.
 """
 
 import argparse
@@ -66,14 +66,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Found:
-    """What a part came to."""
+    """What a part came to; ``times`` is how often something was tried in it."""
 
+    times: int = 0
     outcome: Outcome = field(default_factory=Outcome)
     failed: int = 0
     seconds: float = 0.0
 
     def __add__(self, other: "Found") -> "Found":
         return Found(
+            self.times + other.times,
             self.outcome + other.outcome,
             self.failed + other.failed,
             self.seconds + other.seconds,
@@ -90,7 +92,7 @@ def run(part: Part) -> Found:
     """Run one part; whatever breaks it is a failure and told on stderr."""
     start = time.monotonic()
     try:
-        found = _suite(part) if part.name in SUITES else Found(_campaign(part))
+        found = _suite(part) if part.name in SUITES else Found(part.count, _campaign(part))
     except Exception as error:  # noqa: BLE001 - the other parts go on, this one counts as failed
         sys.stderr.write(f"{part}: {type(error).__name__}: {error}\n")
         found = Found(failed=1)
@@ -119,7 +121,7 @@ def _suite(part: Part) -> Found:
     done = subprocess.run([*command, *seeded], env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.stderr.write(done.stdout[-4000:])
-    return Found(failed=int(done.returncode != 0))
+    return Found(part.count, failed=int(done.returncode != 0))
 
 
 def in_turn(groups: list[list[Part]]) -> list[Part]:
@@ -131,8 +133,9 @@ def run_all(groups: list[list[Part]], jobs: int) -> dict[str, Found]:
     """Run all parts, telling on stderr how far it is, and add up what they found by name."""
     todo, start = in_turn(groups), time.monotonic()
     found: dict[str, Found] = {group[0].name: Found() for group in groups}
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        running = {pool.submit(run, part): part for part in todo}
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
+    running = {pool.submit(run, part): part for part in todo}
+    try:
         for number, future in enumerate(as_completed(running), start=1):
             part, one = running[future], future.result()
             found[part.name] += one
@@ -141,6 +144,11 @@ def run_all(groups: list[list[Part]], jobs: int) -> dict[str, Found]:
                 f"{part.count} with seed {part.seed}: {one.seconds:.0f} s, "
                 f"{'BROKE OFF' if one.failed else one.outcome}\n"
             )
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the parts under way do not count\n")
+    pool.shutdown(wait=False, cancel_futures=True)
+    for child in multiprocessing.active_children():
+        child.terminate()
     return found
 
 
@@ -155,8 +163,10 @@ def main() -> None:
     known = [(name, times, size) for name, (times, size, _) in CAMPAIGNS.items()]
     known += [(name, times, size) for name, (times, size, _, _) in SUITES.items()]
     wanted = [one for one in known if any(word in one[0] for word in options.only)]
-    times = {name: max(1, round(count * options.share)) for name, count, _ in wanted}
-    groups = [parts(name, times[name], size, options.flavour) for name, _, size in wanted]
+    groups = [
+        parts(name, max(1, round(times * options.share)), size, options.flavour)
+        for name, times, size in wanted
+    ]
     commit = subprocess.run(["git", "describe", "--always"], capture_output=True, text=True)  # noqa: S607
     found = run_all(groups, options.jobs)
     out = sys.stdout
@@ -170,10 +180,10 @@ def main() -> None:
     for name in filter(found.__contains__, CAMPAIGNS):
         sum_ = found[name].outcome
         numbers = (sum_.readings, sum_.forecasts, sum_.lost, sum_.doubled, sum_.disordered)
-        out.write(LINE.format(name, times[name], *numbers, round(found[name].seconds)) + "\n")
+        out.write(LINE.format(name, found[name].times, *numbers, round(found[name].seconds)) + "\n")
     out.write("\n" + SHORT.format("held against a reference", "times", "failed", "s") + "\n")
     for name in filter(found.__contains__, SUITES):
-        short = (times[name], found[name].failed, round(found[name].seconds))
+        short = (found[name].times, found[name].failed, round(found[name].seconds))
         out.write(SHORT.format(name, *short) + "\n")
     bad = any(one.failed or not one.outcome.flawless for one in found.values())
     broken = [name for name, one in found.items() if one.failed]
