@@ -7,6 +7,7 @@ worker and feeder are processes of their own; this script only starts them and l
 """
 
 import argparse
+import atexit
 import signal
 import subprocess
 import sys
@@ -39,9 +40,7 @@ def main() -> int:
     """Run the demo and return the exit code."""
     options = arguments()
     options.out.mkdir(parents=True, exist_ok=True)
-    if not options.no_patterns:
-        step("The six patterns, each fitted, exported and run by ONNX Runtime")
-        trainer("patterns", "--out", str(options.out / "patterns"))
+    patterns = None if options.no_patterns else start_patterns(options.out / "patterns")
     name = "demo" if options.data else "co2"
     data, targets = (options.data, options.targets) if options.data else co2(options.out)
     step(f"Fitting {name} on the first 70 % of {data}")
@@ -50,6 +49,9 @@ def main() -> int:
         *("--n-steps", str(options.n_steps), "--horizon", str(options.horizon)),
         *("--epochs", str(options.epochs)),
     )
+    if patterns is not None:
+        step("The six patterns, each fitted meanwhile, exported and run by ONNX Runtime")
+        show_patterns(patterns)
     model = options.out / f"{name}.onnx"
     spec, _ = open_model(model)
     history = timed(load_history(data, spec.targets, step_seconds=spec.step_seconds))
@@ -82,6 +84,27 @@ def arguments() -> argparse.Namespace:
 def step(what: str) -> None:
     """Announce a part of the demo."""
     console.print(f"\n[bold]{what}[/bold]")
+
+
+def start_patterns(out: Path) -> "subprocess.Popen[str]":
+    """Fit the six patterns in a process of their own, beside what comes next.
+
+    Tiny networks leave most of a machine idle.
+    """
+    command = [sys.executable, "-m", "trainer", "patterns", "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603 - our own program
+    atexit.register(process.kill)
+    return process
+
+
+def show_patterns(process: "subprocess.Popen[str]") -> None:
+    """Wait for the six patterns and print their table."""
+    with console.status("fitting the six patterns"):
+        table, log = process.communicate()
+    if process.returncode:
+        sys.stderr.write(log)
+        raise SystemExit(process.returncode)
+    sys.stdout.write(table)
 
 
 def trainer(*words: str) -> None:
