@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 STAGES = {"source", "decode", "windows", "model", "commit", "checkpoint", "lease"}
 LEAVES = {"address", "cells", "contract", "errors", "keys", "readings", "roster", "share"}
-LEAVES |= {"snapshot", "terminal", "trouble", "wire"}
+LEAVES |= {"snapshot", "stop", "terminal", "trouble", "wire"}
 EDGES = {"source", "commit", "checkpoint", "lease", "server", "embedded", "feed", "watch"}
 EDGES |= {"dead_letters", "dead_letters_command", "status", "__main__"}
 

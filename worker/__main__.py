@@ -6,7 +6,6 @@ import secrets
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +34,7 @@ from worker.registry import Registry, load_registry
 from worker.settings import Settings, load_settings
 from worker.source import Streams
 from worker.status_command import register
+from worker.stop import Stop
 from worker.watch import Board, hear
 
 app = typer.Typer(
@@ -156,11 +156,9 @@ def run_command(
         worker.run()
 
 
-def compose(
-    settings: Settings, registry: Registry, client: redis.Redis
-) -> tuple[Worker, threading.Event]:
+def compose(settings: Settings, registry: Registry, client: redis.Redis) -> tuple[Worker, Stop]:
     """Put a worker together; return it and what stops it."""
-    stopping, backoff = threading.Event(), server.backoff(longest=5.0)
+    stopping, backoff = Stop(), server.backoff(longest=5.0)
 
     def pause(failures: int) -> None:
         if failures == 1:

@@ -1,0 +1,45 @@
+"""The wish to stop, brought by real signals at every moment of a wait."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from worker.stop import Stop
+
+BOMBARDED = """
+import os, signal
+from worker.stop import Stop
+for round in range(3000):
+    os.closerange(3, 50)  # what the round before opened
+    stop = Stop()
+    signal.signal(signal.SIGALRM, lambda *_: stop.set())
+    signal.setitimer(signal.ITIMER_REAL, 0.0003 + round % 97 * 1e-6)
+    while not stop.is_set():
+        stop.wait(0.00001)
+"""
+
+
+def test_a_signal_at_any_moment_of_a_wait_ends_it() -> None:
+    """threading.Event hangs here within the first few hundred rounds."""
+    subprocess.run([sys.executable, "-c", BOMBARDED], check=True, timeout=600)
+
+
+def test_a_wait_ends_when_asked_and_stays_ended() -> None:
+    stop = Stop()
+    assert not stop.is_set()
+    stop.wait(0.001)
+    assert not stop.is_set()
+    former = signal.signal(signal.SIGUSR1, lambda *_: stop.set())
+    try:
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        start = time.monotonic()
+        stop.wait(300)
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+    assert time.monotonic() - start < 200
+    assert stop.is_set()
+    stop.wait(300)
+    assert stop.is_set()
