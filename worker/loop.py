@@ -27,7 +27,7 @@ NAMED_AT_MOST = 20
 TENDS_PER_LEASE = 10
 LONGEST_UNTENDED = 1.0
 RENEWALS_PER_LEASE = 3
-SAVING = 0.025
+SAVING_SHARE = 0.025
 """The share of its time that a worker spends on checkpoints, about."""
 LONGEST_REST = 10
 
@@ -37,13 +37,13 @@ def untended(lease: float) -> float:
     return min(lease / TENDS_PER_LEASE, LONGEST_UNTENDED)
 
 
-def rest(every: float, saving: float, share: float) -> float:
-    """Return how many seconds to leave between checkpoints that take ``saving`` seconds in all.
+def rest(every: float, seconds: float, share: float) -> float:
+    """Return how many seconds to leave between checkpoints that take ``seconds`` in all.
 
     They are ``every`` seconds, or more where else more than ``share`` of the time went into them;
     but ``LONGEST_REST`` times as many at most, as a restart replays what came since.
     """
-    return max(every, min(saving / share, LONGEST_REST * every))
+    return max(every, min(seconds / share, LONGEST_REST * every))
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Worker:
         stopping: tells whether to stop; the batch in hand is committed first.
         wait: waits so many seconds, or less when told to stop.
         pause: waits, after so many failures in a row, or less when told to stop.
-        saving: the share of its time that goes into checkpoints; see ``rest``.
+        saving_share: how much of its time may go into checkpoints; see ``rest``.
         reached: told the name of each step between a read and a checkpoint as it is reached.
     """
 
@@ -73,7 +73,7 @@ class Worker:
     stopping: Callable[[], bool]
     wait: Callable[[float], object]
     pause: Callable[[int], object]
-    saving: float = SAVING
+    saving_share: float = SAVING_SHARE
     reached: Callable[[str], object] = lambda _: None
     total: Tally = field(default_factory=Tally)
 
@@ -187,8 +187,8 @@ class Worker:
         for stream in mine:
             if stream not in self._held and owners[stream] in (None, self.leases.token):
                 self._take(stream)
-        saving = sum(partition.saving for partition in self._held.values())
-        between = rest(self.settings.checkpoint_every, saving, self.saving)
+        seconds = sum(partition.save_seconds for partition in self._held.values())
+        between = rest(self.settings.checkpoint_every, seconds, self.saving_share)
         for stream, partition in self._held.items():
             self._look_for_gaps(stream, partition)
             if now - partition.saved_at >= between:
@@ -253,7 +253,7 @@ class Worker:
         partition, start = self._held[stream], self.clock()
         self.recovery.save(stream, partition)
         partition.saved_at = self.clock()
-        partition.saving = max(0.0, partition.saved_at - start)
+        partition.save_seconds = max(0.0, partition.saved_at - start)
         self.reached("saved")
         if self.settings.trim:
             self.recovery.trim(stream)

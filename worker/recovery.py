@@ -30,7 +30,7 @@ class Partition:
 
     ``entries`` counts what was added to the stream up to ``offset``, ``lost`` what was removed from
     it unread; ``saved`` is the checkpoint that stands, ``saved_at`` when it was written, in
-    monotonic seconds, and ``saving`` for how many seconds.
+    monotonic seconds, and ``save_seconds`` how long that took.
     """
 
     pipeline: Pipeline
@@ -40,7 +40,7 @@ class Partition:
     evicted: int = 0
     saved: Manifest | None = None
     saved_at: float = float("-inf")
-    saving: float = 0.0
+    save_seconds: float = 0.0
     removed: int | None = None
 
     @property

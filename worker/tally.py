@@ -41,7 +41,7 @@ class Tally:
         if self.lost:
             line += f", {self.lost} ENTRIES REMOVED UNREAD"
         if self.rebuilds:
-            line += f", rebuilt {self.rebuilds} times"
+            line += f", rebuilt from the server {self.rebuilds}x"
         return line
 
     def facts(self) -> dict[str, int]:

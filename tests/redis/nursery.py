@@ -62,7 +62,7 @@ def work(wish: dict[str, Any]) -> None:
     opened: Callable[..., Committer] = worker.open_committer
     worker.open_committer = partial(opened, script=broken(wish.get("without")))
     worker.pause = lambda failures: stopping.wait(min(0.02 * failures, 0.2))
-    worker.saving = 1.0  # its checkpoints are many on purpose
+    worker.saving_share = 1.0  # its checkpoints are many on purpose
     _meddle(worker, wish)
     worker.run()
 

@@ -5,7 +5,8 @@
 Each campaign is cut into parts with a server, workers and a seed of their own, and ``--jobs`` parts
 run at a time: most of them mostly wait. With ``--share 0.1`` each campaign has a tenth of its
 length; with ``--only`` those run whose names hold one of the words. Prints two tables, after Ctrl-C
-of the parts that had ended; exits 1 if anything was lost, doubled, out of order or failed.
+of the parts that had ended; exits 1 if anything was lost, doubled, out of order or failed. What is
+in the second table runs without a server, or on the embedded one, whatever the flavour.
 """
 
 import argparse

@@ -12,7 +12,7 @@ from worker.checkpoint import Checkpoints
 from worker.commit import Committer
 from worker.lease import Leases
 from worker.loop import Worker, rest
-from worker.recovery import Recovery
+from worker.recovery import Partition, Recovery
 from worker.registry import load_registry
 from worker.settings import Settings
 from worker.source import Streams
@@ -20,11 +20,17 @@ from worker.source import Streams
 
 @pytest.fixture
 def worker_of(client: redis.Redis, tmp_path: Path) -> Callable[..., Worker]:
-    """Make a worker that drains the stream; its time stands still."""
+    """Make a worker that drains the stream; unless said, its time stands still."""
     model = write_mean_model(tmp_path / "m.onnx", n_steps=1)
 
-    def make(stopping: Callable[[], bool], pause: Callable[[int], object]) -> Worker:
-        settings = Settings(models=model, burst=True, start="earliest", read_size=1)
+    def make(
+        stopping: Callable[[], bool],
+        pause: Callable[[int], object],
+        clock: Callable[[], float] = lambda: 0.0,
+        *,
+        burst: bool = True,
+    ) -> Worker:
+        settings = Settings(models=model, burst=burst, start="earliest", read_size=1)
         streams = Streams(client=client, count=1, block_ms=None)
         checkpoints = Checkpoints(client, "default", "me")
         return Worker(
@@ -33,7 +39,7 @@ def worker_of(client: redis.Redis, tmp_path: Path) -> Callable[..., Worker]:
             Leases(client, "default", "me", settings.input, seconds=settings.lease),
             Recovery(settings, load_registry(model), streams, checkpoints),
             partial(Committer, client, "default", "me", longest_forecasts=0, longest_dead=0),
-            clock=lambda: 0.0,
+            clock=clock,
             stopping=stopping,
             wait=lambda _: None,
             pause=pause,
@@ -89,7 +95,37 @@ def test_a_stop_ends_a_replay(client: redis.Redis, worker_of: Callable[..., Work
 
 
 @pytest.mark.parametrize(
-    ("saving", "between"), [(0.0, 5.0), (0.1, 5.0), (0.2, 8.0), (1.0, 40.0), (60.0, 50.0)]
+    ("seconds", "between"), [(0.0, 5.0), (0.1, 5.0), (0.2, 8.0), (1.0, 40.0), (60.0, 50.0)]
 )
-def test_slow_checkpoints_come_less_often(saving: float, between: float) -> None:
-    assert rest(5.0, saving, 0.025) == pytest.approx(between)
+def test_slow_checkpoints_come_less_often(seconds: float, between: float) -> None:
+    assert rest(5.0, seconds, 0.025) == pytest.approx(between)
+
+
+@pytest.mark.parametrize(("seconds", "times"), [(0.0, 40), (1.0, 5)])
+def test_a_worker_saves_as_often_as_its_saves_allow(
+    client: redis.Redis,
+    worker_of: Callable[..., Worker],
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    times: int,
+) -> None:
+    """Over 205 seconds of its own clock, with a checkpoint every five where they cost nothing."""
+    client.xadd("readings", {"value": 1})
+    now, saved = [0.0], []
+
+    def clock() -> float:
+        now[0] += 0.01
+        return now[0]
+
+    worker = worker_of(lambda: now[0] > 205, pytest.fail, clock, burst=False)
+    save = worker.recovery.save
+
+    def slow(stream: str, partition: Partition) -> None:
+        save(stream, partition)
+        now[0] += seconds
+        saved.append(now[0])
+
+    monkeypatch.setattr(worker.recovery, "save", slow)
+    worker.run()
+    at_the_end = 1
+    assert abs(len(saved) - at_the_end - times) <= times / 10 + 1, saved

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 from worker.stop import Stop
 
@@ -35,11 +34,9 @@ def test_a_wait_ends_when_asked_and_stays_ended() -> None:
     former = signal.signal(signal.SIGUSR1, lambda *_: stop.set())
     try:
         threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1)).start()
-        start = time.monotonic()
-        stop.wait(300)
+        stop.wait(10_000)  # far beyond the time that a test may take
     finally:
         signal.signal(signal.SIGUSR1, former)
-    assert time.monotonic() - start < 200
     assert stop.is_set()
-    stop.wait(300)
+    stop.wait(10_000)
     assert stop.is_set()
