@@ -111,10 +111,12 @@ class Worker:
             while not self.stopping():
                 if self._tend():
                     reader = self._reopen(reader)
+                counted = self.total.batches
                 arrived = self._read_and_step(reader) if reader else False
                 if not arrived:
                     self._settle()
-                if self._count(all_settled=not arrived) or not arrived:
+                    self._count(all_settled=True)
+                if not arrived or self.total.batches > counted:
                     yield
                 self._summarize_when_due()
                 if self.settings.burst and not arrived and self._all_read():
@@ -140,13 +142,15 @@ class Worker:
         """Take what has arrived through the pipeline; tell whether that was anything."""
         arrived = reader.read()
         for stream, entries in arrived.items():
-            self._step(stream, entries, reader)
+            if not self.stopping():
+                self._step(stream, entries, reader)
         return bool(arrived)
 
     def _step(self, stream: str, entries: list[Entry], reader: LiveReader) -> None:
+        """Commit what entries give; a read of very many readings may outlast a lease, or a stop."""
         partition = self._held[stream]
         self.reached("read")
-        for commit in partition.pipeline.step(entries):
+        for commit in partition.pipeline.step(entries, self._renew):
             self.reached("stepped")
             reader.take_ahead()
             moved = Position(commit.newest, partition.entries + commit.entries)
@@ -156,12 +160,16 @@ class Worker:
             self.reached("sent")
             partition.offset, partition.entries = commit.newest, partition.entries + commit.entries
             self._commits.append(commit)
+            self._count(all_settled=False)
+            if self.stopping():
+                break
+            self._renew()
 
     def _settle(self) -> None:
         self._committer.settle()
         self.reached("settled")
 
-    def _count(self, *, all_settled: bool) -> int:
+    def _count(self, *, all_settled: bool) -> None:
         """Tally commits known to be on the server: all but the last, which may be under way."""
         settled = max(0, len(self._commits) - (0 if all_settled else 1))
         for commit in self._commits[:settled]:
@@ -169,7 +177,6 @@ class Worker:
             self._since.add(commit)
             self._announce(commit)
         del self._commits[:settled]
-        return settled
 
     def _tend(self) -> bool:
         """Look after leases, shares and checkpoints when it is time; tell if partitions changed."""
@@ -196,7 +203,7 @@ class Worker:
         return set(self._held) != before
 
     def _renew(self, restoring: str | None = None) -> None:
-        """Renew all leases when it is time.
+        """Renew all leases, and this member's place in the fleet, when it is time.
 
         Raises:
             LeaseError: one has run out.
@@ -205,6 +212,7 @@ class Worker:
         if now < self._renew_at:
             return
         self._renew_at = now + self.settings.lease / RENEWALS_PER_LEASE
+        self.leases.members()  # says that this member lives
         for stream in [*self._held, *([restoring] if restoring else [])]:
             if not self.leases.renew(stream):
                 raise LeaseError(f"{stream}: its lease has run out before it was renewed")

@@ -1,5 +1,6 @@
 """One model file in one ONNX Runtime session: load, verify, predict a batch."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -53,12 +54,16 @@ class Model:
         """What machines want to know of it in a log line."""
         return {"model": self.spec.name, "version": self.spec.version, "series": self.spec.series}
 
-    def predict(self, windows: Floats) -> Floats:
-        """Return the forecasts ``[b, horizon, T]`` for windows ``[b, n_steps, F]``."""
-        pieces = [
-            self._session.run([OUTPUT_NAME], {INPUT_NAME: windows[i : i + LARGEST_BATCH]})[0]
-            for i in range(0, len(windows), LARGEST_BATCH)
-        ]
+    def predict(self, windows: Floats, pulse: Callable[[], object] = lambda: None) -> Floats:
+        """Return the forecasts ``[b, horizon, T]`` for windows ``[b, n_steps, F]``.
+
+        ``pulse`` is called after each ``LARGEST_BATCH`` of them, as large networks take long.
+        """
+        pieces = []
+        for i in range(0, len(windows), LARGEST_BATCH):
+            batch = {INPUT_NAME: windows[i : i + LARGEST_BATCH]}
+            pieces.append(self._session.run([OUTPUT_NAME], batch)[0])
+            pulse()
         if len(pieces) == 1:
             return pieces[0]  # type: ignore[no-any-return]  # onnxruntime ships no types
         empty = np.empty((0, self.spec.horizon, len(self.spec.targets)), np.float32)

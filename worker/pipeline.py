@@ -1,8 +1,9 @@
 """Entries in, one commit out: decode -> windows -> model -> records; pure, no IO."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,13 @@ from worker.wire import Entry, Reject
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+Pulse = Callable[[], object]
 LARGEST_COMMIT = 20_000
 """Readings in one commit, about."""
 LARGEST_COMMIT_BYTES = 8_000_000
 """Bytes of forecasts in one commit, about."""
+LARGEST_DECODE = 500_000
+"""Bytes of entries that are decoded at a time, about."""
 SECTION = 4_000_000
 """Bytes of one part of a checkpoint, about."""
 
@@ -87,18 +91,30 @@ class Pipeline:
         """How many series were forgotten to make room, in replays too."""
         return self._roster.evicted
 
-    def step(self, entries: Sequence[Entry]) -> Iterator[Commit]:
+    def step(self, entries: Sequence[Entry], pulse: Pulse = lambda: None) -> Iterator[Commit]:
         """Move the windows forward by ``entries`` and yield the forecasts they give.
 
-        That is one commit; several where entries hold more readings than ``LARGEST_COMMIT`` or make
-        more than ``LARGEST_COMMIT_BYTES``, as the server does nothing else while it writes one.
-        """
-        return self._run(entries, predict=True)
+        That is one commit; several where entries hold more than ``LARGEST_DECODE`` bytes or more
+        readings than ``LARGEST_COMMIT``, or make more than ``LARGEST_COMMIT_BYTES``, as the server
+        does nothing else while it writes one. The windows have moved by what was yielded.
 
-    def replay(self, entries: Sequence[Entry]) -> None:
-        """Move the windows forward by entries whose forecasts are already committed."""
-        for _ in self._run(entries, predict=False):
-            pass
+        Args:
+            entries: in stream order.
+            pulse: called whenever a part of the work is done, none of which takes long.
+        """
+        for part in _parts(entries, LARGEST_DECODE):
+            for readings, commit in self._decode(part):
+                yield self._forecast(readings, commit, pulse)
+
+    def replay(self, entries: Sequence[Entry]) -> Iterator[int]:
+        """Move the windows forward by entries whose forecasts are already committed.
+
+        Yields how many entries each part of the work took, none of which takes long.
+        """
+        for part in _parts(entries, LARGEST_DECODE):
+            for readings, commit in self._decode(part):
+                self._forecast(readings, commit, None)
+            yield len(part)
 
     def changed(self, since: int) -> Iterator[SeriesState]:
         """Yield the state of all series touched by readings from number ``since`` on, in parts."""
@@ -146,13 +162,13 @@ class Pipeline:
         self._started = np.zeros(len(names), np.bool_)
         self._prefixes = [_prefix(name) for name in names]
 
-    def _run(self, entries: Sequence[Entry], *, predict: bool) -> Iterator[Commit]:
+    def _decode(self, entries: Sequence[Entry]) -> Iterator[tuple[Readings, Commit]]:
+        """Yield the readings of each commit that ``entries`` make, and what it holds so far."""
         readings, rejects = self._decoder.decode(entries)
         pieces = math.ceil(len(readings) / self._largest)
         if pieces <= 1:
             newest = entries[-1][0].decode()
-            commit = Commit(newest, len(entries), len(readings), rejects)
-            yield self._forecast(readings, commit, predict)
+            yield readings, Commit(newest, len(entries), len(readings), rejects)
             return
         size = math.ceil(len(entries) / pieces)
         places = {entry_id: place for place, (entry_id, _) in enumerate(entries)}
@@ -162,10 +178,10 @@ class Pipeline:
             first, beyond = np.searchsorted(owners, [low, high]).tolist()
             mine = [reject for reject in rejects if low <= places[reject.entry] < high]
             commit = Commit(entries[high - 1][0].decode(), high - low, beyond - first, mine)
-            yield self._forecast(readings.part(first, beyond), commit, predict)
+            yield readings.part(first, beyond), commit
 
-    def _forecast(self, readings: Readings, commit: Commit, predict: bool) -> Commit:
-        """Put the readings' forecasts into the commit and return it."""
+    def _forecast(self, readings: Readings, commit: Commit, pulse: Pulse | None) -> Commit:
+        """Put the readings' forecasts into the commit and return it; none in a replay."""
         if not len(readings):
             return commit
         slots, added, gone = self._roster.place(readings.series)
@@ -179,7 +195,7 @@ class Pipeline:
             if number == UNSERVED:
                 commit.unserved = len(chosen)
                 continue
-            served = self._serve(number, readings, chosen, routes[chosen, 1], commit, predict)
+            served = self._serve(number, readings, chosen, routes[chosen, 1], commit, pulse)
             if served is not None:
                 parts.append(served)
         self._collect(parts, slots, readings, commit)
@@ -194,7 +210,7 @@ class Pipeline:
         chosen: Ints,
         rows: Ints,
         commit: Commit,
-        predict: bool,
+        pulse: Pulse | None,
     ) -> tuple[Ints, list[bytes]] | None:
         """Run one model over its readings; return those that forecast and their records' ends."""
         model = self._registry.models[number]
@@ -206,10 +222,10 @@ class Pipeline:
         advance = self._stores[number].push(rows, readings.times[chosen], values)
         for place, reason in advance.refused.items():
             _reject(readings, int(chosen[place]), reason, commit)
-        if not predict or not len(advance.ready):
+        if pulse is None or not len(advance.ready):
             return None
         ready = chosen[advance.ready]
-        forecasts = model.predict(advance.windows)
+        forecasts = model.predict(advance.windows, pulse)
         finite = np.isfinite(forecasts).all(axis=(1, 2))
         if not finite.all():
             for reading in ready[~finite].tolist():
@@ -271,6 +287,21 @@ class Pipeline:
             number, row = self._routes[slot].tolist()
             self._stores[number].remove(row)
         self._roster.release(slots)
+
+
+def _parts(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]:
+    """Cut entries into parts of about ``size`` bytes; a larger entry is a part by itself."""
+    if len(b"".join(chain.from_iterable(fields for _, fields in entries))) <= size:
+        yield entries
+        return
+    first, filled = 0, 0
+    for place, (_, fields) in enumerate(entries):
+        weight = sum(map(len, fields))
+        if place > first and filled + weight > size:
+            yield entries[first:place]
+            first, filled = place, 0
+        filled += weight
+    yield entries[first:]
 
 
 def _prefix(name: bytes) -> bytes:

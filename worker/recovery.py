@@ -8,6 +8,7 @@ readings that the stream still holds.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 from worker.checkpoint import Checkpoints, Manifest, Section
 from worker.contract import ModelSpec
@@ -84,9 +85,9 @@ class Recovery:
         found = self._load(stream, position.offset)
         replayed, after = 0, found.offset
         if position.offset != after:
-            for batch in self._streams.replay(stream, after, position.offset):
-                found.pipeline.replay(batch)
-                replayed += len(batch)
+            batches = self._streams.replay(stream, after, position.offset)
+            for taken in chain.from_iterable(map(found.pipeline.replay, batches)):
+                replayed += taken
                 if not alive():
                     break
         if found.saved and found.entries + replayed < entries and alive():

@@ -60,7 +60,7 @@ def restart(client: redis.Redis, model: Path, series: int, n_steps: int) -> None
         partition = recovery.restore("readings", here, lambda: True)
         loads.append(time.perf_counter() - start)
     for _ in range(5):
-        partition.pipeline.replay(_one_each(series))
+        list(partition.pipeline.replay(_one_each(series)))
         start = time.perf_counter()
         recovery.save("readings", partition)
         saves.append(time.perf_counter() - start)

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 import redis
 
@@ -29,9 +32,10 @@ def worker_of(client: redis.Redis, tmp_path: Path) -> Callable[..., Worker]:
         clock: Callable[[], float] = lambda: 0.0,
         *,
         burst: bool = True,
+        read_size: int = 1,
     ) -> Worker:
-        settings = Settings(models=model, burst=burst, start="earliest", read_size=1)
-        streams = Streams(client=client, count=1, block_ms=None)
+        settings = Settings(models=model, burst=burst, start="earliest", read_size=read_size)
+        streams = Streams(client=client, count=read_size, block_ms=None)
         checkpoints = Checkpoints(client, "default", "me")
         return Worker(
             settings,
@@ -92,6 +96,74 @@ def test_a_stop_ends_a_replay(client: redis.Redis, worker_of: Callable[..., Work
     assert not client.exists("readings:checkpoint:default")  # of half-filled windows
     assert not client.exists("readings:forecasts")
     assert client.get("readings:offset:default") == offset
+
+
+def many_in_an_entry(client: redis.Redis, entries: int, readings: int, value: object = 1.5) -> None:
+    """Put entries on the stream that each hold many readings, as one document of columns."""
+    body = orjson.dumps({"value": [value] * readings, "series": ["a"] * readings})
+    pipeline = client.pipeline(transaction=False)
+    for _ in range(entries):
+        pipeline.xadd("readings", {"data": body})
+    pipeline.execute()
+
+
+def steps_of(worker: Worker) -> list[str]:
+    """Run a worker and return the steps it reached."""
+    steps: list[str] = []
+    worker.reached = steps.append
+    worker.run()
+    return steps
+
+
+def test_leases_are_renewed_within_a_commit(
+    client: redis.Redis, worker_of: Callable[..., Worker]
+) -> None:
+    """Each look at the clock takes a second, a third of a lease three of them."""
+    many_in_an_entry(client, entries=1, readings=20_000)
+    worker = worker_of(lambda: False, pytest.fail, map(float, count()).__next__)
+    steps = steps_of(worker)
+    assert client.xlen("readings:forecasts") == 20_000
+    assert steps[steps.index("read") : steps.index("stepped")].count("renewed") > 1
+
+
+def test_leases_are_renewed_between_the_commits_of_a_read(
+    client: redis.Redis, worker_of: Callable[..., Worker]
+) -> None:
+    many_in_an_entry(client, entries=200, readings=600, value="x")  # rejects need no model
+    worker = worker_of(lambda: False, pytest.fail, map(float, count()).__next__, read_size=200)
+    steps = steps_of(worker)
+    assert client.xlen("readings:dead") == 120_000
+    assert steps.count("sent") > 3
+    assert steps.count("read") == 1
+    last = max(place for place, step in enumerate(steps) if step == "sent")
+    assert steps[steps.index("read") : last].count("renewed") > 1
+
+
+def test_leases_are_renewed_while_a_long_read_is_replayed(
+    client: redis.Redis, worker_of: Callable[..., Worker]
+) -> None:
+    many_in_an_entry(client, entries=300, readings=2000)
+    newest: Any = client.xrevrange("readings", count=1)
+    client.set("readings:offset:default", newest[0][0])
+    worker = worker_of(lambda: False, pytest.fail, map(float, count()).__next__)
+    steps = steps_of(worker)
+    replay = steps[steps.index("acquired") : steps.index("restored")]
+    assert replay.count("renewed") > 1
+
+
+def test_a_stop_ends_a_long_read_after_the_commit_in_hand(
+    client: redis.Redis, worker_of: Callable[..., Worker]
+) -> None:
+    many_in_an_entry(client, entries=100, readings=2000)
+    steps: list[str] = []
+    worker = worker_of(lambda: "sent" in steps, pytest.fail, read_size=100)
+    worker.reached = steps.append
+    worker.run()
+    assert steps.count("sent") == 1
+    assert client.xlen("readings:forecasts") == worker.total.forecasts < 200_000
+    again = worker_of(lambda: False, pytest.fail, read_size=100)
+    again.run()
+    assert client.xlen("readings:forecasts") == 200_000
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ class Histories(RuleBasedStateMachine):
             self.pipeline.restore(states, saved.clock, saved.series)
             self.evicted_before, place = saved.evicted, saved.place
         for entries in in_batches(self.stream[place:], sizes):
-            self.pipeline.replay(entries)
+            list(self.pipeline.replay(entries))
 
     @invariant()
     def the_series_held_are_the_references(self) -> None:
