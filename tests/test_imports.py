@@ -44,8 +44,8 @@ def test_stages_do_not_know_each_other(stage: str) -> None:
     assert internal(stage) & STAGES == set()
 
 
-def test_pipeline_is_decode_windows_and_registry() -> None:
-    assert internal("pipeline") - LEAVES == {"decode", "windows", "registry"}
+def test_pipeline_is_decode_windows_registry_and_records() -> None:
+    assert internal("pipeline") - LEAVES == {"decode", "windows", "registry", "records"}
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -1,7 +1,8 @@
 """One cell of a reading: a series' name, a time, a number; each by itself or many at once; pure.
 
 What the functions for many accept, those for one read alike; the former raise ValueError (or
-OverflowError) for anything else, so that the caller goes on one by one.
+OverflowError) for anything else, so that the caller goes on one by one. A negative zero is read as
+zero, as JSON knows no such integer.
 """
 
 import datetime
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 LATEST_TIME = 253_402_300_799_999
 LONGEST_NAME = 512
@@ -20,16 +22,28 @@ class UnreadableError(ValueError):
 
 def numbers_of(cells: list[bytes]) -> npt.NDArray[np.float64]:
     """Return the numbers in many cells; NaN and infinities pass."""
+    # Read as one JSON array, most numbers take a quarter of the time. Where it has as many items as
+    # there are cells and each is a number, no comma came from within a cell.
+    try:
+        found = orjson.loads(b"[%b]" % b",".join(cells))
+    except orjson.JSONDecodeError:
+        found = []
+    if len(found) == len(cells) and set(map(type, found)) <= {int, float}:
+        return np.array(found, np.float64) + 0.0
     if b"_" in b"".join(cells):
         raise ValueError("Python's float() forgives underscores, the wire does not")
-    return np.array(list(map(float, cells)), np.float64)
+    return np.array(list(map(float, cells)), np.float64) + 0.0
 
 
 def times_of(cells: list[bytes]) -> npt.NDArray[np.int64]:
     """Return the milliseconds since 1970 in many cells."""
     if not b"".join(cells).isdigit():
         raise ValueError("Python's int() forgives signs, blanks and underscores, the wire does not")
-    return bounded_times(np.array(list(map(int, cells)), np.int64))
+    try:
+        found = orjson.loads(b"[%b]" % b",".join(cells))
+    except orjson.JSONDecodeError:  # it takes no leading zeros
+        found = list(map(int, cells))
+    return bounded_times(np.array(found, np.int64))
 
 
 def bounded_times(times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -118,10 +132,10 @@ def number_of(cell: Any) -> tuple[float, str]:
             number = float(cell)
         except ValueError:
             return np.nan, f"is {shown(cell)}, not a number"
-        return number, "is nan, not a finite number" if number != number else ""
+        return number + 0.0, "is nan, not a finite number" if number != number else ""
     if isinstance(cell, int | float) and not isinstance(cell, bool):
         try:
-            return float(cell), ""
+            return float(cell) + 0.0, ""
         except OverflowError:
             return np.inf if cell > 0 else -np.inf, ""
     return np.nan, f"is {shown(cell)}, not a number"

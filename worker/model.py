@@ -13,7 +13,7 @@ from worker.errors import ModelError
 Floats = npt.NDArray[np.float32]
 
 TENSOR_TYPE = "tensor(float)"
-LARGEST_BATCH = 512
+LARGEST_BATCH = 256
 GOLDEN_TOLERANCE = 1e-4
 GOLDEN_ROUNDING = 1e-6
 

@@ -3,14 +3,13 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from worker.decode import Decoder
 from worker.readings import Readings
+from worker.records import RecordWriter
 from worker.registry import Registry
 from worker.roster import UNSERVED, Roster
 from worker.snapshot import SeriesState, rows_within
@@ -20,8 +19,9 @@ from worker.wire import Entry, Reject
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Pulse = Callable[[], object]
-LARGEST_COMMIT = 20_000
-"""Readings in one commit, about."""
+LARGEST_COMMIT = 1000
+"""Readings in one commit, about: while the server writes it, it does nothing else, and many more no
+longer fit its processor's cache."""
 LARGEST_COMMIT_BYTES = 8_000_000
 """Bytes of forecasts in one commit, about."""
 LARGEST_DECODE = 500_000
@@ -68,9 +68,8 @@ class Pipeline:
             WindowStore(s.n_steps, len(s.features), s.step_seconds and s.step_seconds * 1000)
             for s in (model.spec for model in registry.models)
         ]
-        self._writers = [_RecordWriter(number, registry) for number in range(len(self._stores))]
+        self._writers = [RecordWriter(model.spec) for model in registry.models]
         self._roster = Roster(max_series, lambda name: registry.match(name.decode()) is not None)
-        self._prefixes: list[bytes] = []
         self._routes = np.empty((0, 2), np.int64)
         self._started = np.zeros(0, np.bool_)
         widest = max(m.spec.horizon * len(m.spec.targets) for m in registry.models)
@@ -102,19 +101,16 @@ class Pipeline:
             entries: in stream order.
             pulse: called whenever a part of the work is done, none of which takes long.
         """
-        for part in _parts(entries, LARGEST_DECODE):
-            for readings, commit in self._decode(part):
-                yield self._forecast(readings, commit, pulse)
+        for readings, commit in self._decode(entries):
+            yield self._forecast(readings, commit, pulse)
 
     def replay(self, entries: Sequence[Entry]) -> Iterator[int]:
         """Move the windows forward by entries whose forecasts are already committed.
 
         Yields how many entries each part of the work took, none of which takes long.
         """
-        for part in _parts(entries, LARGEST_DECODE):
-            for readings, commit in self._decode(part):
-                self._forecast(readings, commit, None)
-            yield len(part)
+        for readings, commit in self._decode(entries):
+            yield self._forecast(readings, commit, None).entries
 
     def changed(self, since: int) -> Iterator[SeriesState]:
         """Yield the state of all series touched by readings from number ``since`` on, in parts."""
@@ -160,25 +156,23 @@ class Pipeline:
         self._roster.restore(names, touched, clock)
         self._routes = np.concatenate(routes)
         self._started = np.zeros(len(names), np.bool_)
-        self._prefixes = [_prefix(name) for name in names]
 
     def _decode(self, entries: Sequence[Entry]) -> Iterator[tuple[Readings, Commit]]:
         """Yield the readings of each commit that ``entries`` make, and what it holds so far."""
-        readings, rejects = self._decoder.decode(entries)
-        pieces = math.ceil(len(readings) / self._largest)
-        if pieces <= 1:
-            newest = entries[-1][0].decode()
-            yield readings, Commit(newest, len(entries), len(readings), rejects)
-            return
-        size = math.ceil(len(entries) / pieces)
-        places = {entry_id: place for place, (entry_id, _) in enumerate(entries)}
-        owners = np.array([places[entry_id] for entry_id in readings.ids])
-        for low in range(0, len(entries), size):
-            high = min(low + size, len(entries))
-            first, beyond = np.searchsorted(owners, [low, high]).tolist()
-            mine = [reject for reject in rejects if low <= places[reject.entry] < high]
-            commit = Commit(entries[high - 1][0].decode(), high - low, beyond - first, mine)
-            yield readings.part(first, beyond), commit
+        for part, readings, rejects in self._decoder.decode_in_parts(entries, LARGEST_DECODE):
+            pieces = math.ceil(len(readings) / self._largest)
+            if pieces <= 1:
+                newest = part[-1][0].decode()
+                yield readings, Commit(newest, len(part), len(readings), rejects)
+                continue
+            size = math.ceil(len(part) / pieces)
+            for low in range(0, len(part), size):
+                high = min(low + size, len(part))
+                first, beyond = np.searchsorted(readings.places, [low, high]).tolist()
+                ids = {entry_id for entry_id, _ in part[low:high]} if rejects else ()
+                mine = [reject for reject in rejects if reject.entry in ids]
+                commit = Commit(part[high - 1][0].decode(), high - low, beyond - first, mine)
+                yield readings.part(first, beyond), commit
 
     def _forecast(self, readings: Readings, commit: Commit, pulse: Pulse | None) -> Commit:
         """Put the readings' forecasts into the commit and return it; none in a replay."""
@@ -187,17 +181,13 @@ class Pipeline:
         slots, added, gone = self._roster.place(readings.series)
         for slot in added:
             self._open(slot)
-        routes = np.full((len(slots), 2), UNSERVED)
-        routes[slots >= 0] = self._routes[slots[slots >= 0]]
+        served = np.flatnonzero(slots != UNSERVED)
+        commit.unserved = len(slots) - len(served)
+        numbers, rows = self._routes[slots[served]].T
         parts = []
-        for number in np.unique(routes[:, 0]).tolist():
-            chosen = np.flatnonzero(routes[:, 0] == number)
-            if number == UNSERVED:
-                commit.unserved = len(chosen)
-                continue
-            served = self._serve(number, readings, chosen, routes[chosen, 1], commit, pulse)
-            if served is not None:
-                parts.append(served)
+        for number in np.flatnonzero(np.bincount(numbers)).tolist():
+            mine = slice(None) if len(self._stores) == 1 else numbers == number
+            parts.append(self._serve(number, readings, served[mine], rows[mine], commit, pulse))
         self._collect(parts, slots, readings, commit)
         self._close(gone)
         commit.evicted = len(gone)
@@ -211,27 +201,33 @@ class Pipeline:
         rows: Ints,
         commit: Commit,
         pulse: Pulse | None,
-    ) -> tuple[Ints, list[bytes]] | None:
-        """Run one model over its readings; return those that forecast and their records' ends."""
+    ) -> tuple[Ints, list[bytes]]:
+        """Run one model over its readings; return those that forecast and their records."""
         model = self._registry.models[number]
         values = _matrix(readings, model.spec.features, chosen)
-        finite = np.isfinite(values).all(axis=1)
-        if not finite.all():
+        if not np.isfinite(values).all():
+            finite = np.isfinite(values).all(axis=1)
             _reject_unfit(readings, chosen[~finite], values[~finite], model.spec.features, commit)
             chosen, rows, values = chosen[finite], rows[finite], values[finite]
         advance = self._stores[number].push(rows, readings.times[chosen], values)
         for place, reason in advance.refused.items():
             _reject(readings, int(chosen[place]), reason, commit)
         if pulse is None or not len(advance.ready):
-            return None
+            return chosen[:0], []
         ready = chosen[advance.ready]
         forecasts = model.predict(advance.windows, pulse)
-        finite = np.isfinite(forecasts).all(axis=(1, 2))
-        if not finite.all():
+        if not np.isfinite(forecasts).all():
+            finite = np.isfinite(forecasts).all(axis=(1, 2))
             for reading in ready[~finite].tolist():
                 _reject(readings, reading, "the model answers with a non-finite forecast", commit)
             ready, forecasts = ready[finite], forecasts[finite]
-        return ready, self._writers[number].endings(forecasts)
+        records = self._writers[number].write(
+            _chosen(readings.series, ready),
+            readings.times[ready],
+            _chosen(readings.ids, ready),
+            forecasts,
+        )
+        return ready, records
 
     def _collect(
         self,
@@ -240,31 +236,21 @@ class Pipeline:
         readings: Readings,
         commit: Commit,
     ) -> None:
-        """Write the records of all models' forecasts in stream order."""
+        """Put all models' records into the commit in stream order, and note who forecasts."""
         parts = [part for part in parts if len(part[0])]
         if not parts:
             return
-        ready = np.concatenate([part[0] for part in parts])
-        endings = [ending for part in parts for ending in part[1]]
+        ready, commit.records = parts[0]
         if len(parts) > 1:
-            order = np.argsort(ready)
-            ready = ready[order]
-            endings = [endings[i] for i in order.tolist()]
-        chosen = slots[ready].tolist()
-        middles = [self._writers[n].middle for n in self._routes[slots[ready], 0].tolist()]
-        times = orjson.dumps(readings.times[ready], option=orjson.OPT_SERIALIZE_NUMPY)
-        prefixes, names, ids = self._prefixes, readings.series, readings.ids
-        commit.series = [names[reading] for reading in ready.tolist()]
-        commit.records = [
-            b"".join((prefixes[slot], time, middle, ids[reading], ending))
-            for slot, time, middle, reading, ending in zip(
-                chosen, times[1:-1].split(b","), middles, ready.tolist(), endings, strict=True
-            )
-        ]
-        fresh = np.unique(slots[ready][~self._started[slots[ready]]])
-        self._started[fresh] = True
-        held = self._roster.names
-        commit.started = [held[slot].decode() for slot in fresh.tolist()]
+            together = np.concatenate([part[0] for part in parts])
+            records = [record for part in parts for record in part[1]]
+            order = np.argsort(together)
+            ready, commit.records = together[order], [records[i] for i in order.tolist()]
+        commit.series = _chosen(readings.series, ready)
+        fresh = slots[ready][~self._started[slots[ready]]]
+        if len(fresh):
+            self._started[fresh] = True
+            commit.started = [self._roster.names[i].decode() for i in np.unique(fresh).tolist()]
 
     def _open(self, slot: int) -> None:
         """Give the new series in a slot its model and its window."""
@@ -273,14 +259,11 @@ class Pipeline:
             grown = max(64, slot)
             self._routes = np.concatenate([self._routes, np.zeros((grown, 2), np.int64)])
             self._started = np.concatenate([self._started, np.zeros(grown, np.bool_)])
-        if slot == len(self._prefixes):
-            self._prefixes.append(b"")
         number = self._registry.match(name.decode())
         if number is None:
             raise AssertionError(f"{name!r} has a slot and no model")
         self._routes[slot] = number, self._stores[number].add()
         self._started[slot] = False
-        self._prefixes[slot] = _prefix(name)
 
     def _close(self, slots: list[int]) -> None:
         for slot in slots:
@@ -289,64 +272,19 @@ class Pipeline:
         self._roster.release(slots)
 
 
-def _parts(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]:
-    """Cut entries into parts of about ``size`` bytes; a larger entry is a part by itself."""
-    if len(b"".join(chain.from_iterable(fields for _, fields in entries))) <= size:
-        yield entries
-        return
-    first, filled = 0, 0
-    for place, (_, fields) in enumerate(entries):
-        weight = sum(map(len, fields))
-        if place > first and filled + weight > size:
-            yield entries[first:place]
-            first, filled = place, 0
-        filled += weight
-    yield entries[first:]
-
-
-def _prefix(name: bytes) -> bytes:
-    return b'{"series":%b,"at":' % orjson.dumps(name.decode())
-
-
-class _RecordWriter:
-    """Writes the parts of a forecast's JSON that depend on the model alone or on its numbers."""
-
-    def __init__(self, number: int, registry: Registry) -> None:
-        spec = registry.models[number].spec
-        step = None if spec.step_seconds is None else round(spec.step_seconds * 1000)
-        self.middle = b',"step":%b,"model":%b,"version":%b,"entry":"' % (
-            orjson.dumps(step),
-            orjson.dumps(spec.name),
-            orjson.dumps(spec.version),
-        )
-        keys = [orjson.dumps(target) for target in spec.targets]
-        first = b'","forecast":{%b:[' % keys[0]
-        self._openings = [first, *(b"],%b:[" % key for key in keys[1:])]
-
-    def endings(self, forecasts: Floats) -> list[bytes]:
-        """Return the text from the entry id's closing quote on, for each of ``[b, horizon, T]``."""
-        columns = []
-        for target, opening in enumerate(self._openings):
-            leads = np.ascontiguousarray(forecasts[:, :, target])
-            text = orjson.dumps(leads, option=orjson.OPT_SERIALIZE_NUMPY)
-            columns.append((opening, text[2:-2].split(b"],[")))
-        if len(columns) == 1:
-            opening, numbers = columns[0]
-            return [b"%b%b]}}" % (opening, leads) for leads in numbers] if len(forecasts) else []
-        openings = [opening for opening, _ in columns]
-        rows = zip(*(numbers for _, numbers in columns), strict=True)
-        return [
-            b"".join(part for pair in zip(openings, row, strict=True) for part in pair) + b"]}}"
-            for row in rows
-        ][: len(forecasts)]
+def _chosen(cells: list[bytes], places: Ints) -> list[bytes]:
+    """Return some cells, at ascending places."""
+    return cells if len(places) == len(cells) else [cells[place] for place in places.tolist()]
 
 
 def _matrix(readings: Readings, features: Sequence[str], chosen: Ints) -> Floats:
     """Return features of the chosen readings ``[k, F]``; NaN where absent, inf where too large."""
-    absent = np.full(len(readings), np.nan)
-    columns = [readings.columns.get(name, absent) for name in features]
+    values = np.full((len(chosen), len(features)), np.nan, np.float32)
     with np.errstate(over="ignore"):
-        return np.stack([column[chosen] for column in columns], axis=1).astype(np.float32)
+        for place, name in enumerate(features):
+            if name in readings.columns:
+                values[:, place] = readings.columns[name][chosen]
+    return values
 
 
 def _reject_unfit(

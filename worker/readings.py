@@ -1,14 +1,16 @@
 """Readings as columns: what the decoder makes and the pipeline takes; pure."""
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
+Ints = npt.NDArray[np.int64]
 LONGEST_PAYLOAD = 1024
 
 
@@ -16,17 +18,19 @@ LONGEST_PAYLOAD = 1024
 class Readings:
     """Readings in stream order, as columns of equal length.
 
+    ``places`` says which of the decoded entries each came from, ``ids`` are those entries' ids.
     ``times`` are milliseconds since 1970. ``columns[feature]`` are 64-bit floats: NaN where the
     feature is absent, or where ``faults[(reading, feature)]`` says what stood there instead of a
-    number. ``said`` is what each reading was decoded from: an entry's fields, a JSON object, or a
+    number. ``said`` tells what a reading was decoded from: an entry's fields, a JSON object, or a
     document of columns with the place in them.
     """
 
+    places: Ints
     ids: list[bytes]
     series: list[bytes]
-    times: npt.NDArray[np.int64]
+    times: Ints
     columns: dict[str, npt.NDArray[np.float64]]
-    said: Sequence[Any]
+    said: Callable[[int], Any]
     faults: dict[tuple[int, str], str] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -46,7 +50,7 @@ class Readings:
 
     def payload(self, reading: int) -> bytes:
         """Return what the reading said, as JSON, truncated to ``LONGEST_PAYLOAD`` bytes."""
-        said = self.said[reading]
+        said = self.said(reading)
         if isinstance(said, list):
             return payload_of(said)
         if isinstance(said, tuple):
@@ -66,8 +70,15 @@ class Readings:
             if first <= reading < beyond
         }
         columns = {name: column[chosen] for name, column in self.columns.items()}
-        times, said = self.times[chosen], self.said[chosen]
-        return Readings(self.ids[chosen], self.series[chosen], times, columns, said, faults)
+        return Readings(
+            self.places[chosen],
+            self.ids[chosen],
+            self.series[chosen],
+            self.times[chosen],
+            columns,
+            lambda reading: self.said(first + reading),
+            faults,
+        )
 
 
 def payload_of(fields: Sequence[bytes]) -> bytes:
@@ -80,44 +91,49 @@ def _truncated(payload: bytes) -> bytes:
     return payload if len(payload) <= LONGEST_PAYLOAD else payload[: LONGEST_PAYLOAD - 3] + b"..."
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Readings with the place of the entry that each came from, in ascending order."""
-
-    places: list[int]
-    readings: Readings
-
-
-def joined(parts: list[Part]) -> Readings:
+def joined(parts: list[Readings]) -> Readings:
     """Return the readings of all parts in the order of their entries."""
-    parts = [part for part in parts if part.places] or parts[:1]
+    parts = [part for part in parts if len(part)] or parts[:1]
     if len(parts) == 1:
-        return parts[0].readings
-    all_readings = [part.readings for part in parts]
-    places = np.array(list(chain.from_iterable(part.places for part in parts)), np.int64)
-    order = np.argsort(places, kind="stable")
-    chosen = order.tolist()
-    ids, series, said = (
-        [column[i] for i in chosen]
-        for column in (
-            list(chain.from_iterable(r.ids for r in all_readings)),
-            list(chain.from_iterable(r.series for r in all_readings)),
-            list(chain.from_iterable(r.said for r in all_readings)),
-        )
+        return parts[0]
+    firsts = list(accumulate(map(len, parts), initial=0))
+    names = dict.fromkeys(name for part in parts for name in part.columns)
+    together = Readings(
+        np.concatenate([part.places for part in parts]),
+        list(chain.from_iterable(part.ids for part in parts)),
+        list(chain.from_iterable(part.series for part in parts)),
+        np.concatenate([part.times for part in parts]),
+        {
+            name: np.concatenate([p.columns.get(name, np.full(len(p), np.nan)) for p in parts])
+            for name in names
+        },
+        lambda reading: _said_in(parts, firsts, reading),
+        {
+            (first + reading, name): fault
+            for first, part in zip(firsts, parts, strict=False)
+            for (reading, name), fault in part.faults.items()
+        },
     )
-    names = dict.fromkeys(name for r in all_readings for name in r.columns)
-    columns = {
-        name: np.concatenate([r.columns.get(name, np.full(len(r), np.nan)) for r in all_readings])
-        for name in names
-    }
+    if (np.diff(together.places) >= 0).all():
+        return together
+    return _reordered(together, np.argsort(together.places, kind="stable"))
+
+
+def _said_in(parts: list[Readings], firsts: list[int], reading: int) -> Any:
+    part = bisect_right(firsts, reading) - 1
+    return parts[part].said(reading - firsts[part])
+
+
+def _reordered(readings: Readings, order: Ints) -> Readings:
+    chosen = order.tolist()
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
-    firsts = np.cumsum([0, *map(len, all_readings)]).tolist()
-    faults = {
-        (int(rank[first + reading]), name): fault
-        for first, r in zip(firsts, all_readings, strict=False)
-        for (reading, name), fault in r.faults.items()
-    }
-    times = np.concatenate([r.times for r in all_readings])[order]
-    columns = {name: column[order] for name, column in columns.items()}
-    return Readings(ids, series, times, columns, said, faults)
+    return Readings(
+        readings.places[order],
+        [readings.ids[i] for i in chosen],
+        [readings.series[i] for i in chosen],
+        readings.times[order],
+        {name: column[order] for name, column in readings.columns.items()},
+        lambda reading: readings.said(chosen[reading]),
+        {(int(rank[i]), name): fault for (i, name), fault in readings.faults.items()},
+    )

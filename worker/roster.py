@@ -53,10 +53,14 @@ class Roster:
             placed = np.array([self._place(n, i, added, gone) for i, n in enumerate(series)])
         else:
             placed = np.array(slots, np.int64)
-        numbers = self.clock + np.arange(len(placed))
-        held = placed >= 0
-        self.touched[placed[held]] = numbers[held]
-        self.touched[gone] = _FREE
+        numbers = np.arange(self.clock, self.clock + len(placed))
+        if self._unserved:
+            held = placed >= 0
+            self.touched[placed[held]] = numbers[held]
+        else:
+            self.touched[placed] = numbers
+        if gone:
+            self.touched[gone] = _FREE
         self.clock += len(placed)
         return placed, added, gone
 

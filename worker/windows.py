@@ -91,6 +91,36 @@ class WindowStore:
             times: milliseconds since 1970, ``[m]``.
             values: finite numbers, ``[m, F]``.
         """
+        once = len(rows) < 2 or bool((np.diff(np.sort(rows)) > 0).all())
+        return (
+            self._push_each_once(rows, times, values) if once else self._push(rows, times, values)
+        )
+
+    def _push_each_once(self, rows: Ints, times: Ints, values: Floats) -> Advance:
+        """Append readings of as many series; by far the most usual batch, and the quickest."""
+        kept = np.arange(len(rows))
+        refused: dict[int, str] = {}
+        runs = self._runs[rows] + 1
+        if self._step_ms is not None:
+            known, since = runs > 1, times - self._newest[rows]
+            if (known & (2 * since <= self._step_ms)).any():
+                refused = self._late(rows, times)
+                kept = np.delete(kept, list(refused))
+                rows, times, values, runs = rows[kept], times[kept], values[kept], runs[kept]
+                known, since = known[kept], since[kept]
+            runs[known & ~is_next_step(since, self._step_ms)] = 1
+        windows = np.empty((len(rows), self._n_steps, self._tails.shape[2]), np.float32)
+        windows[:, :-1], windows[:, -1] = self._tails[rows], values
+        self._tails[rows] = windows[:, 1:]
+        self._runs[rows] = np.minimum(runs, self._n_steps)
+        self._newest[rows] = times
+        ready = np.flatnonzero(runs >= self._n_steps)
+        if len(ready) == len(runs):
+            return Advance(windows, kept, refused)
+        return Advance(windows[ready], kept[ready], refused)
+
+    def _push(self, rows: Ints, times: Ints, values: Floats) -> Advance:
+        """Append readings of series that may occur more than once."""
         kept = np.arange(len(rows))
         refused: dict[int, str] = {}
         order = np.argsort(rows, kind="stable")

@@ -282,3 +282,44 @@ def test_any_bytes_are_readings_or_rejects(shapes: list[list[bytes]]) -> None:
     assert seen == {entry_id for entry_id, fields in entries if b"[]" not in fields}
     for i in range(len(readings)):
         readings.payload(i)
+
+
+commas = st.lists(
+    st.sampled_from(
+        ["1", "2,3", "[4", "5]", '"6', '7"', '{"a":8', "9}", "-0", "007", " 1", "\n2", ""]
+    ),
+    min_size=17,
+    max_size=20,
+)
+
+
+@given(commas)
+@example(["1"] * 16 + ["2,3", '"6', '7"'])
+def test_cells_keep_to_themselves_though_many_are_read_at_once(cells: list[str]) -> None:
+    """Numbers, and times, are read as one JSON array where that gives the same."""
+    decoder = Decoder("readings", ["value"])
+    for shape in (["value", ""], ["value", "1", "ts", ""]):
+        entries = [(b"%d-0" % i, entry(*shape[:-1], cell)[1]) for i, cell in enumerate(cells)]
+        alone = [said(decoder.decode([one])) for one in entries]
+        together = said(decoder.decode(entries))
+        assert sorted(map(str, together)) == sorted(str(row) for rows_ in alone for row in rows_)
+
+
+@pytest.mark.parametrize("shape", ["object", "array", "columns"])
+def test_documents_in_bulk_are_those_read_one_by_one(shape: str) -> None:
+    """Of 40 entries one is odd, and says what it says; the others are not touched by it."""
+    rows_ = [{"series": f"s{i}", "ts": i, "value": i + 0.5} for i in range(40)]
+    rows_[7]["value"] = "x"
+    bodies: dict[str, list[object]] = {
+        "object": list(rows_),
+        "array": [[row, row] for row in rows_],
+        "columns": [{name: [cell, cell] for name, cell in row.items()} for row in rows_],
+    }
+    entries = [
+        (b"%d-0" % i, entry("data", orjson.dumps(body))[1]) for i, body in enumerate(bodies[shape])
+    ]
+    decoder = Decoder("readings", ["value"])
+    together = said(decoder.decode(entries))
+    assert together == [row for one in entries for row in said(decoder.decode([one]))]
+    assert len(together) == (40 if shape == "object" else 80)
+    assert "'x', not a number" in str(together)

@@ -1,0 +1,76 @@
+"""Forecasts -> the JSON that is published, a whole batch at a time; pure."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from worker.contract import ModelSpec
+
+ESCAPED = bytes(range(32)) + b'"\\'
+"""What JSON writes differently within a text."""
+
+
+class RecordWriter:
+    """Writes the records of one model: the ``forecast`` field of docs/design.md.
+
+    Args:
+        spec: what the model says of itself.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        step = None if spec.step_seconds is None else round(spec.step_seconds * 1000)
+        about = b',"step":%b,"model":%b,"version":%b,"entry":"' % (
+            orjson.dumps(step),
+            orjson.dumps(spec.name),
+            orjson.dumps(spec.version),
+        )
+        targets = [orjson.dumps(target) for target in spec.targets]
+        # All that is the same in each record is written once; a record then costs one formatting.
+        self._template = b"".join(
+            (
+                b'{"series":"%b","at":%b',
+                about.replace(b"%", b"%%"),
+                b'%b","forecast":{',
+                b",".join(target.replace(b"%", b"%%") + b":[%b]" for target in targets),
+                b"}}",
+            )
+        )
+
+    def write(
+        self,
+        series: Sequence[bytes],
+        times: npt.NDArray[np.int64],
+        ids: Sequence[bytes],
+        forecasts: npt.NDArray[np.float32],
+    ) -> list[bytes]:
+        """Return the record of each forecast.
+
+        Args:
+            series: the series' names, UTF-8, ``[b]``.
+            times: of the newest reading in each window, milliseconds since 1970, ``[b]``.
+            ids: the entries that brought these readings, ``[b]``.
+            forecasts: finite numbers, ``[b, horizon, T]``.
+        """
+        if not len(forecasts):
+            return []
+        stamps = _json(times)[1:-1].split(b",")
+        leads = [
+            _json(np.ascontiguousarray(forecasts[:, :, target]))[2:-2].split(b"],[")
+            for target in range(forecasts.shape[2])
+        ]
+        parts = zip(_escaped(series), stamps, ids, *leads, strict=True)
+        return list(map(self._template.__mod__, parts))
+
+
+def _json(array: npt.NDArray[np.float32] | npt.NDArray[np.int64]) -> bytes:
+    return orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _escaped(names: Sequence[bytes]) -> Sequence[bytes]:
+    """Return names as they stand between a JSON text's quotes."""
+    together = b"".join(names)
+    if len(together.translate(None, ESCAPED)) == len(together):
+        return names
+    return [orjson.dumps(name.decode())[1:-1] for name in names]
