@@ -19,6 +19,7 @@ from worker.server import driver_errors, forget
 from worker.wire import Position, Reject
 
 SCRIPT = files("worker").joinpath("commit.lua").read_text()
+LONGEST_KNOWN = 4096
 
 
 class Committer:
@@ -103,7 +104,7 @@ class Committer:
             rejects: what was not forecast, and why.
         """
         self.settle()
-        self._connection.send_command(
+        head = (
             "EVALSHA",
             self._sha,
             5,
@@ -119,9 +120,12 @@ class Committer:
             new.entries or 0,
             *self._limits,
             len(series),
-            *chain.from_iterable(zip(series, records, strict=True)),
-            *chain.from_iterable((r.reason, r.entry, r.payload) for r in rejects),
         )
+        rejected = chain.from_iterable((r.reason.encode(), r.entry, r.payload) for r in rejects)
+        words = [str(word).encode() for word in head]
+        words += chain.from_iterable(zip(series, records, strict=True))
+        words += rejected
+        self._connection.send_packed_command([packed(words)])
         self._under_way = (stream, expected)
 
     @driver_errors()
@@ -150,3 +154,27 @@ class Committer:
         """Give the connection up."""
         self._connection.disconnect()
         self._pool.release(self._connection)
+
+
+class _Heads(dict[int, bytes]):
+    """What stands before a word of so many bytes, and ends the word before."""
+
+    def __missing__(self, size: int) -> bytes:
+        head = b"\r\n$%d\r\n" % size
+        if size <= LONGEST_KNOWN:
+            self[size] = head
+        return head
+
+
+_HEADS = _Heads()
+
+
+def packed(words: Sequence[bytes]) -> bytes:
+    """Return a command as the server's protocol (RESP) writes it.
+
+    The driver's packers take about three times as long for thousands of short words.
+    """
+    parts = [b""] * (2 * len(words))
+    parts[::2] = map(_HEADS.__getitem__, map(len, words))
+    parts[1::2] = words
+    return b"*%d%b\r\n" % (len(words), b"".join(parts))
