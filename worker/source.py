@@ -16,6 +16,8 @@ from worker.wire import Entry, Position
 
 START = "0-0"
 MANY = 1000
+LARGEST_READ = 500_000
+"""Bytes of one live read, about: more would lie around until they are worked off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Streams:
 
     Args:
         client: where to read.
-        count: entries per stream and read, at most.
+        count: entries per stream and read, at most; fewer where they are large.
         block_ms: how long a live read waits for news; None: not at all, so that it returns nothing
             once all is read.
 
@@ -182,9 +184,8 @@ class LiveReader:
     @driver_errors()
     def __init__(self, streams: Streams, positions: dict[str, str]) -> None:
         self._positions = {stream.encode(): last.encode() for stream, last in positions.items()}
-        self._head: list[Any] = ["XREAD", "COUNT", streams.count]
-        if streams.block_ms is not None:
-            self._head += ["BLOCK", streams.block_ms]
+        self._most = self._count = streams.count
+        self._block = [] if streams.block_ms is None else ["BLOCK", streams.block_ms]
         self._pool = streams.client.connection_pool
         self._connection: Any = self._pool.get_connection()
         self._taken: dict[str, list[Entry]] | None = None
@@ -219,10 +220,13 @@ class LiveReader:
         answer = self._connection.read_response(disable_decoding=True) or []
         for stream, entries in answer:
             self._positions[stream] = entries[-1][0]
+            weight = sum(map(len, entries[-1][1]))  # the next ones are likely to be as large
+            self._count = max(1, min(self._most, LARGEST_READ // max(1, weight)))
         self._ask()
         return {stream.decode(): entries for stream, entries in answer}
 
     def _ask(self) -> None:
         streams = list(self._positions)
         lasts = list(self._positions.values())
-        self._connection.send_command(*self._head, "STREAMS", *streams, *lasts)
+        head = ["XREAD", "COUNT", self._count, *self._block, "STREAMS"]
+        self._connection.send_command(*head, *streams, *lasts)
