@@ -1,6 +1,7 @@
 """The command line ``tidecast-worker``: composes objects, owns no logic."""
 
 import functools
+import gc
 import os
 import secrets
 import signal
@@ -153,6 +154,8 @@ def run_command(
         if settings.http_port is not None:
             port = metrics.serve(worker.total, settings.http_host, settings.http_port)
             LOGGER.info("metrics at http://%s:%d/metrics", settings.http_host, port)
+        gc.disable()  # the loop collects when it suits
+        gc.freeze()
         worker.run()
 
 

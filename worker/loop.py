@@ -5,8 +5,12 @@ the worker tends to its partitions: it renews their leases, takes and gives up p
 all members of the fleet have their share, and saves windows. Whatever breaks is mended in one way:
 drop the connections, take offsets and checkpoints from the server, rebuild the windows, go on. A
 replay publishes nothing, so nothing appears twice.
+
+Python's own collection of cycles is to be off: it would walk through every entry that is read. The
+loop collects them after trouble and with each summary.
 """
 
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -104,6 +108,7 @@ class Worker:
         """Rebuild from the server, then work; yields whenever the server has proved to work."""
         self._held: dict[str, Partition] = {}
         self._commits: list[Commit] = []
+        gc.collect()  # errors may hold the windows that were lost, in cycles
         self._tend_at = self._renew_at = float("-inf")
         self._committer = self.open_committer()
         reader: LiveReader | None = None
@@ -299,6 +304,7 @@ class Worker:
 
     def _summarize(self) -> None:
         """Log what happened since the last summary."""
+        gc.collect(1)  # what came since the last one
         now = self.clock()
         elapsed, since = max(now - self._summarized, 1e-9), self._since
         self._summarized, self._since = now, Tally()
