@@ -17,8 +17,6 @@ import redis
 import typer
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from typer.exceptions import TyperException
 
 from worker import embedded, metrics, server
@@ -26,7 +24,7 @@ from worker.checkpoint import Checkpoints
 from worker.commit import Committer
 from worker.dead_letters_command import commands
 from worker.errors import TidecastError
-from worker.feed import CsvRows, FeedTally, feed
+from worker.feed_command import register as register_feed
 from worker.lease import Leases
 from worker.logs import LOGGER, start_logging
 from worker.loop import Worker, untended
@@ -34,7 +32,7 @@ from worker.recovery import Recovery
 from worker.registry import Registry, load_registry
 from worker.settings import Settings, load_settings
 from worker.source import Streams
-from worker.status_command import register
+from worker.status_command import register as register_status
 from worker.stop import Stop
 from worker.watch import Board, hear
 
@@ -209,63 +207,17 @@ def _server(settings: Settings) -> Iterator[redis.Redis]:
         yield server.connect(url, patience=patience, notice=LOGGER.warning)
 
 
-@app.command("feed")
-def feed_command(
-    data: Annotated[Path, typer.Argument(help="CSV file with a header line.")],
-    redis_url: Url = None,
-    input_: Annotated[str, typer.Option("--input", help="Input stream to write.")] = "readings",
-    series: Annotated[
-        str | None, typer.Option(help="Series name.  [default: the file's name]")
-    ] = None,
-    series_column: Annotated[
-        str | None, typer.Option(help="Column that names the series of each row.")
-    ] = None,
-    time_column: Annotated[
-        str | None, typer.Option(help="Column of times (ISO 8601 or ms).  [default: a usual name]")
-    ] = None,
-    rate: Annotated[
-        float, typer.Option(min=0, max=1e9, help="Rows per second; 0: no pause.")
-    ] = 100.0,
-    from_row: Annotated[int, typer.Option(min=0, help="First data row to send, from 0.")] = 0,
-    to_row: Annotated[int | None, typer.Option(min=0, help="Row to stop before.")] = None,
-) -> None:
-    """Send the rows of a CSV file as if they were live readings.
+def _client_of(redis_url: str | None) -> redis.Redis:
+    """Return a client of the named server, or of this user's running embedded one."""
+    settings = load_settings(None, redis_url=redis_url)
+    notice = functools.partial(typer.echo, err=True)
+    url, patience = settings.url, settings.connect_patience
+    if url is None:
+        url = embedded.wait_for(patience=patience, notice=notice)
+    return server.connect(url, patience=patience, notice=notice)
 
-    Example: tidecast-worker feed taxi.csv --input readings --series taxi --rate 100
-    """
-    rows = CsvRows(
-        path=data,
-        series=series or data.stem,
-        series_column=series_column,
-        time_column=time_column,
-        first=from_row,
-        last=to_row,
-    )
-    client = _client_of(redis_url)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
-        task = bar.add_task(escape(f"feeding {input_}"), total=to_row and max(0, to_row - from_row))
 
-        def show(tally: FeedTally) -> None:
-            bar.update(task, completed=tally.rows)
-
-        try:
-            tally = feed(
-                client,
-                input_,
-                rows,
-                rate=rate,
-                clock=time.monotonic,
-                sleep=time.sleep,
-                progress=show,
-            )
-        except KeyboardInterrupt:
-            fed = from_row + int(bar.tasks[task].completed)
-            typer.echo(f"interrupted; go on with --from-row {fed}", err=True)
-            raise typer.Exit(1) from None
-    skipped = f", {tally.rows - tally.sent} empty rows skipped" * (tally.rows > tally.sent)
-    typer.echo(f"sent {tally.sent} readings to {input_}{skipped}", err=True)
+register_feed(app, _client_of)
 
 
 @app.command("watch")
@@ -313,18 +265,8 @@ def _write_line(text: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def _client_of(redis_url: str | None) -> redis.Redis:
-    """Return a client of the named server, or of this user's running embedded one."""
-    settings = load_settings(None, redis_url=redis_url)
-    notice = functools.partial(typer.echo, err=True)
-    url, patience = settings.url, settings.connect_patience
-    if url is None:
-        url = embedded.wait_for(patience=patience, notice=notice)
-    return server.connect(url, patience=patience, notice=notice)
-
-
 app.add_typer(commands(_client_of), name="dead-letters")
-register(app, _client_of)
+register_status(app, _client_of)
 
 
 def run_app(application: Callable[..., object]) -> int:

@@ -202,6 +202,33 @@ def test_feed_says_what_is_wrong_with_a_file(
     assert_one_line(tidecast("feed", tmp_path / "x.csv", *options), part)
 
 
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ([], "name a CSV file to send, or --synthetic"),
+        (["x.csv", "--synthetic"], "DATA tells of a CSV file and cannot go with --synthetic"),
+        (["--synthetic", "--from-row", "0"], "--from-row tells of a CSV file"),
+        (["x.csv", "--for", "3s"], "--for is for made-up readings; add --synthetic"),
+        (["x.csv", "--seed", "0"], "--seed is for made-up readings"),
+        (["x.csv", "--rate", "fast"], "'fast' is neither 'max' nor a number from 0"),
+        (["--synthetic", "--for", "1 day"], "'1 day' is no duration"),
+        (["--synthetic", "--step", "0"], "'0' is no duration"),
+        (["--synthetic", "--series", "boiler"], "--series 'boiler': with --synthetic it is how"),
+        (["--synthetic", "--series", "0"], "--series '0'"),
+        (["--synthetic", "--features", "a,,b"], "--features 'a,,b': names of fields"),
+        (["--synthetic", "--features", "a,ts"], "series and ts are taken"),
+        (["--synthetic", "--features", "a,b,a"], "each once"),
+        (["--synthetic", "--features", "a,b", "--series", "9999999"], "2 --features: at most"),
+    ],
+)
+def test_feed_says_what_is_wrong_with_its_options(
+    tidecast: Run, options: list[str], part: str
+) -> None:
+    result = tidecast("feed", *options)
+    assert_one_line(result, part)
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_help_has_an_example() -> None:
     for command in ("run", "feed", "watch"):
         words = [sys.executable, "-m", "worker", command, "--help"]

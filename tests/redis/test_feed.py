@@ -1,0 +1,233 @@
+"""``feed``: what it says it has sent is on the stream, however it ends."""
+
+import json
+import math
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import redis
+
+from tests.conftest import Run
+from tests.model_files import write_mean_model
+from tests.redis.servers import Server, client_at, free_port
+from worker.errors import ServerError
+from worker.feed import Sent, feed_synthetic
+from worker.synthetic import SyntheticReadings, synthetic_readings
+
+NOW = 1_700_000_000_000
+
+
+def eventually(holds: Callable[[], object], seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not come to hold in time"
+        time.sleep(0.01)
+
+
+def readings(per_entry: int = 1, longest: int | None = None) -> SyntheticReadings:
+    return synthetic_readings(
+        b"readings",
+        series=3,
+        features=("value",),
+        per_entry=per_entry,
+        step_ms=None,
+        longest=longest,
+        random=np.random.default_rng(1),
+    )
+
+
+@dataclass
+class Clock:
+    """Time that passes only where somebody waits."""
+
+    seconds: float = 1000.0
+    waits: int = 0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def wait(self, seconds: float) -> None:
+        self.seconds += seconds
+        self.waits += 1
+
+
+def send(
+    client: redis.Redis,
+    clock: Clock,
+    *,
+    rate: float = 100,
+    seconds: float = math.inf,
+    per_entry: int = 1,
+    progress: Callable[[Sent], None] = lambda _: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Sent:
+    return feed_synthetic(
+        client,
+        readings(per_entry),
+        rate=rate,
+        seconds=seconds,
+        clock=clock,
+        now=lambda: NOW + round(1000 * clock()),
+        wait=clock.wait,
+        stopping=stopping,
+        progress=progress,
+    )
+
+
+def told(result: "subprocess.CompletedProcess[str]") -> int:
+    """How many readings the command says it has sent."""
+    found = re.fullmatch(r"sent (\d+) readings to readings \(\d+/s\)\n", result.stderr)
+    assert found, result.stderr
+    assert result.returncode == 0
+    return int(found[1])
+
+
+def numbers(error: ServerError) -> tuple[int, int]:
+    """How many readings an error says are in, and how many may be."""
+    found = re.search(r"; (\d+) are in, of the next (\d+) some may be", str(error))
+    assert found, error
+    return int(found[1]), int(found[2])
+
+
+def forecasts_and_rejects(client: redis.Redis) -> tuple[int, int]:
+    return int(client.xlen("readings:forecasts")), int(client.xlen("readings:dead"))
+
+
+# Made-up readings
+
+
+@pytest.mark.parametrize("per_entry", [1, 7])
+def test_a_worker_forecasts_all_of_them(
+    client: redis.Redis, tidecast: Run, tmp_path: Path, per_entry: int
+) -> None:
+    model = write_mean_model(tmp_path / "m.onnx", n_steps=2, features=("temp", "hum"))
+    shape = ("--series", "20", "--features", "temp,hum,more", "--per-entry", str(per_entry))
+    sent = told(tidecast("feed", "--synthetic", *shape, "--rate", "2000", "--for", "200ms"))
+    assert client.xlen("readings") * per_entry == sent > 20
+    result = tidecast("run", "--models", model, "--from", "earliest", "--burst")
+    assert result.returncode == 0, result.stderr
+    assert forecasts_and_rejects(client) == (sent - 20, 0)
+
+
+def test_steps_suit_a_model_with_a_step(client: redis.Redis, tidecast: Run, tmp_path: Path) -> None:
+    model = write_mean_model(tmp_path / "m.onnx", n_steps=3, step_seconds=60.0)
+    shape = ("--series", "2", "--step", "1m", "--rate", "max", "--for", "1ms")
+    sent = told(tidecast("feed", "--synthetic", *shape))
+    assert client.xlen("readings") == sent > 0
+    assert tidecast("run", "--models", model, "--from", "earliest", "--burst").returncode == 0
+    assert forecasts_and_rejects(client) == (sent - 4, 0)
+
+
+def test_the_rate_is_kept_until_the_time_is_over(client: redis.Redis) -> None:
+    clock = Clock()
+    sent = send(client, clock, rate=1000, seconds=2.5)
+    assert (sent, client.xlen("readings")) == (Sent(2500, 2.5), 2500)
+    assert clock.waits == 2500 // 20
+    entries: Any = client.xrange("readings")
+    times = [int(fields[b"ts"]) - NOW - 1_000_000 for _, fields in entries]
+    assert times == [0] * 20 + list(range(1, 2481))
+
+
+@pytest.mark.parametrize(("rate", "sent"), [(0.1, 1), (0.5, 2), (1e-9, 1)])
+def test_a_slow_rate_does_not_outlast_the_time(client: redis.Redis, rate: float, sent: int) -> None:
+    assert send(client, Clock(), rate=rate, seconds=4) == Sent(sent, 4)
+
+
+def test_progress_is_told_also_while_little_happens(client: redis.Redis) -> None:
+    seen: list[Sent] = []
+    send(client, Clock(), rate=0.01, seconds=150, progress=seen.append)
+    assert seen == [Sent(0, 0), Sent(1, 0), Sent(1, 60), Sent(1, 100), Sent(2, 100)]
+
+
+def test_columns_keep_the_rate_of_readings(client: redis.Redis) -> None:
+    assert send(client, Clock(), rate=100, seconds=5, per_entry=50).readings == 500
+    entries: Any = client.xrange("readings")
+    assert [len(json.loads(fields[b"data"])["ts"]) for _, fields in entries] == [50] * 10
+
+
+def test_a_wish_to_stop_ends_it_with_all_confirmed(client: redis.Redis) -> None:
+    calls = iter(range(100))
+    sent = send(client, Clock(), rate=0, stopping=lambda: next(calls) == 3)
+    assert client.xlen("readings") == sent.readings == 30_000
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("rate", ["max", "0.001"])
+def test_signals_end_it_with_0_and_the_count(
+    client: redis.Redis, server_url: str, number: signal.Signals, rate: str
+) -> None:
+    command = [sys.executable, "-m", "worker", "feed", "--redis-url", server_url]
+    command += ["--synthetic", "--rate", rate, "--longest", "20000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        eventually(lambda: client.xlen("readings"))
+        process.send_signal(number)
+        _, said = process.communicate(timeout=120)
+    result = subprocess.CompletedProcess(command, process.returncode, "", said)
+    info: Any = client.xinfo_stream("readings")
+    assert told(result) == info["entries-added"]
+
+
+def test_the_stream_is_kept_short(client: redis.Redis, tidecast: Run, tmp_path: Path) -> None:
+    options = ("--rate", "max", "--longest", "300")
+    sent = told(tidecast("feed", "--synthetic", "--for", "1ms", *options))
+    assert 300 <= int(client.xlen("readings")) < 500 < sent
+    client.delete("readings")
+    rows = "".join(f"{row},{row}\n" for row in range(1000))
+    (tmp_path / "x.csv").write_text("ts,value\n" + rows)
+    result = tidecast("feed", tmp_path / "x.csv", *options)
+    assert (result.returncode, result.stderr) == (0, "sent 1000 readings to readings\n")
+    assert 300 <= int(client.xlen("readings")) < 500
+
+
+# Servers that refuse or go
+
+
+@pytest.mark.parametrize("options", [("--per-entry", "1"), ("--per-entry", "100")])
+def test_a_refusal_ends_it_with_one_line(
+    client: redis.Redis, tidecast: Run, options: tuple[str, ...]
+) -> None:
+    client.set("readings", "in the way")
+    result = tidecast("feed", "--synthetic", "--rate", "1000", *options)
+    (line,) = result.stderr.splitlines()
+    assert result.returncode == 2
+    assert line.startswith("tidecast-worker: the server stopped taking readings (WRONGTYPE")
+    assert "; 0 are in, of the next" in line
+
+
+def test_a_server_out_of_memory_ends_it(client: redis.Redis) -> None:
+    used: Any = client.info("memory")
+    client.config_set("maxmemory", used["used_memory"] + 5_000_000)
+    try:
+        with pytest.raises(ServerError, match=r"\(OOM .*\); (\d+) are in, of the next") as caught:
+            send(client, Clock(), rate=0)
+    finally:
+        client.config_set("maxmemory", 0)
+    confirmed, doubtful = numbers(caught.value)
+    assert 0 < confirmed <= int(client.xlen("readings")) < confirmed + doubtful
+
+
+def test_what_is_confirmed_outlives_a_crash(durable_server: Server) -> None:
+    def crash(sent: Sent) -> None:
+        if sent.readings >= 100:
+            durable_server.kill()
+
+    with durable_server.client() as client, pytest.raises(ServerError) as caught:
+        send(client, Clock(), rate=1000, progress=crash)
+    confirmed, doubtful = numbers(caught.value)
+    durable_server.start()
+    with durable_server.client() as client:
+        assert 100 <= confirmed <= int(client.xlen("readings")) <= confirmed + doubtful
+
+
+def test_a_server_that_is_gone_from_the_start() -> None:
+    with pytest.raises(ServerError, match=r"stopped taking readings .*; 0 are in: see to"):
+        send(client_at(free_port()), Clock())
