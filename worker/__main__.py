@@ -44,6 +44,7 @@ app = typer.Typer(
     help="Turn live readings on Redis streams into live forecasts.",
 )
 
+CTRL_C = 130
 Url = Annotated[
     str | None,
     typer.Option(help="redis://host:6379/0 or redis+sentinel://host/service.  [default: embedded]"),
@@ -272,7 +273,7 @@ register_status(app, _client_of)
 def run_app(application: Callable[..., object]) -> int:
     """Run a command line; return its exit code, with one line on stderr for an error."""
     try:
-        application(standalone_mode=False)
+        code = application(standalone_mode=False)
     except TyperException as error:
         typer.echo(f"tidecast-worker: {error.format_message()} See --help.", err=True)
         return 2
@@ -287,7 +288,8 @@ def run_app(application: Callable[..., object]) -> int:
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         typer.echo(f"tidecast-worker: {reason}; name a place that can be used", err=True)
         return 2
-    return 0
+    # Typer returns the code of an Exit, and one of its own for a Ctrl-C that no command minds.
+    return code if isinstance(code, int) and code != CTRL_C else 0
 
 
 def main() -> None:

@@ -188,6 +188,28 @@ def test_the_stream_is_kept_short(client: redis.Redis, tidecast: Run, tmp_path: 
     assert 300 <= int(client.xlen("readings")) < 500
 
 
+def test_a_file_goes_on_where_it_was_interrupted(
+    client: redis.Redis, server_url: str, tidecast: Run, tmp_path: Path
+) -> None:
+    data = tmp_path / "x.csv"
+    data.write_text("ts,value\n" + "".join(f"{row},{row}\n" for row in range(400)))
+    command = [sys.executable, "-m", "worker", "feed", "--redis-url", server_url]
+    with subprocess.Popen(
+        [*command, data, "--rate", "10"], stderr=subprocess.PIPE, text=True
+    ) as process:
+        eventually(lambda: client.xlen("readings"))
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    found = re.fullmatch(r"interrupted; go on with (--from-row) (\d+)\n", said)
+    assert found, said
+    done = client.xlen("readings")
+    assert int(found[2]) in {done, int(done) - 1}  # the last one's confirmation may be cut off
+    assert tidecast("feed", data, "--rate", "max", *found.groups()).returncode == 0
+    entries: Any = client.xrange("readings")
+    assert {int(fields[b"ts"]) for _, fields in entries} == set(range(400))
+
+
 # Servers that refuse or go
 
 
