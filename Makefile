@@ -5,7 +5,8 @@
 # make soak     the long fault campaigns on real servers (SHARE=0.1 for a tenth, FLAVOUR=redis, JOBS=4)
 # make bench    forecasts per second beside ONNX Runtime alone
 # make format   rewrite to the project's format
-# make lock     resolve the newest versions into requirements.lock
+# make lock     resolve the newest versions into requirements.lock and requirements-peers.lock
+# make .venv-peers/.ready   the environment of the programs that the benchmark compares with
 .PHONY: setup demo test lint types tests soak bench format lock clean
 
 # TensorFlow has no packages for Python 3.14 yet.
@@ -26,6 +27,18 @@ setup: .venv/.ready
 	@echo "installing the locked packages (about 3 GB on disk)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Bytewax has no packages for Python 3.13 yet.
+peers_usable = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+PEERS_PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11,\
+  $(if $(shell $(p) -c '$(peers_usable)' 2>/dev/null && echo yes),$(p))) python3)
+
+.venv-peers/.ready: requirements-peers.lock
+	@$(PEERS_PYTHON) -c '$(peers_usable)' || \
+	  { echo "the peers need Python 3.11 or 3.12, and '$(PEERS_PYTHON)' is neither; make $@ PEERS_PYTHON=python3.12" >&2; exit 2; }
+	$(PEERS_PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-peers.lock
 	@touch $@
 
 demo: setup
@@ -54,10 +67,14 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+COMPILE = $(BIN)/uv pip compile --quiet --upgrade pyproject.toml --universal --python-version 3.11 \
+  --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
+
+# The peers are measured with the worker's own versions of what both use.
 lock: setup
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --upgrade pyproject.toml --all-extras --universal --python-version 3.11 \
-	  --generate-hashes --no-header --no-emit-index-url --no-emit-find-links -o requirements.lock
+	$(COMPILE) --extra embedded --extra trainer --extra dev -o requirements.lock
+	$(COMPILE) --extra peers --constraint requirements.lock -o requirements-peers.lock
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info demo-output
+	rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info demo-output
