@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.live import Live
 from typer.exceptions import TyperException
 
-from worker import embedded, metrics, server
+from worker import embedded, metrics, quota, server
 from worker.checkpoint import Checkpoints
 from worker.commit import Committer
 from worker.dead_letters_command import commands
@@ -97,7 +97,11 @@ def run_command(
         typer.Option("--trim", help="Remove readings that every fleet has checkpointed."),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="ONNX Runtime threads per model.  [default: 1]")
+        int | None,
+        typer.Option(
+            help="ONNX Runtime threads per model, 1 being best for small ones; "
+            "0: as many as the container's CPU quota allows.  [default: 1]"
+        ),
     ] = None,
     connect_patience: Annotated[
         float | None, typer.Option(help="Seconds to wait for the server at start.  [default: 10]")
@@ -143,7 +147,7 @@ def run_command(
     start_logging(settings.log_format)
     # Until there is a batch to finish, SIGTERM ends the command as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    registry = load_registry(settings.models, threads=settings.threads)
+    registry = load_registry(settings.models, threads=_threads(settings))
     for model in registry.models:
         LOGGER.info("model %s", model, extra={"facts": model.facts})
     with _server(settings) as client:
@@ -192,6 +196,16 @@ def compose(settings: Settings, registry: Registry, client: redis.Redis) -> tupl
         pause=pause,
     )
     return worker, stopping
+
+
+def _threads(settings: Settings) -> int:
+    """Return how many threads each model gets, which 0 leaves to the CPU quota."""
+    if settings.threads:
+        return settings.threads
+    number = quota.cpus()
+    plural = "s" * (number != 1)
+    LOGGER.info("%d thread%s per model, as the CPU quota allows", number, plural)
+    return number
 
 
 @contextmanager

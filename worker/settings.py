@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     """What a worker is told; frozen.
 
     ``start`` (option ``--from``) counts only for a stream that the fleet has never read.
+    ``threads`` 0 stands for as many as the CPU quota allows.
     """
 
     model_config = SettingsConfigDict(env_prefix="TIDECAST_", frozen=True, extra="forbid")
@@ -39,7 +40,7 @@ class Settings(BaseSettings):
     start: Literal["earliest", "latest"] = "latest"
     burst: bool = False
     read_size: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    threads: Annotated[int, Field(ge=0, le=256)] = 1
     series_field: Annotated[str, Field(min_length=1)] = "series"
     time_field: Annotated[str, Field(min_length=1)] = "ts"
     lease: Annotated[float, Field(ge=0.2, le=3600)] = 10.0
