@@ -101,8 +101,6 @@ class Decoder:
             parsed = times_of(times)
         except (ValueError, OverflowError):
             return None
-        if any(np.isnan(column).any() for column in columns.values()):
-            return None
         return Readings(np.arange(n), ids, series, parsed, columns, said.__getitem__)
 
     def _decode_mixed(self, entries: Sequence[Entry]) -> tuple[Readings, list[Reject]]:

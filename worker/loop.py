@@ -118,7 +118,7 @@ class Worker:
                     reader = self._reopen(reader)
                 counted = self.total.batches
                 arrived = self._read_and_step(reader) if reader else False
-                if not arrived:
+                if reader is None or reader.caught_up:
                     self._settle()
                     self._count(all_settled=True)
                 if not arrived or self.total.batches > counted:

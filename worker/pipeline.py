@@ -181,13 +181,19 @@ class Pipeline:
         slots, added, gone = self._roster.place(readings.series)
         for slot in added:
             self._open(slot)
-        served = np.flatnonzero(slots != UNSERVED)
-        commit.unserved = len(slots) - len(served)
+        served = np.arange(len(slots))
+        if not self._roster.all_served:
+            served = np.flatnonzero(slots != UNSERVED)
+            commit.unserved = len(slots) - len(served)
         numbers, rows = self._routes[slots[served]].T
-        parts = []
-        for number in np.flatnonzero(np.bincount(numbers)).tolist():
-            mine = slice(None) if len(self._stores) == 1 else numbers == number
-            parts.append(self._serve(number, readings, served[mine], rows[mine], commit, pulse))
+        if len(self._stores) == 1:
+            parts = [self._serve(0, readings, served, rows, commit, pulse)]
+        else:
+            each = [(number, numbers == number) for number in np.unique(numbers).tolist()]
+            parts = [
+                self._serve(number, readings, served[mine], rows[mine], commit, pulse)
+                for number, mine in each
+            ]
         self._collect(parts, slots, readings, commit)
         self._close(gone)
         commit.evicted = len(gone)

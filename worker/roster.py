@@ -34,6 +34,11 @@ class Roster:
         self.clock = 0
         self.evicted = 0
 
+    @property
+    def all_served(self) -> bool:
+        """Whether every name that is remembered has a model."""
+        return not self._unserved
+
     def __len__(self) -> int:
         """Return how many series are held."""
         return len(self._slots) - self._unserved

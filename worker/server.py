@@ -2,8 +2,8 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ContextDecorator
 from typing import Any
 
 import redis
@@ -35,8 +35,21 @@ PASSING = frozenset(
 """How a server's replies open that another time, or another server, would not give."""
 
 
-@contextmanager
-def driver_errors() -> Iterator[None]:
+class _DriverErrors(ContextDecorator):
+    # A generator would be made anew at each call, several for each read and commit.
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, redis.RedisError | OSError):
+            raise _translated(error) from error
+
+
+_DRIVER_ERRORS = _DriverErrors()
+
+
+def driver_errors() -> _DriverErrors:
     """Translate the driver's errors, for the length of a block or of a decorated function.
 
     Raises:
@@ -44,18 +57,17 @@ def driver_errors() -> Iterator[None]:
             another type in the way.
         LostServerError: anything else that redis-py or the socket says.
     """
-    try:
-        yield
-    except redis.AuthenticationError as error:
-        raise ServerError(f"the server refuses: {error}; check user and password") from error
-    except redis.ResponseError as error:
+    return _DRIVER_ERRORS
+
+
+def _translated(error: redis.RedisError | OSError) -> ServerError | LostServerError:
+    if isinstance(error, redis.AuthenticationError):
+        return ServerError(f"the server refuses: {error}; check user and password")
+    if isinstance(error, redis.ResponseError):
         if _code(error) in PASSING:
-            raise LostServerError(str(error)) from error
-        raise ServerError(
-            f"the server refuses: {error}; check the user's rights and keys"
-        ) from error
-    except (redis.RedisError, OSError) as error:
-        raise LostServerError(_told(error)) from error
+            return LostServerError(str(error))
+        return ServerError(f"the server refuses: {error}; check the user's rights and keys")
+    return LostServerError(_told(error))
 
 
 def _code(error: redis.ResponseError) -> str:

@@ -189,6 +189,7 @@ class LiveReader:
         self._pool = streams.client.connection_pool
         self._connection: Any = self._pool.get_connection()
         self._taken: dict[str, list[Entry]] | None = None
+        self._full = False
         self._ask()
 
     @driver_errors()
@@ -206,10 +207,16 @@ class LiveReader:
         """Take an answer that waits off the socket, for the next ``read``; do not wait for one.
 
         A large answer does not fit the socket's buffer. Its rest would stay with the server until
-        that has worked off whatever else it is sent, such as a commit.
+        that has worked off whatever else it is sent, such as a commit. After a small answer the
+        next one is small too, and looking for it would only take time.
         """
-        if self._taken is None and self._connection.can_read(0):
+        if self._full and self._taken is None and self._connection.can_read(0):
             self._taken = self._take()
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether the last answer held all there was, so that there is time before the next."""
+        return not self._full
 
     def close(self) -> None:
         """Give the connection up; an answer on its way is dropped and will be read again."""
@@ -218,6 +225,7 @@ class LiveReader:
 
     def _take(self) -> dict[str, list[Entry]]:
         answer = self._connection.read_response(disable_decoding=True) or []
+        self._full = any(len(entries) == self._count for _, entries in answer)
         for stream, entries in answer:
             self._positions[stream] = entries[-1][0]
             weight = sum(map(len, entries[-1][1]))  # the next ones are likely to be as large
