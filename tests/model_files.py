@@ -100,8 +100,65 @@ def write_lstm_model(path: Path, *, units: int = 50, seed: int = 1, **described:
     ]
     constants = [numpy_helper.from_array(v.astype(np.float32), k) for k, v in weights.items()]
     constants += [numpy_helper.from_array(v, k) for k, v in shapes.items() if k != "end"]
+    return _write_with_golden(path, nodes, constants, random, described)
+
+
+def write_segmented_model(
+    path: Path, *, width: int = 128, segment: int = 24, seed: int = 1, **described: Any
+) -> Path:
+    """Write an LSTM over segments of the window, shared by all features; of random weights.
+
+    ``[n_steps / segment, segment] -> Dense(width) -> LSTM(width) -> Dense(horizon)`` for each
+    feature, its newest value subtracted before and added behind; all features are targets.
+    """
+    spec = spec_of(**described)
+    random = np.random.default_rng(seed)
+    n_steps, wide, horizon = spec.n_steps, len(spec.features), spec.horizon
+    weights = {
+        "embed": random.normal(0, 0.1, (segment, width)),
+        "w": random.normal(0, 0.1, (1, 4 * width, width)),
+        "r": random.normal(0, 0.1, (1, 4 * width, width)),
+        "b": random.normal(0, 0.1, (1, 8 * width)),
+        "head": random.normal(0, 0.1, (width, horizon)),
+    }
+    shapes = {
+        "axis": [0],
+        "along": [1],
+        "start": [n_steps - 1],
+        "stop": [n_steps],
+        "segments": [-1, n_steps // segment, segment],
+        "leads": [-1, wide, horizon],
+    }
+    nodes = [
+        helper.make_node("Slice", ["window", "start", "stop", "along"], ["last"]),
+        helper.make_node("Sub", ["window", "last"], ["centred"]),
+        helper.make_node("Transpose", ["centred"], ["apart"], perm=[0, 2, 1]),
+        helper.make_node("Reshape", ["apart", "segments"], ["cut"]),
+        helper.make_node("MatMul", ["cut", "embed"], ["embedded"]),
+        helper.make_node("Transpose", ["embedded"], ["steps"], perm=[1, 0, 2]),
+        helper.make_node("LSTM", ["steps", "w", "r", "b"], ["", "state"], hidden_size=width),
+        helper.make_node("Squeeze", ["state", "axis"], ["hidden"]),
+        helper.make_node("MatMul", ["hidden", "head"], ["flat"]),
+        helper.make_node("Reshape", ["flat", "leads"], ["by feature"]),
+        helper.make_node("Transpose", ["by feature"], ["change"], perm=[0, 2, 1]),
+        helper.make_node("Add", ["change", "last"], ["forecast"]),
+    ]
+    constants = [numpy_helper.from_array(v.astype(np.float32), k) for k, v in weights.items()]
+    constants += [numpy_helper.from_array(np.array(v, np.int64), k) for k, v in shapes.items()]
+    return _write_with_golden(path, nodes, constants, random, described)
+
+
+def _write_with_golden(
+    path: Path,
+    nodes: list[Any],
+    constants: list[Any],
+    random: np.random.Generator,
+    described: dict[str, Any],
+) -> Path:
+    """Write a model whose golden pair is what it answers to a random window."""
+    spec = spec_of(**described)
     _write(path, spec, nodes, constants)
-    window = random.normal(50, 10, (1, spec.n_steps, wide)).astype(np.float32)
+    window = random.normal(50, 10, (1, spec.n_steps, len(spec.features))).astype(np.float32)
     forecast = ort.InferenceSession(path).run(None, {"window": window})[0]
     golden = spec_of(**described, golden_window=window[0], golden_forecast=forecast[0])
     return _write(path, golden, nodes, constants)
