@@ -157,7 +157,7 @@ class Worker:
         self.reached("read")
         for commit in partition.pipeline.step(entries, self._renew):
             self.reached("stepped")
-            reader.take_ahead()
+            reader.look_ahead()
             moved = Position(commit.newest, partition.entries + commit.entries)
             self._committer.send(
                 stream, partition.offset, moved, commit.series, commit.records, commit.rejects

@@ -16,6 +16,7 @@ from worker.wire import Entry, Position
 
 START = "0-0"
 MANY = 1000
+MANY_AT_ONCE = 100
 LARGEST_READ = 500_000
 """Bytes of one live read, about: more would lie around until they are worked off."""
 
@@ -189,34 +190,43 @@ class LiveReader:
         self._pool = streams.client.connection_pool
         self._connection: Any = self._pool.get_connection()
         self._taken: dict[str, list[Entry]] | None = None
-        self._full = False
+        self._asked = self._full = self._many = False
         self._ask()
 
     @driver_errors()
     def read(self) -> dict[str, list[Entry]]:
-        """Return what has arrived in each stream and send for the next at once.
+        """Return what has arrived in each stream.
+
+        Where it is as much as one answer holds, the next is sent for at once, so that the server
+        prepares it meanwhile. Where it is little, only when it is wanted: an answer made earlier
+        would hold next to nothing, and what comes after it would wait for two more batches.
 
         Raises:
             LostServerError: the connection broke; make a new reader from the stored offsets.
         """
         taken, self._taken = self._taken, None
-        return self._take() if taken is None else taken
+        if taken is None:
+            self._ask()
+            taken = self._take()
+        return taken
 
     @driver_errors()
-    def take_ahead(self) -> None:
-        """Take an answer that waits off the socket, for the next ``read``; do not wait for one.
+    def look_ahead(self) -> None:
+        """See to the next ``read`` before the server is sent other work; wait for nothing.
 
-        A large answer does not fit the socket's buffer. Its rest would stay with the server until
-        that has worked off whatever else it is sent, such as a commit. After a small answer the
-        next one is small too, and looking for it would only take time.
+        Where many readings come, ask for them. An answer that has come is taken off the socket: a
+        large one does not fit its buffer, and the rest would stay with the server until that has
+        worked off whatever else it is sent, such as a commit.
         """
+        if self._many:
+            self._ask()
         if self._full and self._taken is None and self._connection.can_read(0):
             self._taken = self._take()
 
     @property
     def caught_up(self) -> bool:
-        """Whether the last answer held all there was, so that there is time before the next."""
-        return not self._full
+        """Whether the last answer held so little that there is time before the next."""
+        return not self._many and self._taken is None
 
     def close(self) -> None:
         """Give the connection up; an answer on its way is dropped and will be read again."""
@@ -225,15 +235,22 @@ class LiveReader:
 
     def _take(self) -> dict[str, list[Entry]]:
         answer = self._connection.read_response(disable_decoding=True) or []
+        self._asked = False
         self._full = any(len(entries) == self._count for _, entries in answer)
+        self._many = self._full or any(len(entries) >= MANY_AT_ONCE for _, entries in answer)
         for stream, entries in answer:
             self._positions[stream] = entries[-1][0]
             weight = sum(map(len, entries[-1][1]))  # the next ones are likely to be as large
             self._count = max(1, min(self._most, LARGEST_READ // max(1, weight)))
-        self._ask()
+        if self._full:
+            self._ask()
         return {stream.decode(): entries for stream, entries in answer}
 
     def _ask(self) -> None:
+        """Send for the next answer, unless that is done."""
+        if self._asked:
+            return
+        self._asked = True
         streams = list(self._positions)
         lasts = list(self._positions.values())
         head = ["XREAD", "COUNT", self._count, *self._block, "STREAMS"]

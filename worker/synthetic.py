@@ -21,7 +21,8 @@ MIDDLE, SWING, NOISE = 50.0, 30.0, 1.0
 HUNDREDTHS = 10_000
 MOST_CELLS = 10_000
 """Values in a pipeline, about, unless one entry has more."""
-PIPELINES_PER_SECOND = 50
+PIPELINES_PER_SECOND = 250
+"""At a given rate: more would cost time, fewer come in bursts that no sensors make."""
 
 Integers = npt.NDArray[np.int64]
 
