@@ -3,7 +3,8 @@
 #               (DATA=my.csv TARGETS=a,b for your own; N_STEPS=24 HORIZON=4 for a short one)
 # make test     lint, types, tests
 # make soak     the long fault campaigns on real servers (SHARE=0.1 for a tenth, FLAVOUR=redis, JOBS=4)
-# make bench    forecasts per second beside ONNX Runtime alone
+# make bench    speed, latency, memory beside ONNX Runtime alone, a bare relay and peers; about 25 minutes
+#               (QUICK=1 for one minute, WRITE=1 into docs/benchmarks.md, JSON=file, ONLY='rates latency')
 # make format   rewrite to the project's format
 # make lock     resolve the newest versions into requirements.lock and requirements-peers.lock
 # make .venv-peers/.ready   the environment of the programs that the benchmark compares with
@@ -60,8 +61,9 @@ tests: setup
 soak: setup
 	$(BIN)/python -m tests.redis.soak --share $(or $(SHARE),1) --flavour $(or $(FLAVOUR),valkey) --jobs $(or $(JOBS),4)
 
-bench: setup
-	$(BIN)/python -m tests.benchmarks.bench_throughput --rounds 5
+bench: setup .venv-peers/.ready
+	$(BIN)/python -m tests.benchmarks $(if $(QUICK),--quick) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	  $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write) $(if $(JSON),--json $(JSON))
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -17,7 +17,7 @@ from statistics import median
 import orjson
 import redis
 
-from tests.benchmarks.bench_throughput import worker_alone
+from tests.benchmarks.workers import command, rate_of
 from tests.model_files import write_lstm_model
 from worker import embedded
 from worker.checkpoint import Checkpoints
@@ -80,9 +80,9 @@ def cost(url: str, client: redis.Redis, model: Path, options: argparse.Namespace
         for every in (options.every, 1e6) if turn % 2 else (1e6, options.every):
             stream = f"load-{turn}-{every:g}"
             fill(client, stream, options.series, options.n_steps + options.steps)
-            speeds.append(
-                (every, worker_alone(client, url, stream, model, "--checkpoint-every", every))
-            )
+            words = command(url, model, stream, "--from", "earliest", "--checkpoint-every", every)
+            made = options.series * (options.steps + 1)
+            speeds.append((every, rate_of(client, stream, words, made)))
         with_saves, without = (speed for _, speed in sorted(speeds))
         ratios.append(with_saves / without)
         print(  # noqa: T201

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import redis
 
-from tests.benchmarks.bench_throughput import fill
+from tests.benchmarks.streams import fill_flat
 from tests.conftest import Run
 from tests.model_files import write_lstm_model
 
@@ -77,7 +77,7 @@ def test_a_peer_forecasts_what_the_worker_does(
     """With a step, so that the records say one."""
     step = SERIES / 1000
     model = write_lstm_model(tmp_path / "tiny.onnx", n_steps=N_STEPS, horizon=2, step_seconds=step)
-    fill(client, "readings", READINGS, SERIES)
+    fill_flat(client, "readings", READINGS, SERIES)
     assert tidecast("run", "--models", model, "--from", "earliest", "--burst").returncode == 0
     ours = take_records(client)
     command = [str(peers_python), "-m", f"tests.benchmarks.peers.{peer}"]

@@ -71,11 +71,11 @@ def rate_of(client: redis.Redis, stream: str, words: Sequence[str], forecasts: i
     key = f"{stream}:forecasts"
     with running(words) as process:
         wait_for(lambda: bool(client.exists(key)), process)
-        first, before = _stand(client, key)
+        first, before = _first_commit(client, key)
         wait_for(lambda: _added(client, key) >= forecasts, process)
         last, after = _stand(client, key)
     clear(client, stream)
-    return (after - before) / ((last - first) / 1000)
+    return 1000 * max(1, after - before) / max(1, last - first)
 
 
 def clear(client: redis.Redis, stream: str) -> None:
@@ -88,6 +88,14 @@ def _added(client: redis.Redis, key: str) -> int:
     info: Any = client.xinfo_stream(key)
     count: int = info["entries-added"]
     return count
+
+
+def _first_commit(client: redis.Redis, key: str) -> tuple[int, int]:
+    """Return the time of a stream's oldest entry in milliseconds, and how many came in that."""
+    info: Any = client.xinfo_stream(key)
+    first: int = int(info["first-entry"][0].partition(b"-")[0])
+    entries: Any = client.xrange(key, min=first, max=first)
+    return first, len(entries)
 
 
 def _stand(client: redis.Redis, key: str) -> tuple[int, int]:
