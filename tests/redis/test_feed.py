@@ -21,7 +21,7 @@ from tests.model_files import write_mean_model
 from tests.redis.servers import Server, client_at, free_port
 from worker.errors import ServerError
 from worker.feed import Sent, feed_synthetic
-from worker.synthetic import SyntheticReadings, synthetic_readings
+from worker.synthetic import PIPELINES_PER_SECOND, SyntheticReadings, synthetic_readings
 
 NOW = 1_700_000_000_000
 
@@ -131,10 +131,11 @@ def test_the_rate_is_kept_until_the_time_is_over(client: redis.Redis) -> None:
     clock = Clock()
     sent = send(client, clock, rate=1000, seconds=2.5)
     assert (sent, client.xlen("readings")) == (Sent(2500, 2.5), 2500)
-    assert clock.waits == 2500 // 20
+    at_once = 1000 // PIPELINES_PER_SECOND
+    assert clock.waits == 2500 // at_once
     entries: Any = client.xrange("readings")
     times = [int(fields[b"ts"]) - NOW - 1_000_000 for _, fields in entries]
-    assert times == [0] * 20 + list(range(1, 2481))
+    assert times == [0] * at_once + list(range(1, 2501 - at_once))
 
 
 @pytest.mark.parametrize(("rate", "sent"), [(0.1, 1), (0.5, 2), (1e-9, 1)])
