@@ -6,6 +6,7 @@ lease and the stored offset is the one the batch started from. The pub/sub copy 
 once. A consumer group named after the fleet follows the offset, for the server's own tools.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from importlib.resources import files
 from itertools import chain
@@ -20,10 +21,15 @@ from worker.wire import Position, Reject
 
 SCRIPT = files("worker").joinpath("commit.lua").read_text()
 LONGEST_KNOWN = 4096
+UNDER_WAY = 2
+"""Commits on their way at once: the server has the next one when it is done with one."""
 
 
 class Committer:
-    """Sends commits of any number of streams over one connection, one on its way at a time.
+    """Sends commits of any number of streams over one connection, ``UNDER_WAY`` at a time.
+
+    A commit may be sent before it is known how the one before went: if that one was not written,
+    the offset is not where this one expects it, so this one is not written either.
 
     Args:
         client: one connection is taken from its pool until ``close``.
@@ -56,7 +62,12 @@ class Committer:
         self._sha = client.script_load(script)
         self._pool = client.connection_pool
         self._connection: Any = self._pool.get_connection()
-        self._under_way: tuple[str, str] | None = None
+        self._under_way: deque[tuple[str, str]] = deque()
+
+    @property
+    def under_way(self) -> int:
+        """How many of the newest commits are not known to be written yet."""
+        return len(self._under_way)
 
     @driver_errors()
     def position(self, stream: str) -> Position | None:
@@ -93,7 +104,9 @@ class Committer:
         records: Sequence[bytes],
         rejects: Sequence[Reject],
     ) -> None:
-        """Send a commit; ``settle`` says how it went. At most one may be under way.
+        """Send a commit; ``settle`` says how it went.
+
+        Where ``UNDER_WAY`` are on their way already, wait for the oldest and say how it went.
 
         Args:
             stream: the input stream.
@@ -103,7 +116,7 @@ class Committer:
             records: the JSON of each forecast.
             rejects: what was not forecast, and why.
         """
-        self.settle()
+        self._settle(but=UNDER_WAY - 1)
         head = (
             "EVALSHA",
             self._sha,
@@ -126,34 +139,38 @@ class Committer:
         words += chain.from_iterable(zip(series, records, strict=True))
         words += rejected
         self._connection.send_packed_command([packed(words)])
-        self._under_way = (stream, expected)
+        self._under_way.append((stream, expected))
 
     @driver_errors()
     def settle(self) -> None:
-        """Wait for the commit under way, if there is one.
+        """Wait for the commits under way, if there are any.
 
         Raises:
             PositionError: another writer moved the offset; nothing was written.
             LeaseError: the stream is no longer this worker's; nothing was written.
             LostServerError: the outcome is unknown; the stored offset tells.
         """
-        if self._under_way is None:
-            return
-        stream, expected = self._under_way
-        self._under_way = None
-        answer, _, instead = self._connection.read_response().decode().partition(" ")
-        if answer == "lost":
-            raise LeaseError(f"{stream}: its lease is held by {instead}, no longer by this worker")
-        if answer == "at":
-            raise PositionError(
-                f"{stream}: the stored offset is {instead!r}, this worker stood at {expected!r}: "
-                f"somebody moved the offset of fleet {self._fleet!r}"
-            )
+        self._settle(but=0)
 
     def close(self) -> None:
         """Give the connection up."""
         self._connection.disconnect()
         self._pool.release(self._connection)
+
+    def _settle(self, *, but: int) -> None:
+        """Wait until so many commits are under way."""
+        while len(self._under_way) > but:
+            stream, expected = self._under_way.popleft()
+            answer, _, instead = self._connection.read_response().decode().partition(" ")
+            if answer == "lost":
+                raise LeaseError(
+                    f"{stream}: its lease is held by {instead}, no longer by this worker"
+                )
+            if answer == "at":
+                raise PositionError(
+                    f"{stream}: the stored offset is {instead!r}, this worker stood at "
+                    f"{expected!r}: somebody moved the offset of fleet {self._fleet!r}"
+                )
 
 
 class _Heads(dict[int, bytes]):

@@ -1,6 +1,6 @@
 """The worker's loop: read -> step -> commit, until told to stop.
 
-While one batch is computed, the next read and the previous commit are on their way. Between batches
+While one batch is computed, the next read and the commits before are on their way. Between batches
 the worker tends to its partitions: it renews their leases, takes and gives up partitions so that
 all members of the fleet have their share, and saves windows. Whatever breaks is mended in one way:
 drop the connections, take offsets and checkpoints from the server, rebuild the windows, go on. A
@@ -120,7 +120,7 @@ class Worker:
                 arrived = self._read_and_step(reader) if reader else False
                 if reader is None or reader.caught_up:
                     self._settle()
-                    self._count(all_settled=True)
+                    self._count()
                 if not arrived or self.total.batches > counted:
                     yield
                 self._summarize_when_due()
@@ -129,7 +129,7 @@ class Worker:
                 if not arrived and (self.settings.burst or not self._held):
                     self.wait(untended(self.settings.lease) / 2)
             self._settle()
-            self._count(all_settled=True)
+            self._count()
             self._leave()
         finally:
             if reader is not None:
@@ -165,7 +165,7 @@ class Worker:
             self.reached("sent")
             partition.offset, partition.entries = commit.newest, partition.entries + commit.entries
             self._commits.append(commit)
-            self._count(all_settled=False)
+            self._count()
             if self.stopping():
                 break
             self._renew()
@@ -174,9 +174,9 @@ class Worker:
         self._committer.settle()
         self.reached("settled")
 
-    def _count(self, *, all_settled: bool) -> None:
-        """Tally commits known to be on the server: all but the last, which may be under way."""
-        settled = max(0, len(self._commits) - (0 if all_settled else 1))
+    def _count(self) -> None:
+        """Tally the commits that are known to be on the server."""
+        settled = len(self._commits) - self._committer.under_way
         for commit in self._commits[:settled]:
             self.total.add(commit)
             self._since.add(commit)

@@ -18,8 +18,15 @@ from redis.retry import Retry
 from tests.conftest import Run
 from tests.model_files import write_lstm_model, write_mean_model
 from worker.checkpoint import Checkpoints
-from worker.commit import Committer
-from worker.errors import LeaseError, LostServerError, PositionError, ServerError
+from worker.commit import UNDER_WAY, Committer
+from worker.errors import (
+    LeaseError,
+    LostServerError,
+    PositionError,
+    RebuildError,
+    ServerError,
+)
+from worker.keys import lease_key, offset_key
 from worker.lease import Leases
 from worker.server import driver_errors
 from worker.source import Streams
@@ -300,6 +307,45 @@ def test_a_commit_is_done_once_and_only_from_its_offset(client: redis.Redis) -> 
     with pytest.raises(LeaseError, match="another"):
         committer.settle()
     assert client.xlen("readings:forecasts") == 1
+    committer.close()
+
+
+@pytest.mark.parametrize(
+    ("key_of", "value", "error"),
+    [(offset_key, "3-0", PositionError), (lease_key, "another", LeaseError)],
+)
+def test_a_commit_sent_behind_a_refused_one_is_refused_too(
+    client: redis.Redis,
+    key_of: Callable[[str, str], str],
+    value: str,
+    error: type[RebuildError],
+) -> None:
+    client.set(lease_key("readings", "default"), "me")
+    committer = Committer(client, "default", "me", longest_forecasts=0, longest_dead=0)
+    committer.begin("readings", Position("0-0", 0))
+    client.set(key_of("readings", "default"), value)
+    committer.send("readings", "0-0", Position("5-0", 1), [b"a"], [b"{}"], [])
+    committer.send("readings", "5-0", Position("6-0", 2), [b"a"], [b"{}"], [])
+    assert committer.under_way == 2
+    for _ in range(2):
+        with pytest.raises(error, match=value):
+            committer.settle()
+    assert (client.xlen("readings:forecasts"), committer.under_way) == (0, 0)
+    committer.close()
+
+
+def test_two_commits_are_under_way_at_most(client: redis.Redis) -> None:
+    client.set(lease_key("readings", "default"), "me")
+    committer = Committer(client, "default", "me", longest_forecasts=0, longest_dead=0)
+    committer.begin("readings", Position("0-0", 0))
+    for number in range(5):
+        committer.send(
+            "readings", f"{number}-0", Position(f"{number + 1}-0", 1), [b"a"], [b"{}"], []
+        )
+        assert committer.under_way == min(number + 1, UNDER_WAY)
+    assert client.xlen("readings:forecasts") >= 4
+    committer.settle()
+    assert (client.xlen("readings:forecasts"), committer.under_way) == (5, 0)
     committer.close()
 
 
