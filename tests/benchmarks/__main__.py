@@ -19,9 +19,17 @@ from pathlib import Path
 
 import redis
 
-from tests.benchmarks import footprint, growth, latency
+from tests.benchmarks import footprint, growth, latency, waking
 from tests.benchmarks.cases import CASES, PEERS, PEERS_PYTHON, Bench
-from tests.benchmarks.report import HEADS, Row, document, growth_tables, machine, markdown
+from tests.benchmarks.report import (
+    HEADS,
+    Row,
+    document,
+    growth_tables,
+    machine,
+    markdown,
+    waking_table,
+)
 from tests.benchmarks.workers import ROOT
 from worker import embedded
 
@@ -73,10 +81,8 @@ def ratio_rows(rates: dict[str, list[float]]) -> list[Row]:
     return rows
 
 
-def latency_rows(
-    bench: Bench, rounds: int, best: float, tell: Callable[[str], object]
-) -> list[Row]:
-    """Return the rows of how long a reading waits for its forecast."""
+def latency_rows(bench: Bench, rounds: int, tell: Callable[[str], object]) -> list[Row]:
+    """Return the rows of how long a reading waits for its forecast at 1,000 a second."""
     seconds = 2.0 if bench.size < 1 else 5.0
     pairs = []
     for _ in range(rounds):
@@ -87,12 +93,6 @@ def latency_rows(
             f"latency at 1,000/s, p50 and p99: {found[0]:.2f} {found[1]:.2f} ms, "
             f"relay {floor[0]:.2f} {floor[1]:.2f} ms"
         )
-    late = []
-    for _ in range(rounds):
-        late.append(
-            latency.latency(bench, latency.worker(bench), 200, 2 * seconds, load=best / 2)[1]
-        )
-        tell(f"latency at {best / 2:,.0f}/s: 99 % within {late[-1]:.1f} ms")
     rows = []
     for place, name, floor_, reach in ((0, "p50", 1.5, 1.2), (1, "p99", 2.0, 1.5)):
         middle = [sorted(pair[side][place] for pair in pairs)[rounds // 2] for side in (0, 1)]
@@ -107,8 +107,28 @@ def latency_rows(
                 about=f"{middle[0]:.2f} ms against {middle[1]:.2f} ms",
             )
         )
-    about = f"{best / 2:,.0f} readings/s from feed --synthetic on the same cores"
-    rows.append(Row("latency p99 at half load", late, 25, 10, " ms", more=False, about=about))
+    return rows
+
+
+def load_rows(bench: Bench, rounds: int, stored: float, tell: Callable[[str], object]) -> list[Row]:
+    """Return the rows of how long a reading waits among many others.
+
+    ``stored`` is the rate at which a worker takes readings that lie on the stream already.
+    """
+    seconds = 4.0 if bench.size < 1 else 10.0
+    live = latency.live_rate(bench, seconds)
+    tell(f"readings that come while they are forecast: {live:,.0f}/s at most")
+    rows = []
+    for name, best in (("fed live", live), ("stored before", stored)):
+        late = []
+        for _ in range(rounds):
+            late.append(
+                latency.latency(bench, latency.worker(bench), 200, seconds, load=best / 2)[1]
+            )
+            tell(f"latency at {best / 2:,.0f}/s: 99 % within {late[-1]:.1f} ms")
+        about = f"{best / 2:,.0f} readings/s from feed --synthetic on the same cores"
+        what = f"latency p99 at half of the greatest rate of readings {name}"
+        rows.append(Row(what, late, 25, 10, " ms", more=False, about=about))
     return rows
 
 
@@ -138,11 +158,13 @@ def footprint_rows(bench: Bench, rounds: int, tell: Callable[[str], object]) -> 
     ]
 
 
-def page(rows: list[Row], found: growth.Growth, command: str) -> str:
+def page(rows: list[Row], woken: waking.Waking, found: growth.Growth, command: str) -> str:
     """Return the measured part of docs/benchmarks.md."""
     about = "\n".join(f"- {name}: {said}" for name, said in machine().items())
     table = markdown(HEADS, [row.cells() for row in rows])
     text = f"{date.today().isoformat()}, `{command}`\n\n{about}\n\n{table}\n"  # noqa: DTZ011
+    if woken:
+        text += f"\n## What a rest costs\n\n{waking_table(woken)}\n"
     if found:
         pictures = growth.draw(found, PAGE.parent / "benchmarks")
         text += f"\n## How cost grows\n\n{growth_tables(found, pictures, PAGE.parent)}"
@@ -170,22 +192,26 @@ def main() -> None:
         client = redis.Redis.from_url(url, protocol=2)
         bench = Bench(client, url, Path(folder), 0.05 if options.quick else 1.0)
         rates = rates_of(bench, rounds, tell) if "rates" in options.only else {}
-        rows = ratio_rows(rates)
+        rows, woken = ratio_rows(rates), []
         if "latency" in options.only:
-            best = sorted(rates[FLAT])[rounds // 2] if rates else CASES[FLAT](bench)
-            rows += latency_rows(bench, rounds, best, tell)
+            rows += latency_rows(bench, rounds, tell)
+            stored = sorted(rates[FLAT])[rounds // 2] if rates else CASES[FLAT](bench)
+            rows += load_rows(bench, rounds, stored, tell)
+            woken = waking.measure(bench)
         if "footprint" in options.only:
             rows += footprint_rows(bench, rounds, tell)
         grown = {}
         if "growth" in options.only and not options.quick:
             grown = growth.measure(bench, tell)
-    text = page(rows, grown if options.write else {}, f"make bench{' QUICK=1' * options.quick}")
+    text = page(
+        rows, woken, grown if options.write else {}, f"make bench{' QUICK=1' * options.quick}"
+    )
     sys.stdout.write(text)
     if options.write:
         before, _, rest = PAGE.read_text().partition(BEGIN)
         PAGE.write_text(before + BEGIN + text + END + rest.partition(END)[2])
     if options.json:
-        options.json.write_text(json.dumps(document(rows, rates, grown), indent=1) + "\n")
+        options.json.write_text(json.dumps(document(rows, rates, woken, grown), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -72,19 +72,19 @@ def _by_steps(bench: Bench, n_steps: int) -> tuple[float, float | None]:
     model = _model(bench, n_steps)
     many = max(4000, 600_000 // n_steps)
     rate = _rate(bench, model, n_steps=n_steps, series=500, forecasts=many)
-    return rate, alone(model, 0.5, (64, 256))
+    return rate, alone(model, 0.75, (16, 64, 256))
 
 
 def _by_features(bench: Bench, features: int) -> tuple[float, float | None]:
     model = _model(bench, 24, features=features)
     rate = _rate(bench, model, n_steps=24, series=500, forecasts=50_000, features=features)
-    return rate, alone(model, 0.5, (64, 256))
+    return rate, alone(model, 0.75, (16, 64, 256))
 
 
 def _by_horizon(bench: Bench, horizon: int) -> tuple[float, float | None]:
     model = _model(bench, 24, horizon=horizon)
     rate = _rate(bench, model, n_steps=24, series=500, forecasts=50_000)
-    return rate, alone(model, 0.5, (64, 256))
+    return rate, alone(model, 0.75, (16, 64, 256))
 
 
 def _by_models(bench: Bench, models: int) -> tuple[float, float | None]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from tests.benchmarks.cases import Bench
 from tests.benchmarks.streams import xadd
-from tests.benchmarks.workers import clear, command, running, wait_for
+from tests.benchmarks.workers import added, clear, command, running, wait_for
 from worker.commit import packed
 from worker.keys import offset_key
 
@@ -96,7 +96,7 @@ def latency(
     with running(words) as process, ExitStack() as stack:
         wait_for(lambda: bool(client.exists(offset_key("live", "default"))), process)
         if load:
-            stack.enter_context(running(_feed(bench.url, load)))
+            stack.enter_context(running(_feed(bench.url, f"{load:.0f}")))
             time.sleep(3.0)  # until it has started and every series has its window
         waits = Probe(bench.url.removeprefix("unix://"), "live").run(rate, seconds)
         expected = (1 - WARM) * rate * seconds
@@ -105,6 +105,22 @@ def latency(
     clear(client, "live")
     median, late = np.percentile(waits, [50, 99]).tolist()
     return median, late
+
+
+def live_rate(bench: Bench, seconds: float) -> float:
+    """Return forecasts per second while a feeder sends as many readings as the server takes."""
+    client = bench.client
+    made = "live:forecasts"
+    with running(worker(bench)) as process, ExitStack() as stack:
+        wait_for(lambda: bool(client.exists(offset_key("live", "default"))), process)
+        stack.enter_context(running(_feed(bench.url, "max")))
+        wait_for(lambda: bool(client.exists(made)), process)
+        time.sleep(1.0)
+        first, start = added(client, made), time.perf_counter()
+        time.sleep(seconds)
+        rate = (added(client, made) - first) / (time.perf_counter() - start)
+    clear(client, "live")
+    return rate
 
 
 def worker(bench: Bench) -> list[str]:
@@ -120,6 +136,6 @@ def relay(bench: Bench) -> list[str]:
     ]
 
 
-def _feed(url: str, rate: float) -> list[str]:
+def _feed(url: str, rate: str) -> list[str]:
     words = [sys.executable, "-m", "worker", "feed", "--synthetic", "--redis-url", url]
-    return [*words, "--input", "live", "--series", "1000", "--rate", f"{rate:.0f}"]
+    return [*words, "--input", "live", "--series", "1000", "--rate", rate]

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from tests.benchmarks.growth import Growth
+from tests.benchmarks.waking import RESTS_MS, Waking
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,17 @@ def growth_tables(growth: Growth, pictures: Sequence[Path], beside: Path) -> str
     return "\n".join(parts)
 
 
-def document(rows: Sequence[Row], rates: dict[str, list[float]], growth: Growth) -> dict[str, Any]:
+def waking_table(woken: Waking) -> str:
+    """Return how long the model alone takes after each rest."""
+    heads = ["windows in a run", *(f"µs after {rest} ms of rest" for rest in RESTS_MS)]
+    return markdown(
+        heads, [(f"{count:,}", *(f"{each:.0f}" for each in taken)) for count, taken in woken]
+    )
+
+
+def document(
+    rows: Sequence[Row], rates: dict[str, list[float]], woken: Waking, growth: Growth
+) -> dict[str, Any]:
     """Return everything for ``--json``."""
     return {
         "machine": machine(),
@@ -124,5 +135,6 @@ def document(rows: Sequence[Row], rates: dict[str, list[float]], growth: Growth)
             for row in rows
         ],
         "rates": rates,
+        "waking": woken,
         "growth": growth,
     }

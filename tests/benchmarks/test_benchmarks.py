@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.benchmarks import waking
 from tests.benchmarks.cases import CASES, PEERS, Bench
 from tests.benchmarks.footprint import idle_share, installed_bytes, memory_per_series, start_seconds
 from tests.benchmarks.growth import AXES, draw
-from tests.benchmarks.latency import latency, relay, worker
-from tests.benchmarks.report import HEADS, Row, markdown
+from tests.benchmarks.latency import latency, live_rate, relay, worker
+from tests.benchmarks.report import HEADS, Row, markdown, waking_table
 from tests.benchmarks.workers import ROOT
 
 TINY = 0.005
@@ -41,6 +42,17 @@ def test_latency_is_measured(bench: Bench, words: object) -> None:
 def test_latency_under_load_is_measured(bench: Bench) -> None:
     median, late = latency(bench, worker(bench), 200, 2.0, load=500)
     assert 0 < median <= late
+
+
+def test_the_greatest_live_rate_is_measured(bench: Bench) -> None:
+    assert live_rate(bench, 0.5) > 0
+    assert bench.client.keys() == []
+
+
+def test_what_a_rest_costs_is_measured(bench: Bench) -> None:
+    found = waking.measure(bench)
+    assert all(each > 0 for _, taken in found for each in taken)
+    assert waking_table(found).count("\n") == 1 + len(found)
 
 
 def test_the_footprint_is_measured(bench: Bench) -> None:

@@ -72,7 +72,7 @@ def rate_of(client: redis.Redis, stream: str, words: Sequence[str], forecasts: i
     with running(words) as process:
         wait_for(lambda: bool(client.exists(key)), process)
         first, before = _first_commit(client, key)
-        wait_for(lambda: _added(client, key) >= forecasts, process)
+        wait_for(lambda: added(client, key) >= forecasts, process)
         last, after = _stand(client, key)
     clear(client, stream)
     return 1000 * max(1, after - before) / max(1, last - first)
@@ -84,7 +84,8 @@ def clear(client: redis.Redis, stream: str) -> None:
     client.delete(stream, *names)
 
 
-def _added(client: redis.Redis, key: str) -> int:
+def added(client: redis.Redis, key: str) -> int:
+    """Return how many entries a stream has ever held."""
     info: Any = client.xinfo_stream(key)
     count: int = info["entries-added"]
     return count
