@@ -47,8 +47,10 @@ TimeColumn = Annotated[
 def fit_command(
     data: Data,
     targets: Annotated[str, typer.Option(help="Columns to forecast, with commas between.")],
-    n_steps: Annotated[int, typer.Option(help="Lookback: readings in a window.")],
     horizon: Annotated[int, typer.Option(help="Leads: steps ahead to forecast.")],
+    n_steps: Annotated[
+        int | None, typer.Option(help="Lookback: readings in a window.  [default: by the data]")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Model name.  [default: the file's]")] = None,
     features: Annotated[
         str | None, typer.Option(help="Columns to forecast from.  [default: the targets]")
@@ -61,25 +63,50 @@ def fit_command(
     step: Annotated[
         str, typer.Option(help="Seconds between rows, or 'auto', or 'none': any distance.")
     ] = "auto",
-    arch: Annotated[Literal["lstm"], typer.Option(help="Network.")] = "lstm",
-    units: Annotated[int, typer.Option(help="LSTM units.")] = 50,
+    arch: Annotated[
+        Literal["segmented", "lstm"],
+        typer.Option(
+            help="An LSTM over segments beside a line, or over the readings as they come."
+        ),
+    ] = "segmented",
+    segment: Annotated[
+        int | None, typer.Option(help="Readings in a segment.  [default: by the lookback]")
+    ] = None,
+    mix: Annotated[
+        bool | None,
+        typer.Option(help="Each target sees all features.  [default: if some are no targets]"),
+    ] = None,
+    line: Annotated[
+        bool, typer.Option(help="Start from a straight line (ridge) from readings to leads.")
+    ] = True,
+    members: Annotated[int, typer.Option(help="Networks whose mean is the forecast.")] = 1,
+    units: Annotated[
+        int | None, typer.Option(help="LSTM units.  [default: by the rows; 50 for lstm]")
+    ] = None,
     layers: Annotated[int, typer.Option(help="LSTM layers, 1 or 2.")] = 1,
     activation: Annotated[Literal["tanh", "relu"], typer.Option(help="LSTM activation.")] = "tanh",
+    dropout: Annotated[float, typer.Option(help="Share that is left out (segmented).")] = 0.3,
     normalization: Annotated[
-        Literal["last", "standard", "none"], typer.Option(help="Inside the graph.")
+        Literal["last", "instance", "standard", "none"], typer.Option(help="Inside the graph.")
     ] = "last",
+    loss: Annotated[
+        Literal["mae", "huber", "mse"], typer.Option(help="What is made small.")
+    ] = "mae",
     train_rows: Annotated[
         int | None, typer.Option(help="Rows of each series to train on.  [default: 70 %]")
     ] = None,
     validation_rows: Annotated[
         int | None, typer.Option(help="Rows to stop early by.  [default: the next 10 %]")
     ] = None,
-    epochs: Annotated[int, typer.Option(help="Epochs at most.")] = 100,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs at most.  [default: by the windows]")
+    ] = None,
     patience: Annotated[int, typer.Option(help="Epochs without gain before stopping.")] = 10,
     batch_size: Annotated[
         int | None, typer.Option(help="Windows per step.  [default: by their number]")
     ] = None,
-    learning_rate: Annotated[float, typer.Option(help="Of the Adam optimiser.")] = 1e-3,
+    learning_rate: Annotated[float, typer.Option(help="Of AdamW, at its highest.")] = 2e-3,
+    weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 1e-4,
     season: Annotated[
         int | None, typer.Option(help="Season in steps, for baselines.  [default: by the step]")
     ] = None,
@@ -88,9 +115,10 @@ def fit_command(
 ) -> None:
     """Fit a model and write NAME.onnx, NAME.keras and NAME.json.
 
-    The pattern follows from the number of features and targets and the horizon.
+    The pattern follows from the number of features and targets and the horizon; lookback, segments
+    and size follow from the data, unless they are given.
 
-    Example: tidecast-trainer fit taxi.csv --name taxi --targets value --n-steps 48 --horizon 5
+    Example: tidecast-trainer fit taxi.csv --name taxi --targets value --horizon 5
     """
     from trainer.config import fit_config
 
@@ -102,16 +130,23 @@ def fit_command(
         n_steps=n_steps,
         horizon=horizon,
         arch=arch,
+        segment=segment,
+        mix=mix,
+        line=line,
+        members=members,
         units=units,
         layers=layers,
         activation=activation,
+        dropout=dropout,
         normalization=normalization,
+        loss=loss,
         train_rows=train_rows,
         validation_rows=validation_rows,
         epochs=epochs,
         patience=patience,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        weight_decay=weight_decay,
         season=season,
         seed=seed,
         series=series,
@@ -268,14 +303,18 @@ def _load(
 
 def _fit_with_bar(config: "FitConfig", history: "History") -> "Fitted":
     from trainer.fit import fit
+    from trainer.plan import make_plan
 
-    with _bar(f"fitting {config.name}", config.epochs) as (bar, task):
+    plan = make_plan(config, history)
+    for reason in plan.reasons:
+        typer.echo(f"picked {reason}", err=True)
+    with _bar(f"fitting {config.name}", plan.epochs) as (bar, task):
 
-        def after(epoch: int, loss: float, validation: float | None) -> None:
+        def after(epoch: int, total: int, loss: float, validation: float | None) -> None:
             shown = "" if validation is None else f"  validation {validation:.4f}"
-            bar.update(task, completed=epoch, description=f"loss {loss:.4f}{shown}")
+            bar.update(task, completed=epoch, total=total, description=f"loss {loss:.4f}{shown}")
 
-        return fit(config, history, after)
+        return fit(config, history, after, plan)
 
 
 def _draw(picture: Path, spec: Any, predict: Any, history: "History") -> None:

@@ -16,15 +16,17 @@ from worker.contract import (
 )
 
 Activation = Literal["tanh", "relu"]
-Normalization = Literal["last", "standard", "none"]
+Arch = Literal["segmented", "lstm"]
+Normalization = Literal["last", "instance", "standard", "none"]
+Loss = Literal["mae", "huber", "mse"]
 
 
 class FitConfig(BaseModel):
     """Every choice of a fit; frozen.
 
-    ``train_rows`` and ``validation_rows`` count rows of each series; None means the first 70 % and
-    the next 10 %. ``step_seconds`` "auto" takes the data's own step, None makes every reading the
-    next step.
+    What is None is picked by ``trainer.plan`` from the data. ``train_rows`` and ``validation_rows``
+    count rows of each series; None means the first 70 % and the next 10 %. ``step_seconds`` "auto"
+    takes the data's own step, None makes every reading the next step.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,19 +34,26 @@ class FitConfig(BaseModel):
     name: Name
     targets: Annotated[tuple[Column, ...], Field(min_length=1)]
     features: Annotated[tuple[Column, ...], Field(min_length=1)]
-    n_steps: Annotated[int, Field(ge=1)]
+    n_steps: Annotated[int, Field(ge=1)] | None = None
     horizon: Annotated[int, Field(ge=1)]
-    arch: Literal["lstm"] = "lstm"
+    arch: Arch = "segmented"
+    segment: Annotated[int, Field(ge=1)] | None = None
+    mix: bool | None = None
+    line: bool = True
+    members: Annotated[int, Field(ge=1, le=20)] = 1
     activation: Activation = "tanh"
-    units: Annotated[int, Field(ge=1, le=4096)] = 50
+    units: Annotated[int, Field(ge=1, le=4096)] | None = None
     layers: Annotated[int, Field(ge=1, le=2)] = 1
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
     normalization: Normalization = "last"
+    loss: Loss = "mae"
     train_rows: Annotated[int, Field(ge=1)] | None = None
     validation_rows: Annotated[int, Field(ge=0)] | None = None
-    epochs: Annotated[int, Field(ge=1)] = 100
+    epochs: Annotated[int, Field(ge=1)] | None = None
     patience: Annotated[int, Field(ge=1)] = 10
     batch_size: Annotated[int, Field(ge=1)] | None = None
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     step_seconds: Annotated[float, Field(gt=0)] | Literal["auto"] | None = "auto"
     season: Annotated[int, Field(ge=1)] | None = None
@@ -55,6 +64,13 @@ class FitConfig(BaseModel):
         for label, names in (("targets", self.targets), ("features", self.features)):
             if len(set(names)) < len(names):
                 raise ValueError(f"{label} repeat a name: {', '.join(names)}")
+        if self.n_steps is not None and (self.segment or 1) > self.n_steps:
+            raise ValueError(
+                f"a segment of {self.segment} does not fit into {self.n_steps} steps; choose "
+                "--segment from 1 to --n-steps"
+            )
+        if self.arch == "lstm" and self.normalization == "instance":
+            raise ValueError("--normalization instance is for --arch segmented")
         taken = RESERVED_FIELDS.intersection(self.features)
         if taken:
             raise ValueError(f"features may not be called {sorted(taken)}: the wire uses the names")

@@ -55,7 +55,10 @@ class Windows:
             yield chunk, *self.gather(chunk)
 
     def pipeline(self, part: Part, batch_size: int, seed: int | None) -> Any:
-        """Return a ``tf.data.Dataset`` of (window, target) batches, shuffled if a seed is given."""
+        """Return a ``tf.data.Dataset`` of (window, target) batches.
+
+        With a seed it is shuffled and has no end.
+        """
         import tensorflow as tf
 
         inputs, outputs = tf.constant(self.inputs), tf.constant(self.outputs)
@@ -72,7 +75,7 @@ class Windows:
         starts = self.starts[part]
         places = tf.data.Dataset.from_tensor_slices(starts)
         if seed is not None:
-            places = places.shuffle(len(starts), seed=seed, reshuffle_each_iteration=True)
+            places = places.shuffle(len(starts), seed=seed, reshuffle_each_iteration=True).repeat()
         return places.batch(batch_size).map(gather).prefetch(2)
 
 

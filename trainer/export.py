@@ -57,7 +57,7 @@ def describe(fitted: Fitted, trained_at: datetime) -> ModelSpec:
         name=config.name,
         version=PLACEHOLDER,
         pattern=config.pattern,
-        n_steps=config.n_steps,
+        n_steps=fitted.plan.n_steps,
         horizon=config.horizon,
         features=config.features,
         targets=config.targets,
@@ -72,7 +72,7 @@ def describe(fitted: Fitted, trained_at: datetime) -> ModelSpec:
                 "last": _iso_ms(last) if last is not None else None,
                 "train_rows": config.train_rows,
                 "validation_rows": config.validation_rows,
-                "season": fitted.season,
+                "season": fitted.plan.season,
             }
         ),
         validation=Validation.model_validate(
@@ -326,7 +326,7 @@ def _spread(starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def _last_trained(fitted: Fitted) -> int | None:
-    beyond = fitted.windows.starts["train"] + fitted.config.n_steps + fitted.config.horizon - 1
+    beyond = fitted.windows.starts["train"] + fitted.plan.n_steps + fitted.config.horizon - 1
     times = [s.times for s in fitted.history.series if s.times is not None]
     return int(np.concatenate(times)[beyond].max()) if times else None
 

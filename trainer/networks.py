@@ -1,130 +1,170 @@
 """Keras networks with their normalisation inside, made of built-in layers only."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from trainer.config import FitConfig
-from trainer.dataset import Windows
+from trainer.plan import Plan
+from trainer.ridge import Line
+from trainer.scaling import Floats, Scaling
 from worker.contract import INPUT_NAME
 
-Floats = npt.NDArray[np.float64]
+TRAINED = ("segment", "others", "lstm", "head", "line")
+"""How the names of layers begin that training changes."""
+LEAST_SPREAD = 0.1
+"""What is added to the spread of a window's readings, in training units, before it divides them."""
 
-SAMPLE = 20_000
 
+def build_network(
+    config: FitConfig, plan: Plan, scaling: Scaling, line: Line | None = None, members: int = 1
+) -> Any:
+    """Return an untrained ``keras.Model`` from ``window`` to ``forecast`` ``[b, horizon, T]``.
 
-@dataclass(frozen=True)
-class Scaling:
-    """What normalisation subtracts and divides by.
-
-    The inputs' mean and scale ``[F]`` apply after the newest value is subtracted, if it is; the
-    outputs' ``[T]`` likewise. ``base`` ``[F, T]`` picks, under ``last``, the feature whose newest
-    value is added back to each target: none for a target that is no feature.
+    A segmented network with a line begins as the line: what is left to learn begins at nothing.
+    Several members, each with layers of its own, answer their mean.
     """
-
-    input_mean: Floats
-    input_scale: Floats
-    output_mean: Floats
-    output_scale: Floats
-    base: Floats
-
-
-def measure_scaling(config: FitConfig, windows: Windows) -> Scaling:
-    """Measure the normalisation on (at most ``SAMPLE`` evenly spread) training windows."""
-    starts = windows.starts["train"]
-    chosen = starts[np.linspace(0, len(starts) - 1, min(SAMPLE, len(starts))).astype(np.int64)]
-    inputs, outputs = (part.astype(np.float64) for part in windows.gather(chosen))
-    base = np.array([[float(f == t) for t in config.targets] for f in config.features], np.float64)
-    if config.normalization == "none":
-        return Scaling(
-            np.zeros(len(config.features)),
-            np.ones(len(config.features)),
-            np.zeros(len(config.targets)),
-            np.ones(len(config.targets)),
-            base * 0,
-        )
-    if config.normalization == "last":
-        newest = inputs[:, -1:, :]
-        virtual = base.sum(axis=0) == 0
-        changes = outputs - newest @ base
-        mean = np.where(virtual, outputs.mean(axis=(0, 1)), 0.0)
-        return Scaling(
-            np.zeros(len(config.features)),
-            _floored(np.sqrt(((inputs - newest) ** 2).mean(axis=(0, 1)))),
-            mean,
-            _floored(np.sqrt(((changes - mean) ** 2).mean(axis=(0, 1)))),
-            base,
-        )
-    return Scaling(
-        inputs.mean(axis=(0, 1)),
-        _floored(inputs.std(axis=(0, 1))),
-        outputs.mean(axis=(0, 1)),
-        _floored(outputs.std(axis=(0, 1))),
-        base * 0,
-    )
-
-
-def _floored(scale: Floats) -> Floats:
-    """Replace the scale of what never changes by one."""
-    return np.where(scale > 1e-9, scale, 1.0)
-
-
-def build_network(config: FitConfig, scaling: Scaling) -> Any:
-    """Return an untrained ``keras.Model`` from ``window`` to ``forecast`` ``[b, horizon, T]``."""
     import keras
 
-    layers = keras.layers
-    features, targets = len(config.features), len(config.targets)
-    window = keras.Input((config.n_steps, features), name=INPUT_NAME)
-    hidden = window
-    newest = None
-    if config.normalization == "last":
-        newest = layers.Cropping1D((config.n_steps - 1, 0), name="newest")(window)
-        hidden = layers.Subtract(name="centred")([window, newest])
+    window = keras.Input((plan.n_steps, len(config.features)), name=INPUT_NAME)
+    hidden, newest = window, None
+    if scaling.base.any():
+        newest = keras.layers.Cropping1D((plan.n_steps - 1, 0), name="newest")(window)
+        hidden = keras.layers.Subtract(name="centred")([window, newest])
     if config.normalization != "none":
         hidden = _normalized(hidden, scaling.input_mean, scaling.input_scale, invert=False)
-    for number in range(config.layers):
-        hidden = layers.LSTM(
-            config.units,
-            activation=config.activation,
-            return_sequences=number < config.layers - 1,
-            name=f"lstm_{number + 1}",
-        )(hidden)
-    flat = layers.Dense(config.horizon * targets, name="head")(hidden)
-    forecast = layers.Reshape((config.horizon, targets), name="leads")(flat)
+    answers = [
+        _stacked(config, plan, hidden, member)
+        if config.arch == "lstm"
+        else _segmented(config, plan, scaling, hidden, line, member)
+        for member in _suffixes(members)
+    ]
+    forecast = keras.layers.Average(name="mean")(answers) if members > 1 else answers[0]
     if config.normalization != "none":
         forecast = _normalized(forecast, scaling.output_mean, scaling.output_scale, invert=True)
     if newest is not None:
-        forecast = layers.Add(name="restored")([forecast, _base(newest, scaling.base)])
-    expected = (None, config.horizon, targets)
+        forecast = keras.layers.Add(name="restored")([forecast, _picked(newest, scaling.base)])
+    expected = (None, config.horizon, len(config.targets))
     if tuple(forecast.shape) != expected:
         raise AssertionError(f"the network answers {forecast.shape}, not {expected}")
     return keras.Model(window, forecast, name="tidecast")
 
 
+def take_over(network: Any, members: Sequence[Any]) -> None:
+    """Give a network of several members the weights of networks with one."""
+    for suffix, member in zip(_suffixes(len(members)), members, strict=True):
+        for name in TRAINED:
+            for layer in member.layers:
+                if layer.name.startswith(name):
+                    network.get_layer(layer.name + suffix).set_weights(layer.get_weights())
+
+
+def _suffixes(members: int) -> list[str]:
+    """Return what the names of each member's layers end with."""
+    return [f"_of_{number}" for number in range(1, members + 1)] if members > 1 else [""]
+
+
+def _stacked(config: FitConfig, plan: Plan, hidden: Any, member: str) -> Any:
+    """One or two LSTMs over the readings as they come."""
+    from keras import layers
+
+    for number in range(config.layers):
+        hidden = layers.LSTM(
+            plan.units,
+            activation=config.activation,
+            return_sequences=number < config.layers - 1,
+            name=f"lstm_{number + 1}{member}",
+        )(hidden)
+    flat = layers.Dense(config.horizon * len(config.targets), name=f"head{member}")(hidden)
+    return layers.Reshape((config.horizon, len(config.targets)), name=f"leads{member}")(flat)
+
+
+def _segmented(
+    config: FitConfig, plan: Plan, scaling: Scaling, hidden: Any, line: Line | None, member: str
+) -> Any:
+    """An LSTM over projected segments beside a line, both shared by all targets.
+
+    Segments as in SegRNN (Lin et al. 2023), the line as in NLinear (Zeng et al. 2023). The targets
+    stand beside each other in the batch: ``[b, n_steps, T]`` becomes ``[b * T, n_steps]``.
+    """
+    from keras import layers, ops
+
+    targets = len(config.targets)
+    own = layers.Permute((2, 1))(_picked(hidden, scaling.own))
+    readings = ops.reshape(own, (-1, plan.n_steps))
+    spread = None
+    if config.normalization == "instance":
+        spread = ops.sqrt(ops.mean(ops.square(readings), axis=1, keepdims=True)) + LEAST_SPREAD
+        readings = readings / spread
+    steps = layers.Dense(plan.units, name=f"segment{member}")(_cut(readings, plan, 1))
+    if plan.mix:
+        others = layers.Dense(plan.units, use_bias=False, name=f"others{member}")(
+            _cut(hidden, plan, len(config.features))
+        )
+        beside = ops.reshape(steps, (-1, targets, *steps.shape[1:]))
+        mixed = beside + ops.reshape(others, (-1, 1, *others.shape[1:]))
+        steps = ops.reshape(mixed, (-1, *steps.shape[1:]))
+    steps = layers.Dropout(config.dropout)(layers.ReLU()(steps))
+    for number in range(config.layers):
+        steps = layers.LSTM(
+            plan.units,
+            activation=config.activation,
+            return_sequences=number < config.layers - 1,
+            name=f"lstm_{number + 1}{member}",
+        )(steps)
+    steps = layers.Dropout(config.dropout)(steps)
+    start = "glorot_uniform" if line is None else "zeros"
+    leads = layers.Dense(config.horizon, kernel_initializer=start, name=f"head{member}")(steps)
+    if line is not None:
+        straight = layers.Dense(config.horizon, name=f"line{member}")
+        leads = leads + straight(readings)
+        bias = line.bias * (0 if spread is not None else 1)
+        straight.set_weights([line.weights.astype(np.float32), bias.astype(np.float32)])
+    if spread is not None:
+        leads = leads * spread
+    return layers.Permute((2, 1), name=f"leads{member}")(
+        ops.reshape(leads, (-1, targets, config.horizon))
+    )
+
+
+def _cut(readings: Any, plan: Plan, features: int) -> Any:
+    """Return readings in segments, ``[k, segments, segment * features]``.
+
+    Where the lookback is no multiple of the segment, the first one begins with zeros.
+    """
+    from keras import layers, ops
+
+    count = -(-plan.n_steps // plan.segment)
+    missing = count * plan.segment - plan.n_steps
+    if missing:
+        readings = ops.reshape(readings, (-1, plan.n_steps, features))
+        readings = layers.ZeroPadding1D((missing, 0))(readings)
+    return ops.reshape(readings, (-1, count, plan.segment * features))
+
+
 def _normalized(values: Any, mean: Floats, scale: Floats, *, invert: bool) -> Any:
-    """Return ``(values - mean) / scale``, or its inverse."""
+    """Return ``(values - mean) / scale``, or its inverse.
+
+    By ``Rescaling``, as tf2onnx 1.17 loses the constants of Keras' ``Normalization``. The mean goes
+    first, so that little is rounded where it is large beside the scale.
+    """
+    from keras.layers import Rescaling
+
+    if invert:
+        return Rescaling(scale.tolist(), offset=mean.tolist(), name="denormalized")(values)
+    if mean.any():
+        values = Rescaling(1.0, offset=(-mean).tolist(), name="shifted")(values)
+    return Rescaling((1 / scale).tolist(), name="normalized")(values)
+
+
+def _picked(values: Any, pick: Floats) -> Any:
+    """Return the feature that each target is, ``[b, steps, T]``; zeros for one that is none."""
     import keras
 
-    name = "denormalized" if invert else "normalized"
-    if not mean.any():
-        # tf2onnx 1.17 loses a constant of zeros that TensorFlow moves across a subtraction.
-        factor = scale if invert else 1 / scale
-        return keras.layers.Rescaling(factor.tolist(), name=name)(values)
-    return keras.layers.Normalization(
-        mean=mean.tolist(), variance=(scale**2).tolist(), invert=invert, name=name
-    )(values)
-
-
-def _base(newest: Any, base: Floats) -> Any:
-    """Return the newest value of each target's feature, ``[b, 1, T]``."""
-    import keras
-
-    if base.shape[0] == base.shape[1] and (base == np.eye(len(base))).all():
-        return newest
-    pick = keras.layers.Dense(base.shape[1], use_bias=False, trainable=False, name="picked")
-    picked = pick(newest)
-    pick.set_weights([base.astype(np.float32)])
+    if pick.shape[0] == pick.shape[1] and (pick == np.eye(len(pick))).all():
+        return values
+    layer = keras.layers.Dense(pick.shape[1], use_bias=False, trainable=False)
+    picked = layer(values)
+    layer.set_weights([pick.astype(np.float32)])
     return picked

@@ -24,26 +24,30 @@ from trainer.export import (
     write_model,
 )
 from trainer.fit import Fitted, fit
-from trainer.networks import build_network, measure_scaling
+from trainer.networks import build_network, take_over
 from trainer.patterns import EXAMPLES, Example
-from trainer.series import History
+from trainer.plan import make_plan
+from trainer.ridge import Line
+from trainer.scaling import measure_scaling
+from trainer.series import History, split_rows
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 RAMP = np.arange(40, dtype=np.float64)
 
 
-def untrained(config: FitConfig, history: History) -> tuple[Any, Windows]:
-    """A network that knows its scaling and nothing else, and the windows it was scaled by."""
+def untrained(config: FitConfig, history: History, line: Line | None = None) -> tuple[Any, Windows]:
+    """A network that knows its scaling and perhaps a line, and the windows it was scaled by."""
+    plan = make_plan(config, history)
     windows = make_windows(
         history,
         config.features,
         config.targets,
-        n_steps=config.n_steps,
+        n_steps=plan.n_steps,
         horizon=config.horizon,
         train_rows=None,
         validation_rows=None,
     )
-    return build_network(config, measure_scaling(config, windows)), windows
+    return build_network(config, plan, measure_scaling(config, windows), line), windows
 
 
 def network_of(config: FitConfig, history: History, head: float) -> Any:
@@ -54,16 +58,107 @@ def network_of(config: FitConfig, history: History, head: float) -> Any:
     return network
 
 
+def test_a_segmented_network_has_one_scale_for_readings_and_leads() -> None:
+    """Over four steps of a ramp the readings are 3, 2, 1, 0 before the newest: 1.87 on average."""
+    network = network_of(config_of(), history_of(RAMP), head=2.0)
+    window = np.array([[[5.0], [6.0], [9.0], [7.0]]], np.float32)
+    expected = 7 + 2 * np.sqrt((9 + 4 + 1) / 4)
+    assert np.asarray(network(window)).item() == pytest.approx(expected)
+
+
+def test_an_instance_is_scaled_by_its_own_spread() -> None:
+    """Ten times as wild a window has ten times as wild a forecast, but for the floor."""
+    config = config_of(normalization="instance")
+    network = network_of(config, history_of(RAMP), head=1.0)
+    scale = np.sqrt((9 + 4 + 1) / 4)
+    window = np.array([[[5.0], [6.0], [9.0], [7.0]]])
+    for factor in (0, 1, 10):
+        wild = np.sqrt(np.square(factor * (window - 7)).mean())
+        answer = np.asarray(network((7 + factor * (window - 7)).astype(np.float32))).item()
+        assert answer == pytest.approx(7 + wild + 0.1 * scale, rel=1e-5)
+
+
+@pytest.mark.parametrize("normalization", ["last", "instance", "standard", "none"])
+def test_a_segmented_network_begins_as_its_line(normalization: str) -> None:
+    """Each lead is the reading two steps back (before the newest is added), whatever the scale."""
+    line = Line(np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]), np.zeros(2), 1.0)
+    wave = 20 + np.sin(np.arange(60) / 3)
+    config = config_of(features=("a", "b"), targets=("b", "a"), normalization=normalization)
+    config = config.model_copy(update={"horizon": 2})
+    history = history_of(np.stack([wave, 5 * wave], axis=1), columns=("a", "b"))
+    network, _ = untrained(config, history, line)
+    window = np.random.default_rng(0).normal(10, 3, (3, 4, 2)).astype(np.float32)
+    expected = np.repeat(window[:, 1:2, ::-1], 2, axis=1)
+    np.testing.assert_allclose(np.asarray(network(window)), expected, rtol=1e-4)
+
+
+def test_an_untouched_line_is_never_made_worse() -> None:
+    """With a learning rate that ruins everything, the line is what stands."""
+    noise = np.random.default_rng(3).normal(size=300).cumsum()
+    config = config_of(learning_rate=5.0, epochs=3)
+    fitted = fit(config, history_of(noise))
+    alone = fit(config.model_copy(update={"learning_rate": 1e-12}), history_of(noise))
+    windows, _ = fitted.windows.gather(fitted.windows.starts["test"])
+    np.testing.assert_allclose(
+        np.asarray(fitted.network(windows)), np.asarray(alone.network(windows)), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("arch", ["segmented", "lstm"])
+def test_members_are_averaged(arch: str) -> None:
+    config, history = config_of(arch=arch, line=False, normalization="standard"), history_of(RAMP)
+    one, two = (network_of(config, history, head=head) for head in (1.0, 4.0))
+    plan = make_plan(config, history)
+    windows = untrained(config, history)[1]
+    both = build_network(config, plan, measure_scaling(config, windows), members=2)
+    take_over(both, [one, two])
+    window = np.array([[[5.0], [6.0], [9.0], [7.0]]], np.float32)
+    answers = [np.asarray(network(window)).item() for network in (one, two, both)]
+    assert answers[2] == pytest.approx(np.mean(answers[:2]))
+    assert answers[0] != pytest.approx(answers[1])
+
+
+def test_members_differ_and_export_as_one(tmp_path: Path) -> None:
+    history = history_of(np.random.default_rng(3).normal(size=200).cumsum())
+    fitted = fit(config_of(members=3, line=False, normalization="standard"), history)
+    assert len(fitted.losses) == 3 * 2
+    path, _ = write_model(tmp_path, fitted, MOMENT)
+    graph = onnx.load(path).graph
+    assert sum(node.op_type == "LSTM" for node in graph.node) == 3
+    heads = [fitted.network.get_layer(f"head_of_{m}").get_weights()[0] for m in (1, 2)]
+    assert not np.allclose(heads[0], heads[1])
+    reopened = keras.models.load_model(path.with_suffix(".keras"))
+    windows, _ = fitted.windows.gather(fitted.windows.starts["train"])
+    np.testing.assert_array_equal(
+        np.asarray(reopened(windows)), np.asarray(fitted.network(windows))
+    )
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_the_test_rows_do_not_touch_the_model(members: int) -> None:
+    """Poisoned test rows, the very same weights."""
+    values = np.random.default_rng(4).normal(size=(300, 2)).cumsum(axis=0)
+    poisoned = values.copy()
+    poisoned[split_rows(300, None, None)["test"][0] :] = 1e6
+    config = config_of(features=("a", "b"), targets=("a",), n_steps=None, members=members)
+    sound, spoilt = (
+        fit(config, history_of(table, columns=("a", "b"))) for table in (values, poisoned)
+    )
+    assert sound.plan == spoilt.plan
+    for one, two in zip(sound.network.get_weights(), spoilt.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
 def test_last_adds_the_newest_value_back() -> None:
     """On a ramp the change one step ahead is always 1, so one unit of the head is 1."""
-    network = network_of(config_of(), history_of(RAMP), head=2.0)
+    network = network_of(config_of(arch="lstm"), history_of(RAMP), head=2.0)
     window = np.array([[[5.0], [6.0], [9.0], [7.0]]], np.float32)
     assert np.asarray(network(window)).ravel().tolist() == pytest.approx([9.0])
 
 
 def test_standard_scales_by_the_training_rows() -> None:
     values = np.tile([10.0, 30.0], 20)
-    config = config_of(normalization="standard", n_steps=2)
+    config = config_of(normalization="standard", n_steps=2, arch="lstm")
     network = network_of(config, history_of(values), head=0.5)
     answer = float(np.asarray(network(np.zeros((1, 2, 1), np.float32))).item())
     assert answer == pytest.approx(values.mean() + 0.5 * 10, abs=0.4)
@@ -74,9 +169,10 @@ def test_none_leaves_everything_alone() -> None:
     assert np.asarray(network(np.ones((1, 4, 1), np.float32))).item() == 3.0
 
 
-def test_a_target_that_is_no_feature_is_not_shifted() -> None:
+@pytest.mark.parametrize("arch", ["segmented", "lstm"])
+def test_a_target_that_is_no_feature_is_not_shifted(arch: str) -> None:
     table = np.stack([RAMP, 5 + RAMP % 2], axis=1)
-    config = config_of(targets=("soft",))
+    config = config_of(targets=("soft",), arch=arch)
     history = history_of(table, columns=("value", "soft"))
     network = network_of(config, history, head=0.0)
     windows = [np.full((1, 4, 1), level, np.float32) for level in (0, 1000)]
@@ -84,8 +180,9 @@ def test_a_target_that_is_no_feature_is_not_shifted() -> None:
     assert answers == pytest.approx([5.5, 5.5], abs=0.05)
 
 
-def test_each_target_gets_its_own_features_newest_value() -> None:
-    config = config_of(features=("a", "b"), targets=("b", "a"), horizon=2)
+@pytest.mark.parametrize("arch", ["segmented", "lstm"])
+def test_each_target_gets_its_own_features_newest_value(arch: str) -> None:
+    config = config_of(features=("a", "b"), targets=("b", "a"), horizon=2, arch=arch)
     history = history_of(np.stack([RAMP, 2 * RAMP], axis=1), columns=("a", "b"))
     network = network_of(config, history, head=0.0)
     window = np.arange(8, dtype=np.float32).reshape(1, 4, 2)
@@ -98,13 +195,23 @@ def test_a_constant_series_does_no_harm() -> None:
     assert np.isfinite(np.asarray(fitted.network(window))).all()
 
 
+NETWORKS = [
+    {"arch": "lstm", "activation": "tanh", "layers": 1},
+    {"arch": "lstm", "activation": "relu", "layers": 2},
+    {"arch": "lstm", "activation": "tanh", "normalization": "standard"},
+    {"arch": "segmented", "activation": "tanh", "layers": 1, "segment": 1},
+    {"arch": "segmented", "activation": "relu", "layers": 2, "segment": 2, "mix": True},
+    {"arch": "segmented", "activation": "tanh", "segment": 5, "normalization": "instance"},
+    {"arch": "segmented", "activation": "tanh", "segment": 3, "normalization": "standard"},
+]
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=[e.pattern for e in EXAMPLES])
-@pytest.mark.parametrize(("activation", "layers"), [("tanh", 1), ("relu", 2)])
+@pytest.mark.parametrize("choices", NETWORKS)
 def test_every_pattern_exports_as_lstm_operators(
-    example: Example, activation: str, layers: int
+    example: Example, choices: dict[str, object]
 ) -> None:
-    choices = {"activation": activation, "layers": layers, "units": 5}
-    config = example.config().model_copy(update=choices)
+    config = example.config().model_copy(update={"units": 5} | choices)
     network, windows = untrained(config, example.history())
     samples, _ = windows.gather(windows.starts["train"])
     described = spec_of(
@@ -116,7 +223,7 @@ def test_every_pattern_exports_as_lstm_operators(
     )
     content, spec = export(network, described, samples)
     graph = onnx.load_from_string(content).graph
-    assert sum(node.op_type == "LSTM" for node in graph.node) == layers
+    assert sum(node.op_type == "LSTM" for node in graph.node) == config.layers
     shapes = [
         [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
         for value in (*graph.input, *graph.output)
@@ -172,7 +279,8 @@ def test_a_graph_without_lstm_operators_is_refused(tmp_path: Path) -> None:
 def test_the_best_weights_are_kept() -> None:
     """With a learning rate far too large the last epoch is not the best."""
     noise = np.random.default_rng(3).normal(size=200).cumsum()
-    fitted = fit(config_of(learning_rate=0.5, epochs=12, patience=12), history_of(noise))
+    wild = {"learning_rate": 0.5, "epochs": 12, "patience": 12, "line": False, "loss": "mse"}
+    fitted = fit(config_of(**wild), history_of(noise))
     losses = [validation for _, validation in fitted.losses if validation is not None]
     assert losses[-1] > min(losses)
     (_, inputs, targets), *rest = fitted.windows.batches("validation")
@@ -192,6 +300,9 @@ def test_the_best_weights_are_kept() -> None:
         ({"features": ("ts",)}, "may not be called"),
         ({"name": "a/b"}, "--name 'a/b'"),
         ({"layers": 3}, "--layers 3"),
+        ({"segment": 5}, "a segment of 5 does not fit into 4 steps"),
+        ({"arch": "lstm", "normalization": "instance"}, "is for --arch segmented"),
+        ({"dropout": 1.0}, "--dropout 1.0"),
     ],
 )
 def test_wrong_choices_are_named(choices: dict[str, object], message: str) -> None:

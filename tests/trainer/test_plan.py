@@ -1,0 +1,70 @@
+"""What a fit picks by itself, and what it leaves as it was told."""
+
+import numpy as np
+import pytest
+
+from tests.trainer.conftest import config_of, history_of
+from trainer.config import FitConfig, fit_config
+from trainer.plan import make_plan
+
+HOUR = 3600.0
+
+
+def open_config(**choices: object) -> FitConfig:
+    """A configuration that leaves everything open."""
+    usual = {"name": "m", "targets": ("value",), "features": ("value",), "horizon": 24}
+    return fit_config(**(usual | choices))
+
+
+@pytest.mark.parametrize(
+    ("rows", "step", "n_steps", "segment"),
+    [
+        (20_000, HOUR, 336, 24),
+        (20_000, HOUR / 2, 336, 24),
+        (4000, HOUR / 12, 336, 24),
+        (2000, 7 * 24 * HOUR, 156, 13),
+        (400, HOUR, 24, 2),
+        (60, HOUR, 5, 1),
+        (8, HOUR, 1, 1),
+    ],
+)
+def test_lookback_and_segments_suit_rows_and_step(
+    rows: int, step: float, n_steps: int, segment: int
+) -> None:
+    plan = make_plan(open_config(), history_of(np.arange(rows), step=step))
+    assert (plan.n_steps, plan.segment) == (n_steps, segment)
+    assert plan.n_steps % plan.segment == 0
+    assert len(plan.reasons) == 4
+
+
+def test_a_long_horizon_wants_a_long_lookback() -> None:
+    plan = make_plan(open_config(horizon=400), history_of(np.arange(20_000), step=HOUR))
+    assert plan.n_steps >= 800 - plan.segment
+
+
+def test_what_is_given_stays() -> None:
+    given = {"n_steps": 30, "segment": 7, "units": 9, "season": 5, "epochs": 3, "mix": True}
+    plan = make_plan(config_of(**given), history_of(np.arange(500)))
+    assert {name: getattr(plan, name) for name in given} == given
+    assert plan.reasons == ()
+
+
+def test_the_tutorial_network_has_its_tutorial_size() -> None:
+    plan = make_plan(config_of(arch="lstm", units=None), history_of(np.arange(500)))
+    assert plan.units == 50
+
+
+@pytest.mark.parametrize(
+    ("features", "targets", "mix"),
+    [("a", "a", False), ("ab", "ab", False), ("ab", "a", True), ("ab", "ac", True)],
+)
+def test_targets_see_features_that_are_none(features: str, targets: str, mix: bool) -> None:
+    config = open_config(features=tuple(features), targets=tuple(targets))
+    columns = tuple(dict.fromkeys(features + targets))
+    history = history_of(np.ones((500, len(columns))), columns=columns)
+    assert make_plan(config, history).mix is mix
+
+
+def test_values_do_not_matter() -> None:
+    calm, wild = (history_of(v) for v in (np.ones(900), np.random.default_rng(0).normal(size=900)))
+    assert make_plan(open_config(), calm) == make_plan(open_config(), wild)

@@ -1,0 +1,64 @@
+"""Ridge regression in closed form: from the newest readings straight to every lead; pure.
+
+Hoerl & Kennard 1970, "Ridge regression: biased estimation for nonorthogonal problems".
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Doubles = npt.NDArray[np.float64]
+Rows = Iterable[tuple[Doubles, Doubles]]
+
+PENALTIES = tuple(10.0**power for power in range(-2, 7))
+
+
+@dataclass(frozen=True)
+class Line:
+    """``leads = readings @ weights + bias``: weights ``[n_steps, horizon]``, bias ``[horizon]``."""
+
+    weights: Doubles
+    bias: Doubles
+    penalty: float
+
+
+def fit_ridge(training: Rows, validation: Rows) -> Line:
+    """Return the line that errs least on the validation rows among some penalties.
+
+    Args:
+        training: readings ``[k, n_steps]`` and what followed them ``[k, horizon]``, in parts.
+        validation: the same of rows that the penalty is chosen by; without any, of the training.
+
+    The bias is not penalised.
+    """
+    gram, product = _moments(training)
+    other_gram, other_product = _moments(validation)
+    if not other_gram[-1, -1]:
+        other_gram, other_product = gram, product
+    best, least = None, np.inf
+    penalised = np.ones(len(gram))
+    penalised[-1] = 0.0
+    for penalty in PENALTIES:
+        regular = gram + np.diag(penalty * penalised + 1e-9 * gram[-1, -1])
+        solution: Doubles = np.linalg.solve(regular, product).astype(np.float64)
+        # The squared error without the squares of what followed, which is the same for all.
+        error = float(
+            np.sum(solution * (other_gram @ solution)) - 2 * np.sum(solution * other_product)
+        )
+        if error < least:
+            best, least = Line(solution[:-1], solution[-1], penalty), error
+    if best is None:
+        raise ValueError("the readings are not finite")
+    return best
+
+
+def _moments(rows: Rows) -> tuple[Doubles, Doubles]:
+    """Return ``X'X`` and ``X'Y``, a column of ones behind the readings."""
+    gram, product = np.zeros((1, 1)), np.zeros((1, 1))
+    for readings, leads in rows:
+        wide = np.concatenate([readings, np.ones((len(readings), 1))], axis=1)
+        gram = gram + wide.T @ wide
+        product = product + wide.T @ leads
+    return gram, product

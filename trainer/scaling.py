@@ -1,0 +1,86 @@
+"""What normalisation subtracts and divides by, measured on the training windows."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.config import FitConfig
+from trainer.dataset import Ints, Windows
+
+Floats = npt.NDArray[np.float64]
+
+SAMPLE = 20_000
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What normalisation subtracts and divides by.
+
+    The inputs' mean and scale ``[F]`` apply after the newest value is subtracted, if it is; the
+    outputs' ``[T]`` likewise. ``own`` ``[F, T]`` picks the feature that each target is: none for a
+    virtual sensor. ``base`` ``[F, T]`` picks the feature whose newest value is added back to each
+    target: ``own`` where the newest value is subtracted, else nothing.
+    """
+
+    input_mean: Floats
+    input_scale: Floats
+    output_mean: Floats
+    output_scale: Floats
+    own: Floats
+    base: Floats
+
+    def inward(self, inputs: npt.ArrayLike) -> Floats:
+        """Return windows ``[k, n_steps, F]`` as a network sees them."""
+        values = np.asarray(inputs, np.float64)
+        if self.base.any():
+            values = values - values[:, -1:, :]
+        return (values - self.input_mean) / self.input_scale
+
+    def outward(self, inputs: npt.ArrayLike, outputs: npt.ArrayLike) -> Floats:
+        """Return what followed windows, ``[k, horizon, T]``, as a network is to answer it."""
+        newest = np.asarray(inputs, np.float64)[:, -1:, :]
+        return (np.asarray(outputs, np.float64) - newest @ self.base - self.output_mean) / (
+            self.output_scale
+        )
+
+
+def measure_scaling(config: FitConfig, windows: Windows) -> Scaling:
+    """Measure the normalisation on (at most ``SAMPLE`` evenly spread) training windows.
+
+    A segmented network has one scale for a feature and the target that it is, as its line from
+    readings to leads is shared by all.
+    """
+    inputs, outputs = (part.astype(np.float64) for part in windows.gather(spread(windows)))
+    own = np.array([[float(f == t) for t in config.targets] for f in config.features], np.float64)
+    if config.normalization == "none":
+        ones = np.ones(len(config.features)), np.ones(len(config.targets))
+        return Scaling(ones[0] * 0, ones[0], ones[1] * 0, ones[1], own, own * 0)
+    virtual = own.sum(axis=0) == 0
+    if config.normalization == "standard":
+        mean, scale = inputs.mean(axis=(0, 1)), _floored(inputs.std(axis=(0, 1)))
+        out_mean, out_scale = outputs.mean(axis=(0, 1)), _floored(outputs.std(axis=(0, 1)))
+        base = own * 0
+    else:
+        newest = inputs[:, -1:, :]
+        changes = outputs - newest @ own
+        mean = np.zeros(len(config.features))
+        scale = _floored(np.sqrt(((inputs - newest) ** 2).mean(axis=(0, 1))))
+        out_mean = np.where(virtual, outputs.mean(axis=(0, 1)), 0.0)
+        out_scale = _floored(np.sqrt(((changes - out_mean) ** 2).mean(axis=(0, 1))))
+        base = own
+    if config.arch == "segmented":
+        out_mean = np.where(virtual, out_mean, mean @ own)
+        out_scale = np.where(virtual, out_scale, scale @ own)
+    return Scaling(mean, scale, out_mean, out_scale, own, base)
+
+
+def spread(windows: Windows, most: int = SAMPLE) -> Ints:
+    """Return the first rows of training windows, evenly spread, ``most`` at most."""
+    starts = windows.starts["train"]
+    return starts[np.linspace(0, len(starts) - 1, min(most, len(starts))).astype(np.int64)]
+
+
+def _floored(scale: Floats) -> Floats:
+    """Replace the scale of what never changes by one."""
+    return np.where(scale > 1e-9, scale, 1.0)
