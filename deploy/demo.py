@@ -46,8 +46,8 @@ def main() -> int:
     step(f"Fitting {name} on the first 70 % of {data}")
     trainer(
         *("fit", str(data), "--name", name, "--targets", targets, "--out", str(options.out)),
-        *("--n-steps", str(options.n_steps), "--horizon", str(options.horizon)),
-        *("--epochs", str(options.epochs)),
+        *("--horizon", str(options.horizon)),
+        *(() if options.n_steps is None else ("--n-steps", str(options.n_steps))),
     )
     if patterns is not None:
         step("The six patterns, each fitted meanwhile, exported and run by ONNX Runtime")
@@ -70,9 +70,8 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, help="CSV or Parquet file of your own, one series")
     parser.add_argument("--targets", help="columns to forecast, with commas between")
-    parser.add_argument("--n-steps", type=int, default=52, help="readings in a window")
+    parser.add_argument("--n-steps", type=int, help="readings in a window")
     parser.add_argument("--horizon", type=int, default=8, help="steps ahead")
-    parser.add_argument("--epochs", type=int, default=40, help="at most")
     parser.add_argument("--out", type=Path, default=Path("demo-output"), help="folder to write")
     parser.add_argument("--no-patterns", action="store_true", help="leave the patterns' table out")
     options = parser.parse_args()

@@ -157,6 +157,8 @@ def fit_command(
     from trainer.export import write_model
 
     fitted = _fit_with_bar(config, history)
+    for remark in fitted.remarks:
+        typer.echo(remark, err=True)
     path, spec = write_model(out, fitted, _now())
     if not len(fitted.windows.starts["validation"]):
         typer.echo(

@@ -1,7 +1,8 @@
 """Fits a network: seeded, stopped early, best weights kept."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from trainer.networks import build_network, take_over
 from trainer.plan import LONGEST_EPOCH, Plan, make_plan
 from trainer.ridge import Doubles, Line, fit_ridge
 from trainer.scaling import Scaling, measure_scaling, spread
+from trainer.selection import CLEARLY, gain
 from trainer.series import History, Part
 
 Progress = Callable[[int, int, float, float | None], None]
@@ -28,7 +30,10 @@ LINE_CHUNK = 2000
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained network with what it learned from and how well it did on the validation rows."""
+    """A trained network with what it learned from and how well it did on the validation rows.
+
+    ``remarks`` say what was left out because it did not earn its place.
+    """
 
     config: FitConfig
     history: History
@@ -37,6 +42,7 @@ class Fitted:
     plan: Plan
     losses: tuple[tuple[float, float | None], ...]
     validation: Evaluation
+    remarks: tuple[str, ...]
 
 
 def fit(
@@ -64,57 +70,173 @@ def fit(
     )
     require_windows(windows, history, "train")
     load_tensorflow()
-    scaling = measure_scaling(config, windows)
-    line = _line(windows, scaling) if config.arch == "segmented" and config.line else None
-    trained, losses = [], []
-    for member in range(config.members):
-        _seed(config.seed + member)
-        network = build_network(config, plan, scaling, line)
-        done = member * plan.epochs
-
-        def after(epoch: int, loss: float, validation: float | None, done: int = done) -> None:
-            losses.append((loss, validation))
-            if progress is not None:
-                progress(done + epoch, config.members * plan.epochs, loss, validation)
-
-        trained.append(network)
-        if not _train(network, config, plan, windows, scaling, config.seed + member, after):
-            break
-    network = trained[0]
-    if len(trained) > 1:
-        network = build_network(config, plan, scaling, line, len(trained))
-        take_over(network, trained)
+    fitting = _Fitting(config, plan, windows, measure_scaling(config, windows), progress)
+    line = fitting.line() if config.arch == "segmented" and config.line else None
+    network = fitting.network(line)
+    if line is not None and len(windows.starts["validation"]):
+        network = fitting.earned(network, line)
     part: Part = "validation" if len(windows.starts["validation"]) else "train"
-
-    def predict(inputs: Any) -> Any:
-        return np.asarray(network(inputs, training=False))
-
-    validation = evaluate_part(predict, windows, part, plan.season)
-    return Fitted(config, history, windows, network, plan, tuple(losses), validation)
-
-
-def _line(windows: Windows, scaling: Scaling) -> Line:
-    """Fit the straight line from a target's own readings to its leads, one for all targets."""
-    validation = windows.starts["validation"]
-    return fit_ridge(
-        _line_rows(windows, scaling, spread(windows, LINE_SAMPLE)),
-        _line_rows(windows, scaling, validation[:: max(1, len(validation) // LINE_SAMPLE)]),
+    return Fitted(
+        config,
+        history,
+        windows,
+        network,
+        plan,
+        tuple(fitting.losses),
+        evaluate_part(partial(_answer, network), windows, part, plan.season),
+        tuple(fitting.remarks),
     )
 
 
-def _line_rows(
-    windows: Windows, scaling: Scaling, starts: Ints
-) -> Iterator[tuple[Doubles, Doubles]]:
-    """Yield readings ``[k * T, n_steps]`` of targets that are features, and their leads."""
-    known = scaling.own.any(axis=0)
-    for first in range(0, len(starts), LINE_CHUNK):
-        inputs, outputs = windows.gather(starts[first : first + LINE_CHUNK])
-        readings = scaling.inward(inputs) @ scaling.own[:, known]
-        leads = scaling.outward(inputs, outputs)[:, :, known]
-        yield (
-            readings.transpose(0, 2, 1).reshape(-1, windows.n_steps),
-            leads.transpose(0, 2, 1).reshape(-1, windows.horizon),
+@dataclass
+class _Fitting:
+    """A fit under way: what its steps share, and what they have to say."""
+
+    config: FitConfig
+    plan: Plan
+    windows: Windows
+    scaling: Scaling
+    progress: Progress | None
+    losses: list[tuple[float, float | None]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def line(self) -> Line:
+        """Fit the straight line from a target's own readings to its leads, one for all targets.
+
+        It is no line at all where that does not clearly better the newest value.
+        """
+        validation = self.windows.starts["validation"]
+        validation = validation[:: max(1, len(validation) // LINE_SAMPLE)]
+        training = spread(self.windows, LINE_SAMPLE)
+        line = fit_ridge(self._line_rows(training), self._line_rows(validation))
+        if not len(validation) or not self.scaling.base.any():
+            return line
+        errors: list[list[Doubles]] = [[], []]
+        for readings, leads in self._line_rows(validation):
+            errors[0].append(np.abs(leads).mean(axis=1))
+            errors[1].append(np.abs(readings @ line.weights + line.bias - leads).mean(axis=1))
+        found = gain(*map(np.concatenate, errors))
+        if found >= CLEARLY:
+            return line
+        self.remarks.append(
+            f"the newest value stands for the line: ridge bettered it by {found:.1f} standard "
+            f"errors on the validation rows, {CLEARLY} are wanted"
         )
+        return Line(line.weights * 0, line.bias * 0, np.inf)
+
+    def _line_rows(self, starts: Ints) -> Iterator[tuple[Doubles, Doubles]]:
+        """Yield readings ``[k * T, n_steps]`` of targets that are features, and their leads."""
+        known = self.scaling.own.any(axis=0)
+        for first in range(0, len(starts), LINE_CHUNK):
+            inputs, outputs = self.windows.gather(starts[first : first + LINE_CHUNK])
+            readings = self.scaling.inward(inputs) @ self.scaling.own[:, known]
+            leads = self.scaling.outward(inputs, outputs)[:, :, known]
+            yield (
+                readings.transpose(0, 2, 1).reshape(-1, self.windows.n_steps),
+                leads.transpose(0, 2, 1).reshape(-1, self.windows.horizon),
+            )
+
+    def network(self, line: Line | None) -> Any:
+        """Train all members and return the network that answers their mean."""
+        trained = []
+        for member in range(self.config.members):
+            _seed(self.config.seed + member)
+            trained.append(build_network(self.config, self.plan, self.scaling, line))
+            if not self._train(trained[-1], member):
+                break
+        if len(trained) == 1:
+            return trained[0]
+        network = build_network(self.config, self.plan, self.scaling, line, len(trained))
+        take_over(network, trained)
+        return network
+
+    def earned(self, network: Any, line: Line) -> Any:
+        """Return the network if it clearly betters its line on the validation rows, else the line.
+
+        What wins by luck on few rows loses on the next ones.
+        """
+        untrained = build_network(self.config, self.plan, self.scaling, line)
+        found = gain(self._errors(untrained), self._errors(network))
+        if found >= CLEARLY:
+            return network
+        self.remarks.append(
+            f"the line stands alone: training bettered it by {found:.1f} standard errors on the "
+            f"validation rows, {CLEARLY} are wanted"
+        )
+        return untrained
+
+    def _errors(self, network: Any) -> Doubles:
+        """Return the mean absolute error of each validation window, in training units, ``[k]``."""
+        unit = self.scaling.unit
+        errors = [
+            np.abs((_answer(network, inputs) - outputs) / unit).mean(axis=(1, 2))
+            for _, inputs, outputs in self.windows.batches("validation", 256)
+        ]
+        return np.concatenate(errors)
+
+    def _train(self, network: Any, member: int) -> bool:
+        """Run a member's epochs; Ctrl-C ends them early and keeps the best weights so far.
+
+        Tells whether they were left to end by themselves.
+        """
+        import keras
+
+        config, windows, epochs = self.config, self.windows, self.plan.epochs
+        count = min(len(windows.starts["train"]), LONGEST_EPOCH)
+        batch_size = config.batch_size or int(np.clip(2 ** round(np.log2(count / 100 + 1)), 8, 64))
+        steps = -(-count // batch_size)
+        validates = len(windows.starts["validation"]) > 0
+        rate = keras.optimizers.schedules.CosineDecay(
+            config.learning_rate / 20,
+            decay_steps=max(1, round((epochs - WARM_UP) * steps)),
+            alpha=0.02,
+            warmup_target=config.learning_rate,
+            warmup_steps=max(1, round(WARM_UP * steps)),
+        )
+        # The loss is measured in training units: else its size, and with it the clipping, would
+        # hang on the unit of the targets.
+        network.compile(
+            keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, clipnorm=1.0),
+            loss=_scaled_loss(config.loss, self.scaling.unit),
+            jit_compile=False,
+        )
+        validation = windows.pipeline("validation", 256, None) if validates else None
+        watched = "val_loss" if validates else "loss"
+        stopper = keras.callbacks.EarlyStopping(
+            watched, patience=config.patience, restore_best_weights=True
+        )
+        start = network.evaluate(validation, verbose=0) if validates else np.inf
+        untrained = network.get_weights()
+
+        def after(epoch: int, logs: dict[str, float]) -> None:
+            self.losses.append((float(logs["loss"]), logs.get("val_loss")))
+            if self.progress is not None:
+                done = member * epochs + epoch + 1
+                self.progress(done, config.members * epochs, *self.losses[-1])
+
+        whole = True
+        try:
+            network.fit(
+                windows.pipeline("train", batch_size, config.seed + member),
+                validation_data=validation,
+                epochs=epochs,
+                steps_per_epoch=steps,
+                shuffle=False,
+                verbose=0,
+                callbacks=[stopper, keras.callbacks.LambdaCallback(on_epoch_end=after)],
+            )
+        except KeyboardInterrupt:
+            if stopper.best_weights is None:
+                raise
+            network.set_weights(stopper.best_weights)
+            whole = False
+        if stopper.best is not None and start < stopper.best:
+            network.set_weights(untrained)  # a line that training could not better
+        return whole
+
+
+def _answer(network: Any, inputs: Any) -> Any:
+    return np.asarray(network(inputs, training=False))
 
 
 def _seed(seed: int) -> None:
@@ -126,75 +248,10 @@ def _seed(seed: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def _train(
-    network: Any,
-    config: FitConfig,
-    plan: Plan,
-    windows: Windows,
-    scaling: Scaling,
-    seed: int,
-    progress: Callable[[int, float, float | None], None],
-) -> bool:
-    """Run the epochs; Ctrl-C ends them early and keeps the best weights so far.
-
-    Tells whether they were left to end by themselves.
-    """
-    import keras
-
-    count = min(len(windows.starts["train"]), LONGEST_EPOCH)
-    batch_size = config.batch_size or int(np.clip(2 ** round(np.log2(count / 100 + 1)), 8, 64))
-    steps = -(-count // batch_size)
-    validates = len(windows.starts["validation"]) > 0
-    rate = keras.optimizers.schedules.CosineDecay(
-        config.learning_rate / 20,
-        decay_steps=max(1, round((plan.epochs - WARM_UP) * steps)),
-        alpha=0.02,
-        warmup_target=config.learning_rate,
-        warmup_steps=max(1, round(WARM_UP * steps)),
-    )
-    # The loss is measured in normalised units: else its size, and with it the clipping, would hang
-    # on the unit of the targets.
-    network.compile(
-        keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, clipnorm=1.0),
-        loss=_scaled_loss(config.loss, scaling.output_scale),
-        jit_compile=False,
-    )
-    validation = windows.pipeline("validation", 256, None) if validates else None
-    watched = "val_loss" if validates else "loss"
-    stopper = keras.callbacks.EarlyStopping(
-        watched, patience=config.patience, restore_best_weights=True
-    )
-    start = network.evaluate(validation, verbose=0) if validates else np.inf
-    untrained = network.get_weights()
-
-    def after(epoch: int, logs: dict[str, float]) -> None:
-        progress(epoch + 1, float(logs["loss"]), logs.get("val_loss"))
-
-    whole = True
-    try:
-        network.fit(
-            windows.pipeline("train", batch_size, seed),
-            validation_data=validation,
-            epochs=plan.epochs,
-            steps_per_epoch=steps,
-            shuffle=False,
-            verbose=0,
-            callbacks=[stopper, keras.callbacks.LambdaCallback(on_epoch_end=after)],
-        )
-    except KeyboardInterrupt:
-        if stopper.best_weights is None:
-            raise
-        network.set_weights(stopper.best_weights)
-        whole = False
-    if stopper.best is not None and start < stopper.best:
-        network.set_weights(untrained)  # a line that training could not better
-    return whole
-
-
-def _scaled_loss(kind: Loss, output_scale: npt.NDArray[np.float64]) -> Any:
+def _scaled_loss(kind: Loss, unit: npt.NDArray[np.float64]) -> Any:
     import tensorflow as tf
 
-    scale = tf.constant(output_scale, tf.float32)
+    scale = tf.constant(unit, tf.float32)
 
     def loss(actual: Any, forecast: Any) -> Any:
         error = (actual - forecast) / scale

@@ -20,7 +20,8 @@ class Scaling:
     The inputs' mean and scale ``[F]`` apply after the newest value is subtracted, if it is; the
     outputs' ``[T]`` likewise. ``own`` ``[F, T]`` picks the feature that each target is: none for a
     virtual sensor. ``base`` ``[F, T]`` picks the feature whose newest value is added back to each
-    target: ``own`` where the newest value is subtracted, else nothing.
+    target: ``own`` where the newest value is subtracted, else nothing. ``unit`` ``[T]`` is the
+    targets' standard deviation, in which errors are measured.
     """
 
     input_mean: Floats
@@ -29,6 +30,7 @@ class Scaling:
     output_scale: Floats
     own: Floats
     base: Floats
+    unit: Floats
 
     def inward(self, inputs: npt.ArrayLike) -> Floats:
         """Return windows ``[k, n_steps, F]`` as a network sees them."""
@@ -53,9 +55,10 @@ def measure_scaling(config: FitConfig, windows: Windows) -> Scaling:
     """
     inputs, outputs = (part.astype(np.float64) for part in windows.gather(spread(windows)))
     own = np.array([[float(f == t) for t in config.targets] for f in config.features], np.float64)
+    unit = _floored(outputs.std(axis=(0, 1)))
     if config.normalization == "none":
         ones = np.ones(len(config.features)), np.ones(len(config.targets))
-        return Scaling(ones[0] * 0, ones[0], ones[1] * 0, ones[1], own, own * 0)
+        return Scaling(ones[0] * 0, ones[0], ones[1] * 0, ones[1], own, own * 0, unit)
     virtual = own.sum(axis=0) == 0
     if config.normalization == "standard":
         mean, scale = inputs.mean(axis=(0, 1)), _floored(inputs.std(axis=(0, 1)))
@@ -72,7 +75,7 @@ def measure_scaling(config: FitConfig, windows: Windows) -> Scaling:
     if config.arch == "segmented":
         out_mean = np.where(virtual, out_mean, mean @ own)
         out_scale = np.where(virtual, out_scale, scale @ own)
-    return Scaling(mean, scale, out_mean, out_scale, own, base)
+    return Scaling(mean, scale, out_mean, out_scale, own, base, unit)
 
 
 def spread(windows: Windows, most: int = SAMPLE) -> Ints:

@@ -285,8 +285,8 @@ def test_the_best_weights_are_kept() -> None:
     assert losses[-1] > min(losses)
     (_, inputs, targets), *rest = fitted.windows.batches("validation")
     assert not rest
-    scale = measure_scaling(fitted.config, fitted.windows).output_scale
-    errors = (np.asarray(fitted.network(inputs)) - targets) / scale
+    unit = measure_scaling(fitted.config, fitted.windows).unit
+    errors = (np.asarray(fitted.network(inputs)) - targets) / unit
     assert float(np.square(errors).mean()) == pytest.approx(min(losses), rel=1e-4)
 
 

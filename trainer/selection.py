@@ -1,0 +1,36 @@
+"""Whether what was learned earns its place beside something simpler; pure."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+Doubles = npt.NDArray[np.float64]
+
+BLOCKS = 8
+CLEARLY = 1.1
+"""How many of its own standard errors a gain must measure.
+
+One stretch of luck measures 1.0; of gains by mere chance one in six measures more than this.
+"""
+
+
+def gain(simple: Doubles, learned: Doubles) -> float:
+    """Return by how many standard errors ``learned`` errs less than ``simple``; negative: more.
+
+    Args:
+        simple: the error of each window, in order of time, ``[k]``.
+        learned: the other's errors on the same windows, ``[k]``.
+
+    The difference of errors is averaged over ``BLOCKS`` stretches of time, whose means are nearly
+    independent where neighbouring windows are not: the test of Diebold & Mariano (1995, "Comparing
+    predictive accuracy") with the variance by batch means. Too few windows tell nothing: 0.
+    """
+    difference = np.asarray(simple, np.float64) - np.asarray(learned, np.float64)
+    if len(difference) < 2 * BLOCKS:
+        return 0.0
+    means = np.array([block.mean() for block in np.array_split(difference, BLOCKS)])
+    mean, deviation = float(means.mean()), float(means.std(ddof=1))
+    if deviation == 0:
+        return math.copysign(math.inf, mean) if mean else 0.0
+    return mean / (deviation / math.sqrt(BLOCKS))
