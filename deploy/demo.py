@@ -25,8 +25,9 @@ from rich.console import Console
 
 from trainer.baselines import naive, scales, seasonal_naive
 from trainer.dataset import Windows
-from trainer.evaluate import open_model, score, windows_for
-from trainer.report import draw_forecasts, error_table
+from trainer.evaluate import open_model, windows_for
+from trainer.report import draw_forecasts, lead_table, overall_table
+from trainer.scores import Scale, score
 from trainer.series import History, load_history
 from worker import embedded
 from worker.contract import ModelSpec
@@ -226,7 +227,7 @@ def compare(
     ).transpose(0, 2, 1)
     _, actual = windows.gather(starts)
     season = spec.training.season
-    scale = scales(windows, season)[0]
+    scale = Scale(*(each[0] for each in scales(windows, season)))
     scores = {
         "live": score(live, actual, scale),
         "naive": score(naive(windows, starts), actual, scale),
@@ -235,7 +236,8 @@ def compare(
     console.print()
     wide = console if console.is_terminal else Console(width=160)
     title = f"Live error of {len(starts)} forecasts ({int((~known).sum())} missed), season {season}"
-    wide.print(error_table(title, scores))
+    wide.print(overall_table(title, scores))
+    wide.print(lead_table(scores))
     shown = {lead: live[:, lead - 1, 0] for lead in sorted({1, spec.horizon})}
     picture = out / f"{spec.name}.png"
     draw(picture, spec, times, windows, starts, shown)

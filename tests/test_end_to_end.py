@@ -18,10 +18,11 @@ import redis
 
 from tests.conftest import Run
 from trainer.backend import load_tensorflow
-from trainer.evaluate import open_model, score, windows_for
+from trainer.evaluate import open_model, windows_for
 from trainer.export import export_again
 from trainer.fit import fit
 from trainer.patterns import EXAMPLES, Example
+from trainer.scores import Scale, score
 from trainer.series import load_history
 
 IDS = [example.pattern for example in EXAMPLES]
@@ -180,10 +181,10 @@ def test_taxi_live_errors_are_the_evaluations(
     newest = times[starts + spec.n_steps - 1].tolist()
     forecast = np.array([live[at]["forecast"]["value"] for at in newest])[:, :, None]
     _, actual = windows.gather(starts)
-    scores = score(forecast, actual, [np.nan])
+    scores = score(forecast, actual, Scale([np.nan], [np.nan], [np.nan]))
     assert scores.mae == pytest.approx(evaluated["model"]["per_lead"]["mae"], rel=1e-5)
     assert scores.rmse == pytest.approx(evaluated["model"]["per_lead"]["rmse"], rel=1e-5)
-    assert np.mean(scores.mae) < evaluated["naive"]["overall"]["mae"]
+    assert np.mean(scores.mae) < evaluated["baselines"]["naive"]["overall"]["mae"]
     assert "LOSES" not in evaluated["verdict"]
 
 

@@ -183,7 +183,7 @@ def evaluate_command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a model on the test rows beside naive and seasonal naive.
+    """Score a model on the test rows beside naive, seasonal naive, drift and ridge.
 
     The split is the one of its training: rows it learned from or was stopped by are left out.
 
@@ -192,7 +192,7 @@ def evaluate_command(
     if picture is not None and picture.suffix.lower() != ".png":
         raise ConfigError(f"--picture {picture}: the name of a PNG file ends in .png")
     from trainer.evaluate import evaluate_file, open_model
-    from trainer.report import error_table
+    from trainer.report import lead_table, overall_table, series_table
     from trainer.series import load_history
 
     spec, predict = open_model(model)
@@ -213,12 +213,13 @@ def evaluate_command(
         return
     title = f"{spec.name} {spec.version} on {evaluation.windows} test windows of "
     title += f"{escape(str(data))}, season {evaluation.season}"
-    scores = {
-        spec.name: evaluation.model,
-        "naive": evaluation.naive,
-        "seasonal naive": evaluation.seasonal_naive,
-    }
-    _console().print(error_table(title, scores))
+    scores = {spec.name: evaluation.model, **evaluation.baselines}
+    console = _console()
+    console.print(overall_table(title, scores))
+    if spec.horizon > 1:
+        console.print(lead_table(scores))
+    if len(evaluation.by_series) > 1:
+        console.print(series_table(evaluation))
     typer.echo(evaluation.verdict())
     if picture is not None:
         typer.echo(f"drew {picture}")

@@ -1,4 +1,4 @@
-"""Forecasts that need no training: the honest floor beside every model."""
+"""Forecasts that need no network: the honest floor beside every model."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,6 +7,7 @@ from trainer.dataset import Windows
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+Doubles = npt.NDArray[np.float64]
 
 DAY = 86_400.0
 
@@ -42,15 +43,25 @@ def seasonal_naive(windows: Windows, starts: Ints, season: int) -> Floats:
     return windows.outputs[np.where(reaches, rows, newest)]
 
 
-def scales(windows: Windows, season: int) -> npt.NDArray[np.float64]:
-    """Return the in-sample error that MASE divides by, per series and target ``[series, T]``.
+def drift(windows: Windows, starts: Ints) -> Floats:
+    """Return the line through a window's first and newest target, drawn on; ``[k, horizon, T]``."""
+    first, newest = windows.outputs[starts], windows.outputs[starts + windows.n_steps - 1]
+    slope = (newest - first) / np.float32(max(1, windows.n_steps - 1))
+    leads = np.arange(1, windows.horizon + 1, dtype=np.float32)
+    return newest[:, None, :] + leads[:, None] * slope[:, None, :]
 
-    The mean absolute seasonal difference of the rows that training windows touch (Hyndman &
-    Koehler 2006, "Another look at measures of forecast accuracy"). NaN where nothing ever changes
-    or no two rows lie a season apart.
+
+def scales(windows: Windows, season: int) -> tuple[Doubles, Doubles, Doubles]:
+    """Return what errors are divided by, per series and target, ``[series, T]`` each.
+
+    Of the rows that training windows touch: the mean absolute seasonal difference, for MASE
+    (Hyndman & Koehler 2006, "Another look at measures of forecast accuracy"); the root of its mean
+    square, for RMSSE; the standard deviation of all series' rows together. NaN where nothing ever
+    changes or no two rows lie a season apart.
     """
     touched = windows.touched("train")
-    result = np.full((int(windows.owner[-1]) + 1, windows.outputs.shape[1]), np.nan)
+    shape = (int(windows.owner[-1]) + 1, windows.outputs.shape[1])
+    absolute, square = np.full(shape, np.nan), np.full(shape, np.nan)
     rows = np.arange(season, len(touched))
     paired = touched[rows] & touched[rows - season]
     paired &= windows.segment_start[rows] <= rows - season
@@ -58,6 +69,10 @@ def scales(windows: Windows, season: int) -> npt.NDArray[np.float64]:
     changes = np.abs(windows.outputs[rows] - windows.outputs[rows - season]).astype(np.float64)
     owner = windows.owner[rows]
     for series in np.unique(owner):
-        mean = changes[owner == series].mean(axis=0)
-        result[series] = np.where(mean > 0, mean, np.nan)
-    return result
+        mine = changes[owner == series]
+        moves = mine.mean(axis=0) > 0
+        absolute[series] = np.where(moves, mine.mean(axis=0), np.nan)
+        square[series] = np.where(moves, np.sqrt((mine**2).mean(axis=0)), np.nan)
+    deviation = windows.outputs[touched].astype(np.float64).std(axis=0)
+    unit = np.broadcast_to(np.where(deviation > 0, deviation, np.nan), shape)
+    return absolute, square, unit

@@ -1,6 +1,9 @@
-"""Errors of forecasts: by lead and overall, a model beside its baselines on the same windows."""
+"""A model beside its baselines on the same windows: errors, who is better, and how surely.
 
-from collections.abc import Callable
+Every window of a part is an origin that the forecasts roll on from; nothing is fitted again.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,90 +11,80 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainer.baselines import naive, scales, seasonal_naive
+from trainer.baselines import drift, naive, scales, seasonal_naive
 from trainer.dataset import Windows, make_windows, require_windows
 from trainer.errors import ModelError
+from trainer.ridge import best_line
+from trainer.scaling import measure_scaling
+from trainer.scores import Scale, Scores, diebold_mariano, score
 from trainer.series import History, Part
 from worker.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelSpec, SpecError
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Predict = Callable[[Floats], Floats]
+Names = tuple[tuple[str, ...], tuple[str, ...]]
+"""Features and targets."""
 
-MEASURES = ("mae", "rmse", "smape", "mase")
+CHANCE = 0.05
+"""How likely a difference may be by chance and still be called one."""
+SAME = 1e-3
+"""Below this share of the error, a difference is none that matters."""
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Error measures per lead, averaged over windows and targets; None where undefined."""
+class OneSeries:
+    """The model beside the best baseline on one series' windows."""
 
-    mae: tuple[float, ...]
-    rmse: tuple[float, ...]
-    smape: tuple[float, ...]
-    mase: tuple[float | None, ...]
-
-    def overall(self) -> dict[str, float | None]:
-        """Return each measure over all leads together."""
-        scaled = [value for value in self.mase if value is not None]
-        return {
-            "mae": float(np.mean(self.mae)),
-            "rmse": float(np.sqrt(np.mean(np.square(self.rmse)))),
-            "smape": float(np.mean(self.smape)),
-            "mase": float(np.mean(scaled)) if scaled else None,
-        }
+    series: str
+    windows: int
+    mae: float
+    mase: float | None
+    baseline_mae: float
 
     def as_json(self) -> dict[str, Any]:
-        """Return the measures as plain lists and numbers."""
-        leads = {name: list(getattr(self, name)) for name in MEASURES}
-        return {"per_lead": leads, "overall": self.overall()}
-
-
-def score(forecast: npt.ArrayLike, actual: npt.ArrayLike, scale: npt.ArrayLike) -> Scores:
-    """Compare forecasts with what came, both ``[k, horizon, T]``.
-
-    sMAPE is ``200 |f - a| / (|f| + |a|)``, 0 where both are 0 (Makridakis 1993). MASE divides each
-    absolute error by ``scale``, ``[T]`` or ``[k, T]``; NaN there leaves it out.
-    """
-    f, a = np.asarray(forecast, np.float64), np.asarray(actual, np.float64)
-    if f.shape != a.shape or f.ndim != 3:
-        raise ValueError(f"forecasts {f.shape} and actual values {a.shape} must both be [k, H, T]")
-    error, size = np.abs(f - a), np.abs(f) + np.abs(a)
-    relative = np.divide(200 * error, size, out=np.zeros_like(error), where=size > 0)
-    divisor = np.broadcast_to(np.asarray(scale, np.float64), (len(f), f.shape[2]))
-    known = np.isfinite(divisor)[:, None, :] & np.ones_like(error, np.bool_)
-    scaled = np.divide(error, divisor[:, None, :], out=np.zeros_like(error), where=known)
-    counts = known.sum(axis=(0, 2))
-    mase = [
-        float(s / n) if n else None for s, n in zip(scaled.sum(axis=(0, 2)), counts, strict=True)
-    ]
-    return Scores(
-        mae=tuple(error.mean(axis=(0, 2)).tolist()),
-        rmse=tuple(np.sqrt((error**2).mean(axis=(0, 2))).tolist()),
-        smape=tuple(relative.mean(axis=(0, 2)).tolist()),
-        mase=tuple(mase),
-    )
+        """Return plain JSON types."""
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model's scores beside those of naive and seasonal naive on the same windows."""
+    """A model's scores beside those of its baselines on the same windows.
+
+    ``chance`` is how likely so large a difference to the best baseline is by chance (Diebold &
+    Mariano), None where that cannot be told.
+    """
 
     windows: int
     season: int
     model: Scores
-    naive: Scores
-    seasonal_naive: Scores
+    baselines: Mapping[str, Scores]
+    chance: float | None
+    by_series: tuple[OneSeries, ...]
+
+    @property
+    def naive(self) -> Scores:
+        """The scores of repeating the newest value."""
+        return self.baselines["naive"]
+
+    @property
+    def best(self) -> str:
+        """The baseline that errs least."""
+        return min(self.baselines, key=lambda name: _size(self.baselines[name]))
 
     def verdict(self) -> str:
         """Say in a sentence whether the model is worth serving."""
-        model = float(np.mean(self.model.mae))
-        floors = {"naive": self.naive, "seasonal naive": self.seasonal_naive}
-        name, best = min(
-            ((name, float(np.mean(s.mae))) for name, s in floors.items()), key=lambda pair: pair[1]
-        )
+        model, best = _size(self.model), _size(self.baselines[self.best])
+        name = "MAE" if self.model.overall()["mase"] is None else "MASE"
+        sure = "" if self.chance is None else f", Diebold-Mariano p = {self.chance:.2g}"
+        facts = f"{name} {model:.4g} against {best:.4g}{sure}"
+        unsure = self.chance is not None and self.chance > CHANCE
+        if unsure or abs(model - best) <= SAME * best:
+            return f"the model and {self.best}, the best baseline, are about equal ({facts})"
         if model < best:
-            return f"the model beats {name}, the better baseline, by {1 - model / best:.1%} in MAE"
-        return f"the model LOSES to {name} (MAE {model:.6g} against {best:.6g}): use {name} instead"
+            gain = 1 - model / best
+            return f"the model beats {self.best}, the best baseline, by {gain:.1%} ({facts})"
+        return f"the model LOSES to {self.best} ({facts}): use {self.best} instead"
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain JSON types."""
@@ -99,29 +92,99 @@ class Evaluation:
             "windows": self.windows,
             "season": self.season,
             "model": self.model.as_json(),
-            "naive": self.naive.as_json(),
-            "seasonal_naive": self.seasonal_naive.as_json(),
+            "baselines": {name: scores.as_json() for name, scores in self.baselines.items()},
+            "best_baseline": self.best,
+            "chance": self.chance,
+            "by_series": [one.as_json() for one in self.by_series],
             "verdict": self.verdict(),
         }
 
 
-def evaluate_part(predict: Predict, windows: Windows, part: Part, season: int) -> Evaluation:
-    """Score a model and its baselines on every window of a part."""
-    scale = scales(windows, season)
-    starts, actual, forecasts = [], [], []
-    for chunk, inputs, outputs in windows.batches(part):
-        starts.append(chunk)
-        actual.append(outputs)
-        forecasts.append(predict(inputs))
-    places, truth = np.concatenate(starts), np.concatenate(actual)
-    divisor = scale[windows.owner[places]]
+def _size(scores: Scores) -> float:
+    """Return the error that forecasters are ranked by: MASE, or MAE where nothing has a scale."""
+    overall = scores.overall()
+    size = overall["mae"] if overall["mase"] is None else overall["mase"]
+    return float("inf") if size is None else size
+
+
+def evaluate_part(
+    predict: Predict, history: History, windows: Windows, part: Part, season: int, names: Names
+) -> Evaluation:
+    """Score a model and its baselines on every window of a part.
+
+    Args:
+        predict: the model, from windows to forecasts.
+        history: where the windows are from.
+        windows: of all parts; the ridge is fitted to the training windows.
+        part: which to score.
+        season: in steps.
+        names: the features and the targets.
+    """
+    places = windows.starts[part]
+    scale = _scale(windows, places, season)
+    scaling = measure_scaling(windows, *names)
+    line = best_line(windows, scaling)
+    forecasts: dict[str, list[Any]] = {"model": [], "ridge": []}
+    truths = []
+    for _, inputs, outputs in windows.batches(part):
+        truths.append(outputs)
+        forecasts["model"].append(predict(inputs))
+        forecasts["ridge"].append(line.forecast(inputs, scaling))
+    truth = np.concatenate(truths)
+    rivals = {
+        "naive": naive(windows, places),
+        "seasonal naive": seasonal_naive(windows, places, season),
+        "drift": drift(windows, places),
+        "ridge": np.concatenate(forecasts["ridge"]),
+    }
+    model = np.concatenate(forecasts["model"])
+    baselines = {name: score(rival, truth, scale) for name, rival in rivals.items()}
+    best = rivals[min(baselines, key=lambda name: _size(baselines[name]))]
+    errors = [_window_errors(forecast, truth, scale) for forecast in (model, best)]
     return Evaluation(
         windows=len(places),
         season=season,
-        model=score(np.concatenate(forecasts), truth, divisor),
-        naive=score(naive(windows, places), truth, divisor),
-        seasonal_naive=score(seasonal_naive(windows, places, season), truth, divisor),
+        model=score(model, truth, scale),
+        baselines=baselines,
+        chance=diebold_mariano(errors[0], errors[1], windows.horizon),
+        by_series=_by_series(history, windows.owner[places], (model, best, truth), scale),
     )
+
+
+def _scale(windows: Windows, places: npt.NDArray[np.int64], season: int) -> Scale:
+    """Return the scale of each window's series, ``[k, T]``."""
+    owner = windows.owner[places]
+    return Scale(*(each[owner] for each in scales(windows, season)))
+
+
+def _window_errors(forecast: Any, truth: Floats, scale: Scale) -> Doubles:
+    """Return each window's mean absolute error, scaled where there is a scale, ``[k]``."""
+    divisor = np.asarray(scale.absolute, np.float64)
+    divisor = np.where(np.isfinite(divisor), divisor, 1.0)[:, None, :]
+    errors: Doubles = (np.abs(np.asarray(forecast, np.float64) - truth) / divisor).mean(axis=(1, 2))
+    return errors
+
+
+def _by_series(
+    history: History, owner: npt.NDArray[np.int64], values: tuple[Any, Any, Any], scale: Scale
+) -> tuple[OneSeries, ...]:
+    """Return each series' errors, the worst beside the baseline first."""
+    found = []
+    for number in np.unique(owner).tolist():
+        mine = owner == number
+        model, best, truth = (value[mine] for value in values)
+        own = Scale(*(np.asarray(each)[mine] for each in vars(scale).values()))
+        overall = score(model, truth, own).overall()
+        found.append(
+            OneSeries(
+                series=history.series[number].name,
+                windows=int(mine.sum()),
+                mae=float(overall["mae"] or 0.0),
+                mase=overall["mase"],
+                baseline_mae=float(np.abs(best - truth).mean()),
+            )
+        )
+    return tuple(sorted(found, key=lambda one: one.baseline_mae - one.mae))
 
 
 def windows_for(spec: ModelSpec, history: History) -> Windows:
@@ -146,7 +209,8 @@ def evaluate_file(spec: ModelSpec, predict: Predict, history: History) -> Evalua
     windows = windows_for(spec, history)
     require_windows(windows, history, "train")
     require_windows(windows, history, "test")
-    return evaluate_part(predict, windows, "test", spec.training.season)
+    names = (spec.features, spec.targets)
+    return evaluate_part(predict, history, windows, "test", spec.training.season, names)
 
 
 def open_model(path: Path) -> tuple[ModelSpec, Predict]:

@@ -1,6 +1,6 @@
 """Fits a network: seeded, stopped early, best weights kept."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from trainer.backend import load_tensorflow
 from trainer.config import FitConfig, Loss
-from trainer.dataset import Ints, Windows, make_windows, require_windows
+from trainer.dataset import Windows, make_windows, require_windows
 from trainer.evaluate import Evaluation, evaluate_part
 from trainer.networks import build_network, take_over
 from trainer.plan import LONGEST_EPOCH, Plan, make_plan
-from trainer.ridge import Doubles, Line, fit_ridge
-from trainer.scaling import Scaling, measure_scaling, spread
+from trainer.ridge import Doubles, Line, best_line, line_rows
+from trainer.scaling import Scaling, measure_scaling
 from trainer.selection import CLEARLY, gain
 from trainer.series import History, Part
 
@@ -24,8 +24,6 @@ Progress = Callable[[int, int, float, float | None], None]
 
 WARM_UP = 0.5
 """Epochs until the learning rate has its full size."""
-LINE_SAMPLE = 30_000
-LINE_CHUNK = 2000
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,14 @@ def fit(
     )
     require_windows(windows, history, "train")
     load_tensorflow()
-    fitting = _Fitting(config, plan, windows, measure_scaling(config, windows), progress)
+    scaling = measure_scaling(
+        windows,
+        config.features,
+        config.targets,
+        config.normalization,
+        shared=config.arch == "segmented",
+    )
+    fitting = _Fitting(config, plan, windows, scaling, progress)
     line = fitting.line() if config.arch == "segmented" and config.line else None
     network = fitting.network(line)
     if line is not None and len(windows.starts["validation"]):
@@ -83,7 +88,14 @@ def fit(
         network,
         plan,
         tuple(fitting.losses),
-        evaluate_part(partial(_answer, network), windows, part, plan.season),
+        evaluate_part(
+            partial(_answer, network),
+            history,
+            windows,
+            part,
+            plan.season,
+            (config.features, config.targets),
+        ),
         tuple(fitting.remarks),
     )
 
@@ -101,18 +113,13 @@ class _Fitting:
     remarks: list[str] = field(default_factory=list)
 
     def line(self) -> Line:
-        """Fit the straight line from a target's own readings to its leads, one for all targets.
-
-        It is no line at all where that does not clearly better the newest value.
-        """
+        """Fit the straight line; none at all where it does not clearly better the newest value."""
+        line = best_line(self.windows, self.scaling)
         validation = self.windows.starts["validation"]
-        validation = validation[:: max(1, len(validation) // LINE_SAMPLE)]
-        training = spread(self.windows, LINE_SAMPLE)
-        line = fit_ridge(self._line_rows(training), self._line_rows(validation))
         if not len(validation) or not self.scaling.base.any():
             return line
         errors: list[list[Doubles]] = [[], []]
-        for readings, leads in self._line_rows(validation):
+        for readings, leads in line_rows(self.windows, self.scaling, validation):
             errors[0].append(np.abs(leads).mean(axis=1))
             errors[1].append(np.abs(readings @ line.weights + line.bias - leads).mean(axis=1))
         found = gain(*map(np.concatenate, errors))
@@ -123,18 +130,6 @@ class _Fitting:
             f"errors on the validation rows, {CLEARLY} are wanted"
         )
         return Line(line.weights * 0, line.bias * 0, np.inf)
-
-    def _line_rows(self, starts: Ints) -> Iterator[tuple[Doubles, Doubles]]:
-        """Yield readings ``[k * T, n_steps]`` of targets that are features, and their leads."""
-        known = self.scaling.own.any(axis=0)
-        for first in range(0, len(starts), LINE_CHUNK):
-            inputs, outputs = self.windows.gather(starts[first : first + LINE_CHUNK])
-            readings = self.scaling.inward(inputs) @ self.scaling.own[:, known]
-            leads = self.scaling.outward(inputs, outputs)[:, :, known]
-            yield (
-                readings.transpose(0, 2, 1).reshape(-1, self.windows.n_steps),
-                leads.transpose(0, 2, 1).reshape(-1, self.windows.horizon),
-            )
 
     def network(self, line: Line | None) -> Any:
         """Train all members and return the network that answers their mean."""

@@ -5,34 +5,65 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from rich.markup import escape
 from rich.table import Table
 
-from trainer.evaluate import Scores
+from trainer.evaluate import Evaluation
+from trainer.scores import Scores
 
 Doubles = npt.NDArray[np.float64]
 
+HEADINGS = {
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "bias": "bias",
+    "smape": "sMAPE",
+    "mase": "MASE",
+    "rmsse": "RMSSE",
+    "unit_mae": "MAE in\ntraining sd",
+    "unit_mse": "MSE in\ntraining sd",
+}
+LEADS_SHOWN = 12
+SERIES_SHOWN = 5
 FORECAST, ACTUAL = "#1f6feb", "#24292f"
 
 
-def error_table(title: str, scores: Mapping[str, Scores]) -> Table:
-    """Return errors per lead, one group of columns for each named set of scores.
-
-    The last row is over all leads together.
-    """
+def overall_table(title: str, scores: Mapping[str, Scores]) -> Table:
+    """Return each forecaster's errors over all leads together, a row for each."""
     table = Table(title=title, title_justify="left")
+    table.add_column("over all leads")
+    for heading in HEADINGS.values():
+        table.add_column(heading, justify="right")
+    for name, one in scores.items():
+        overall = one.overall()
+        table.add_row(name, *(_number(overall[measure]) for measure in HEADINGS))
+    return table
+
+
+def lead_table(scores: Mapping[str, Scores]) -> Table:
+    """Return each forecaster's mean absolute error by lead; of many leads some."""
+    table = Table(title="MAE by lead", title_justify="left")
     table.add_column("lead", justify="right")
     for name in scores:
-        for measure in ("MAE", "RMSE", "sMAPE", "MASE"):
-            table.add_column(f"{name}\n{measure}", justify="right")
-    leads = len(next(iter(scores.values())).mae)
-    for lead in range(leads):
-        row = [
-            value
-            for s in scores.values()
-            for value in (s.mae[lead], s.rmse[lead], s.smape[lead], s.mase[lead])
-        ]
-        table.add_row(str(lead + 1), *map(_number, row), end_section=lead == leads - 1)
-    table.add_row("all", *(_number(v) for s in scores.values() for v in s.overall().values()))
+        table.add_column(name, justify="right")
+    count = len(next(iter(scores.values())).mae)
+    shown = np.unique(np.geomspace(1, count, LEADS_SHOWN).round()) if count > LEADS_SHOWN else None
+    for lead in range(count) if shown is None else shown.astype(int) - 1:
+        table.add_row(str(lead + 1), *(_number(one.mae[lead]) for one in scores.values()))
+    return table
+
+
+def series_table(evaluation: Evaluation) -> Table:
+    """Return the series on which the model does worst beside the best baseline."""
+    some = evaluation.by_series[:SERIES_SHOWN]
+    title = f"The {len(some)} of {len(evaluation.by_series)} series that it does worst on"
+    table = Table(title=title, title_justify="left")
+    table.add_column("series")
+    for heading in ("windows", "MAE", "MASE", f"MAE of {evaluation.best}"):
+        table.add_column(heading, justify="right")
+    for one in some:
+        numbers = (one.mae, one.mase, one.baseline_mae)
+        table.add_row(escape(one.series), f"{one.windows:,}", *map(_number, numbers))
     return table
 
 

@@ -1,17 +1,23 @@
-"""Ridge regression in closed form: from the newest readings straight to every lead; pure.
+"""Ridge regression in closed form: from a target's own readings straight to every lead; pure.
 
 Hoerl & Kennard 1970, "Ridge regression: biased estimation for nonorthogonal problems".
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from trainer.dataset import Floats, Ints, Windows
+from trainer.scaling import Scaling, spread
+
 Doubles = npt.NDArray[np.float64]
 Rows = Iterable[tuple[Doubles, Doubles]]
 
+SAMPLE = 30_000
+"""Windows that a line is fitted to, at most, evenly spread."""
+CHUNK = 2000
 PENALTIES = tuple(10.0**power for power in range(-2, 7))
 
 
@@ -22,6 +28,40 @@ class Line:
     weights: Doubles
     bias: Doubles
     penalty: float
+
+    def forecast(self, inputs: Floats, scaling: Scaling) -> Doubles:
+        """Return what the line says of windows ``[k, n_steps, F]``: ``[k, horizon, T]``.
+
+        A virtual sensor has no readings, so its forecast is the bias.
+        """
+        own = scaling.inward(inputs) @ scaling.own
+        leads = np.einsum("klt,lh->kht", own, self.weights) + self.bias[:, None]
+        return scaling.restored(inputs, leads)
+
+
+def best_line(windows: Windows, scaling: Scaling) -> Line:
+    """Fit one line for all targets to the training windows, the penalty by the validation's."""
+    validation = windows.starts["validation"]
+    validation = validation[:: max(1, len(validation) // SAMPLE)]
+    return fit_ridge(
+        line_rows(windows, scaling, spread(windows, SAMPLE)),
+        line_rows(windows, scaling, validation),
+    )
+
+
+def line_rows(
+    windows: Windows, scaling: Scaling, starts: Ints
+) -> Iterator[tuple[Doubles, Doubles]]:
+    """Yield readings ``[k * T, n_steps]`` of targets that are features, and their leads."""
+    known = scaling.own.any(axis=0)
+    for first in range(0, len(starts), CHUNK):
+        inputs, outputs = windows.gather(starts[first : first + CHUNK])
+        readings = scaling.inward(inputs) @ scaling.own[:, known]
+        leads = scaling.outward(inputs, outputs)[:, :, known]
+        yield (
+            readings.transpose(0, 2, 1).reshape(-1, windows.n_steps),
+            leads.transpose(0, 2, 1).reshape(-1, windows.horizon),
+        )
 
 
 def fit_ridge(training: Rows, validation: Rows) -> Line:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trainer.config import FitConfig
+from trainer.config import Normalization
 from trainer.dataset import Ints, Windows
 
 Floats = npt.NDArray[np.float64]
@@ -46,33 +46,47 @@ class Scaling:
             self.output_scale
         )
 
+    def restored(self, inputs: npt.ArrayLike, answers: npt.ArrayLike) -> Floats:
+        """Undo ``outward``: return a network's answers ``[k, horizon, T]`` as forecasts."""
+        newest = np.asarray(inputs, np.float64)[:, -1:, :]
+        return np.asarray(answers, np.float64) * self.output_scale + (
+            self.output_mean + newest @ self.base
+        )
 
-def measure_scaling(config: FitConfig, windows: Windows) -> Scaling:
+
+def measure_scaling(
+    windows: Windows,
+    features: tuple[str, ...],
+    targets: tuple[str, ...],
+    normalization: Normalization = "last",
+    *,
+    shared: bool = True,
+) -> Scaling:
     """Measure the normalisation on (at most ``SAMPLE`` evenly spread) training windows.
 
-    A segmented network has one scale for a feature and the target that it is, as its line from
-    readings to leads is shared by all.
+    ``shared`` gives a feature and the target that it is one scale, as what is shared by several
+    targets wants it.
     """
     inputs, outputs = (part.astype(np.float64) for part in windows.gather(spread(windows)))
-    own = np.array([[float(f == t) for t in config.targets] for f in config.features], np.float64)
+    own = np.array([[float(f == t) for t in targets] for f in features], np.float64)
     unit = _floored(outputs.std(axis=(0, 1)))
-    if config.normalization == "none":
-        ones = np.ones(len(config.features)), np.ones(len(config.targets))
+    if normalization == "none":
+        ones = np.ones(len(features)), np.ones(len(targets))
         return Scaling(ones[0] * 0, ones[0], ones[1] * 0, ones[1], own, own * 0, unit)
     virtual = own.sum(axis=0) == 0
-    if config.normalization == "standard":
+    if normalization == "standard":
         mean, scale = inputs.mean(axis=(0, 1)), _floored(inputs.std(axis=(0, 1)))
         out_mean, out_scale = outputs.mean(axis=(0, 1)), _floored(outputs.std(axis=(0, 1)))
         base = own * 0
     else:
         newest = inputs[:, -1:, :]
         changes = outputs - newest @ own
-        mean = np.zeros(len(config.features))
+        mean = np.zeros(len(features))
         scale = _floored(np.sqrt(((inputs - newest) ** 2).mean(axis=(0, 1))))
         out_mean = np.where(virtual, outputs.mean(axis=(0, 1)), 0.0)
         out_scale = _floored(np.sqrt(((changes - out_mean) ** 2).mean(axis=(0, 1))))
         base = own
-    if config.arch == "segmented":
+    if shared:
         out_mean = np.where(virtual, out_mean, mean @ own)
         out_scale = np.where(virtual, out_scale, scale @ own)
     return Scaling(mean, scale, out_mean, out_scale, own, base, unit)

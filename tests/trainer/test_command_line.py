@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from trainer.scores import MEASURES
+
 SMALL = ["--targets", "value", "--n-steps", "4", "--horizon", "1"]
 
 
@@ -73,7 +75,8 @@ def test_fit_writes_three_files_and_evaluate_reads_them(csv: Path, tmp_path: Pat
     assert picture.read_bytes()[:4] == b"\x89PNG"
     scores = json.loads(trainer("evaluate", model, csv, "--json").stdout)
     assert scores["windows"] == 12
-    assert set(scores["model"]["per_lead"]) == {"mae", "rmse", "smape", "mase"}
+    assert set(scores["model"]["per_lead"]) == set(MEASURES)
+    assert set(scores["baselines"]) == {"naive", "seasonal naive", "drift", "ridge"}
 
 
 @pytest.mark.parametrize("command", ["fit", "evaluate", "export", "patterns"])

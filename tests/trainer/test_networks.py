@@ -28,11 +28,18 @@ from trainer.networks import build_network, take_over
 from trainer.patterns import EXAMPLES, Example
 from trainer.plan import make_plan
 from trainer.ridge import Line
-from trainer.scaling import measure_scaling
+from trainer.scaling import Scaling, measure_scaling
 from trainer.series import History, split_rows
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 RAMP = np.arange(40, dtype=np.float64)
+
+
+def scaling_of(config: FitConfig, windows: Windows) -> Scaling:
+    shared = config.arch == "segmented"
+    return measure_scaling(
+        windows, config.features, config.targets, config.normalization, shared=shared
+    )
 
 
 def untrained(config: FitConfig, history: History, line: Line | None = None) -> tuple[Any, Windows]:
@@ -47,7 +54,7 @@ def untrained(config: FitConfig, history: History, line: Line | None = None) -> 
         train_rows=None,
         validation_rows=None,
     )
-    return build_network(config, plan, measure_scaling(config, windows), line), windows
+    return build_network(config, plan, scaling_of(config, windows), line), windows
 
 
 def network_of(config: FitConfig, history: History, head: float) -> Any:
@@ -110,7 +117,7 @@ def test_members_are_averaged(arch: str) -> None:
     one, two = (network_of(config, history, head=head) for head in (1.0, 4.0))
     plan = make_plan(config, history)
     windows = untrained(config, history)[1]
-    both = build_network(config, plan, measure_scaling(config, windows), members=2)
+    both = build_network(config, plan, scaling_of(config, windows), members=2)
     take_over(both, [one, two])
     window = np.array([[[5.0], [6.0], [9.0], [7.0]]], np.float32)
     answers = [np.asarray(network(window)).item() for network in (one, two, both)]
@@ -285,7 +292,7 @@ def test_the_best_weights_are_kept() -> None:
     assert losses[-1] > min(losses)
     (_, inputs, targets), *rest = fitted.windows.batches("validation")
     assert not rest
-    unit = measure_scaling(fitted.config, fitted.windows).unit
+    unit = scaling_of(fitted.config, fitted.windows).unit
     errors = (np.asarray(fitted.network(inputs)) - targets) / unit
     assert float(np.square(errors).mean()) == pytest.approx(min(losses), rel=1e-4)
 

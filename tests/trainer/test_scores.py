@@ -1,12 +1,20 @@
 """Measures and baselines against numbers worked out by hand."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
+from scipy import stats  # type: ignore[import-untyped]  # it ships no types
 
 from tests.trainer.conftest import history_of
-from trainer.baselines import naive, scales, season_of, seasonal_naive
+from trainer.baselines import drift, naive, scales, season_of, seasonal_naive
 from trainer.dataset import Windows, make_windows
-from trainer.evaluate import evaluate_part, score
+from trainer.evaluate import Evaluation, Predict, evaluate_part
+from trainer.ridge import best_line
+from trainer.scaling import measure_scaling
+from trainer.scores import MEASURES, Scale, diebold_mariano, score
+from trainer.series import History, Series
 
 
 def windows_of(values: list[float], n_steps: int, horizon: int) -> Windows:
@@ -21,27 +29,52 @@ def windows_of(values: list[float], n_steps: int, horizon: int) -> Windows:
     )
 
 
+def scale_of(absolute: npt.ArrayLike, square: float = 1.0, unit: float = 1.0) -> Scale:
+    return Scale(absolute, [square], [unit])
+
+
 def test_score() -> None:
     forecast = np.array([[[1.0], [2.0]], [[3.0], [0.0]]])
     actual = np.array([[[2.0], [2.0]], [[1.0], [0.0]]])
-    scores = score(forecast, actual, [2.0])
+    scores = score(forecast, actual, scale_of([2.0], square=0.5, unit=4.0))
     assert scores.mae == (1.5, 0.0)
     assert scores.rmse == pytest.approx((np.sqrt(2.5), 0.0))
+    assert scores.bias == (0.5, 0.0)
     assert scores.smape == pytest.approx(((200 / 3 + 100) / 2, 0.0))
     assert scores.mase == (0.75, 0.0)
-    assert scores.overall()["mae"] == 0.75
-    assert scores.overall()["rmse"] == pytest.approx(np.sqrt(1.25))
+    assert scores.rmsse == pytest.approx((np.sqrt(2.5) / 0.5, 0.0))
+    assert scores.unit_mae == (1.5 / 4, 0.0)
+    assert scores.unit_mse == (2.5 / 16, 0.0)
+    overall = scores.overall()
+    assert set(overall) == set(MEASURES)
+    assert overall["mae"] == 0.75
+    assert overall["rmse"] == pytest.approx(np.sqrt(1.25))
+    assert overall["rmsse"] == pytest.approx(np.sqrt(1.25) / 0.5)
 
 
-def test_mase_leaves_out_what_has_no_scale() -> None:
+def test_what_has_no_scale_is_left_out() -> None:
     forecast, actual = np.zeros((2, 1, 1)), np.array([[[1.0]], [[8.0]]])
-    assert score(forecast, actual, [[np.nan], [4.0]]).mase == (2.0,)
-    assert score(forecast, actual, [np.nan]).mase == (None,)
+    assert score(forecast, actual, scale_of([[np.nan], [4.0]])).mase == (2.0,)
+    assert score(forecast, actual, scale_of([np.nan])).mase == (None,)
+    assert score(forecast, actual, scale_of([0.0])).overall()["mase"] is None
 
 
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match="must both be"):
-        score(np.zeros((2, 1, 1)), np.zeros((2, 2, 1)), [1.0])
+        score(np.zeros((2, 1, 1)), np.zeros((2, 2, 1)), scale_of([1.0]))
+
+
+def test_a_difference_is_told_from_chance() -> None:
+    """The statistic for one lead is the mean over its standard error, by hand."""
+    random = np.random.default_rng(2)
+    one, other = random.gamma(2, size=(2, 200))
+    difference = one - other
+    t = difference.mean() / (difference.std(ddof=1) / np.sqrt(200))
+    expected = 2 * stats.t.sf(abs(t), 199)
+    assert diebold_mariano(one, other, 1) == pytest.approx(expected, rel=1e-6)
+    assert (diebold_mariano(one, one + 0.3 + 0.1 * other, 3) or 1) < 1e-6
+    assert diebold_mariano(one, one, 1) is None
+    assert diebold_mariano(one[:9], other[:9], 1) is None
 
 
 def test_baselines() -> None:
@@ -51,13 +84,17 @@ def test_baselines() -> None:
     assert seasonal_naive(windows, starts, 2)[0, :, 0].tolist() == [4, 5, 4]
     assert seasonal_naive(windows, starts, 5)[0, :, 0].tolist() == [1, 2, 3]
     assert seasonal_naive(windows, starts, 7)[0, :, 0].tolist() == [5, 5, 1]
+    assert drift(windows, starts)[0, :, 0].tolist() == [6, 7, 8]
 
 
-def test_scales_are_in_sample_seasonal_differences() -> None:
+def test_scales_are_in_sample() -> None:
     windows = windows_of([1, 2, 4, 7, 11, 16, 99, 99, 99], 2, 1)
-    assert scales(windows, 1).tolist() == [[3.0]]
-    assert scales(windows, 2).tolist() == [[6.0]]
-    assert np.isnan(scales(windows_of([5.0] * 10, 2, 1), 1)).all()
+    absolute, square, unit = scales(windows, 1)
+    assert absolute.tolist() == [[3.0]]
+    assert square.tolist() == [[pytest.approx(np.sqrt(11))]]
+    assert unit.tolist() == [[pytest.approx(np.std([1, 2, 4, 7, 11, 16]))]]
+    assert scales(windows, 2)[0].tolist() == [[6.0]]
+    assert all(np.isnan(each).all() for each in scales(windows_of([5.0] * 10, 2, 1), 1))
 
 
 @pytest.mark.parametrize(
@@ -68,9 +105,58 @@ def test_season_by_step(step: float | None, season: int) -> None:
     assert season_of(step) == season
 
 
+def evaluated(predict: Predict, values: list[float]) -> Evaluation:
+    history = history_of(values)
+    windows = windows_of(values, 3, 1)
+    return evaluate_part(predict, history, windows, "test", 1, (("value",), ("value",)))
+
+
 def test_the_verdict_is_plain() -> None:
-    windows = windows_of([float(v % 3) for v in range(20)], 3, 1)
-    good = evaluate_part(lambda w: w[:, -3:-2, :], windows, "test", 1)
-    bad = evaluate_part(lambda w: w[:, -3:-2, :] + 50, windows, "test", 1)
-    assert "beats" in good.verdict()
-    assert "LOSES to naive" in bad.verdict()
+    noise = np.random.default_rng(0).normal(size=60)
+    values = [float(v % 3 + n / 5) for v, n in zip(range(60), noise, strict=True)]
+    good = evaluated(lambda w: np.round(w[:, -3:-2, :]), values)
+    bad = evaluated(lambda w: w[:, -3:-2, :] + 50, values)
+    assert set(good.baselines) == {"naive", "seasonal naive", "drift", "ridge"}
+    assert bad.best == "ridge"
+    assert "the model LOSES to ridge" in bad.verdict()
+    assert bad.verdict().endswith("use ridge instead")
+    assert good.model.mae < good.naive.mae
+    assert "the model beats" in good.verdict()
+
+
+def test_the_ridge_itself_is_no_better_than_ridge() -> None:
+    values = np.random.default_rng(0).normal(size=200).cumsum()
+    windows = windows_of(values.tolist(), 3, 1)
+    scaling = measure_scaling(windows, ("value",), ("value",))
+    line = best_line(windows, scaling)
+    found = evaluated(lambda w: line.forecast(w, scaling).astype(np.float32), values.tolist())
+    assert found.model.mae == pytest.approx(found.baselines["ridge"].mae, rel=1e-5)
+    assert found.best != "ridge" or "about equal" in found.verdict()
+
+
+def test_each_series_is_scored_by_itself() -> None:
+    one, two = np.random.default_rng(1).normal(size=(2, 80)).cumsum(axis=1)
+    parts = tuple(
+        Series(name, np.arange(80) * 60_000, values[:, None])
+        for name, values in (("calm", one), ("wild", 100 * two))
+    )
+    history = History(("value",), parts, 60.0)
+    windows = make_windows(
+        history,
+        ("value",),
+        ("value",),
+        n_steps=3,
+        horizon=1,
+        train_rows=40,
+        validation_rows=10,
+    )
+    spoilt = {"calm": 0.0, "wild": 7.0}
+
+    def predict(inputs: Any) -> Any:
+        wild = np.ptp(inputs, axis=1, keepdims=True) > 20
+        return inputs[:, -1:, :] + spoilt["wild"] * wild
+
+    found = evaluate_part(predict, history, windows, "test", 1, (("value",), ("value",)))
+    assert {each.series for each in found.by_series} == {"calm", "wild"}
+    assert sum(each.windows for each in found.by_series) == found.windows
+    assert found.by_series[0].series == "wild"

@@ -1,0 +1,130 @@
+"""Error measures of forecasts, by lead and overall; whether a difference is more than chance."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What errors are divided by, ``[T]`` or ``[k, T]``; NaN leaves a window out.
+
+    ``absolute`` is the mean absolute in-sample seasonal difference, ``square`` the root of its mean
+    square, ``unit`` the training rows' standard deviation.
+    """
+
+    absolute: npt.ArrayLike
+    square: npt.ArrayLike
+    unit: npt.ArrayLike
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Error measures per lead, averaged over windows and targets; None where undefined.
+
+    sMAPE is ``200 |f - a| / (|f| + |a|)``, 0 where both are 0 (Makridakis 1993). MASE divides each
+    absolute error by the in-sample one, RMSSE likewise with squares (Hyndman & Koehler 2006;
+    Makridakis et al. 2022). ``unit_mae`` and ``unit_mse`` are in training standard deviations, as
+    published tables have them. ``bias`` is the mean of forecast less actual.
+    """
+
+    mae: tuple[float, ...]
+    rmse: tuple[float, ...]
+    bias: tuple[float, ...]
+    smape: tuple[float, ...]
+    mase: tuple[float | None, ...]
+    rmsse: tuple[float | None, ...]
+    unit_mae: tuple[float | None, ...]
+    unit_mse: tuple[float | None, ...]
+
+    def overall(self) -> dict[str, float | None]:
+        """Return each measure over all leads together."""
+        return {field.name: _over_leads(field.name, getattr(self, field.name)) for field in _ALL}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the measures as plain lists and numbers."""
+        leads = {field.name: list(getattr(self, field.name)) for field in _ALL}
+        return {"per_lead": leads, "overall": self.overall()}
+
+
+_ALL = fields(Scores)
+MEASURES = tuple(field.name for field in _ALL)
+ROOTS = ("rmse", "rmsse")
+
+
+def _over_leads(name: str, values: tuple[float | None, ...]) -> float | None:
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    return float(np.sqrt(np.mean(np.square(known))) if name in ROOTS else np.mean(known))
+
+
+def score(forecast: npt.ArrayLike, actual: npt.ArrayLike, scale: Scale) -> Scores:
+    """Compare forecasts with what came, both ``[k, horizon, T]``.
+
+    Raises:
+        ValueError: they are of another shape.
+    """
+    f, a = np.asarray(forecast, np.float64), np.asarray(actual, np.float64)
+    if f.shape != a.shape or f.ndim != 3:
+        raise ValueError(f"forecasts {f.shape} and actual values {a.shape} must both be [k, H, T]")
+    signed = f - a
+    error, size = np.abs(signed), np.abs(f) + np.abs(a)
+    relative = np.divide(200 * error, size, out=np.zeros_like(error), where=size > 0)
+    squares = _scaled(error**2, np.square(np.asarray(scale.square, np.float64)))
+    return Scores(
+        mae=_plain(error),
+        rmse=tuple(np.sqrt(_plain(error**2)).tolist()),
+        bias=_plain(signed),
+        smape=_plain(relative),
+        mase=_scaled(error, scale.absolute),
+        rmsse=tuple(None if value is None else math.sqrt(value) for value in squares),
+        unit_mae=_scaled(error, scale.unit),
+        unit_mse=_scaled(error**2, np.square(np.asarray(scale.unit, np.float64))),
+    )
+
+
+def _plain(errors: Doubles) -> tuple[float, ...]:
+    return tuple(errors.mean(axis=(0, 2)).tolist())
+
+
+def _scaled(errors: Doubles, divisor: npt.ArrayLike) -> tuple[float | None, ...]:
+    """Return the means per lead of errors over a divisor, ``[T]`` or ``[k, T]``."""
+    wide = np.broadcast_to(np.asarray(divisor, np.float64), (len(errors), errors.shape[2]))
+    known = (np.isfinite(wide) & (wide > 0))[:, None, :] & np.ones_like(errors, np.bool_)
+    scaled = np.divide(errors, wide[:, None, :], out=np.zeros_like(errors), where=known)
+    counts = known.sum(axis=(0, 2))
+    sums = scaled.sum(axis=(0, 2))
+    return tuple(float(s / n) if n else None for s, n in zip(sums, counts, strict=True))
+
+
+def diebold_mariano(one: Doubles, other: Doubles, horizon: int) -> float | None:
+    """Return the chance of so large a difference between two forecasters of the same skill.
+
+    Two-sided. Diebold & Mariano 1995, with the variance of neighbouring windows' errors over
+    ``horizon - 1`` lags (Newey & West 1987) and Student's t (Harvey et al. 1997).
+
+    Args:
+        one: the error of each window, in order of time, ``[k]``.
+        other: the other forecaster's.
+        horizon: how many leads a window has.
+
+    None where it cannot be told: fewer than ten windows, or no variance.
+    """
+    from statsmodels.regression.linear_model import OLS
+
+    difference = np.asarray(one, np.float64) - np.asarray(other, np.float64)
+    if len(difference) < max(10, 2 * horizon) or np.ptp(difference) == 0:
+        return None
+    mean = OLS(difference, np.ones(len(difference)))
+    fitted = mean.fit(
+        cov_type="HAC",
+        cov_kwds={"maxlags": horizon - 1, "kernel": "bartlett", "use_correction": True},
+        use_t=True,
+    )
+    return float(fitted.pvalues[0])
