@@ -108,7 +108,8 @@ def fit_command(
     learning_rate: Annotated[float, typer.Option(help="Of AdamW, at its highest.")] = 2e-3,
     weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 1e-4,
     season: Annotated[
-        int | None, typer.Option(help="Season in steps, for baselines.  [default: by the step]")
+        int | None,
+        typer.Option(help="Season in steps, for baselines and lookback.  [default: by the step]"),
     ] = None,
     seed: Annotated[int, typer.Option(help="One seed, one model.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for the model files.")] = Path("models"),
@@ -209,11 +210,11 @@ def evaluate_command(
     if picture is not None:
         _draw(picture, spec, predict, history)
     if as_json:
-        typer.echo(json.dumps({"model": spec.name, "version": spec.version} | evaluation.as_json()))
+        typer.echo(json.dumps({"name": spec.name, "version": spec.version} | evaluation.as_json()))
         return
     title = f"{spec.name} {spec.version} on {evaluation.windows} test windows of "
     title += f"{escape(str(data))}, season {evaluation.season}"
-    scores = {spec.name: evaluation.model, **evaluation.baselines}
+    scores = {"model": evaluation.model, **evaluation.baselines}
     console = _console()
     console.print(overall_table(title, scores))
     if spec.horizon > 1:

@@ -76,7 +76,9 @@ class Evaluation:
         """Say in a sentence whether the model is worth serving."""
         model, best = _size(self.model), _size(self.baselines[self.best])
         name = "MAE" if self.model.overall()["mase"] is None else "MASE"
-        sure = "" if self.chance is None else f", Diebold-Mariano p = {self.chance:.2g}"
+        sure = ", too few windows to be sure"
+        if self.chance is not None:
+            sure = f", Diebold-Mariano p = {self.chance:.2g}"
         facts = f"{name} {model:.4g} against {best:.4g}{sure}"
         unsure = self.chance is not None and self.chance > CHANCE
         if unsure or abs(model - best) <= SAME * best:
@@ -140,7 +142,9 @@ def evaluate_part(
     model = np.concatenate(forecasts["model"])
     baselines = {name: score(rival, truth, scale) for name, rival in rivals.items()}
     best = rivals[min(baselines, key=lambda name: _size(baselines[name]))]
-    errors = [_window_errors(forecast, truth, scale) for forecast in (model, best)]
+    errors = [
+        windows.by_time(part, _window_errors(forecast, truth, scale)) for forecast in (model, best)
+    ]
     return Evaluation(
         windows=len(places),
         season=season,
@@ -158,11 +162,18 @@ def _scale(windows: Windows, places: npt.NDArray[np.int64], season: int) -> Scal
 
 
 def _window_errors(forecast: Any, truth: Floats, scale: Scale) -> Doubles:
-    """Return each window's mean absolute error, scaled where there is a scale, ``[k]``."""
+    """Return each window's mean absolute error, ``[k]``, scaled as MASE is.
+
+    What has no scale is left out, unless nothing has one.
+    """
     divisor = np.asarray(scale.absolute, np.float64)
-    divisor = np.where(np.isfinite(divisor), divisor, 1.0)[:, None, :]
-    errors: Doubles = (np.abs(np.asarray(forecast, np.float64) - truth) / divisor).mean(axis=(1, 2))
-    return errors
+    if not np.isfinite(divisor).any():
+        divisor = np.ones_like(divisor)
+    errors = (np.abs(np.asarray(forecast, np.float64) - truth) / divisor[:, None, :]).mean(axis=1)
+    known = np.isfinite(errors)
+    summed = np.where(known, errors, 0.0).sum(axis=1)
+    result: Doubles = summed / np.maximum(known.sum(axis=1), 1)
+    return result
 
 
 def _by_series(
@@ -184,7 +195,7 @@ def _by_series(
                 baseline_mae=float(np.abs(best - truth).mean()),
             )
         )
-    return tuple(sorted(found, key=lambda one: one.baseline_mae - one.mae))
+    return tuple(sorted(found, key=lambda one: one.baseline_mae / max(one.mae, 1e-300)))
 
 
 def windows_for(spec: ModelSpec, history: History) -> Windows:

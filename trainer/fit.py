@@ -78,7 +78,7 @@ def fit(
     fitting = _Fitting(config, plan, windows, scaling, progress)
     line = fitting.line() if config.arch == "segmented" and config.line else None
     network = fitting.network(line)
-    if line is not None and len(windows.starts["validation"]):
+    if line is not None:
         network = fitting.earned(network, line)
     part: Part = "validation" if len(windows.starts["validation"]) else "train"
     return Fitted(
@@ -113,7 +113,7 @@ class _Fitting:
     remarks: list[str] = field(default_factory=list)
 
     def line(self) -> Line:
-        """Fit the straight line; none at all where it does not clearly better the newest value."""
+        """Fit the straight line; none at all where the newest value clearly does as well."""
         line = best_line(self.windows, self.scaling)
         validation = self.windows.starts["validation"]
         if not len(validation) or not self.scaling.base.any():
@@ -122,8 +122,9 @@ class _Fitting:
         for readings, leads in line_rows(self.windows, self.scaling, validation):
             errors[0].append(np.abs(leads).mean(axis=1))
             errors[1].append(np.abs(readings @ line.weights + line.bias - leads).mean(axis=1))
-        found = gain(*map(np.concatenate, errors))
-        if found >= CLEARLY:
+        targets = int(self.scaling.own.any(axis=0).sum())
+        found = self._gain(*(np.concatenate(e).reshape(-1, targets).mean(axis=1) for e in errors))
+        if found is None or found >= CLEARLY:
             return line
         self.remarks.append(
             f"the newest value stands for the line: ridge bettered it by {found:.1f} standard "
@@ -131,13 +132,25 @@ class _Fitting:
         )
         return Line(line.weights * 0, line.bias * 0, np.inf)
 
+    def _gain(self, simple: Doubles, learned: Doubles) -> float | None:
+        """Return how clearly the second errs less on the validation windows."""
+        in_order = (self.windows.by_time("validation", errors) for errors in (simple, learned))
+        return gain(*in_order)
+
     def network(self, line: Line | None) -> Any:
         """Train all members and return the network that answers their mean."""
-        trained = []
+        trained: list[Any] = []
         for member in range(self.config.members):
             _seed(self.config.seed + member)
-            trained.append(build_network(self.config, self.plan, self.scaling, line))
-            if not self._train(trained[-1], member):
+            network = build_network(self.config, self.plan, self.scaling, line)
+            try:
+                whole = self._train(network, member)
+            except KeyboardInterrupt:
+                if not trained:
+                    raise
+                break  # the members before it are whole
+            trained.append(network)
+            if not whole:
                 break
         if len(trained) == 1:
             return trained[0]
@@ -150,8 +163,17 @@ class _Fitting:
 
         What wins by luck on few rows loses on the next ones.
         """
+        if not self.scaling.own.any():
+            return network  # virtual sensors have no readings for a line
         untrained = build_network(self.config, self.plan, self.scaling, line)
-        found = gain(self._errors(untrained), self._errors(network))
+        count = len(self.windows.starts["validation"])
+        found = self._gain(self._errors(untrained), self._errors(network)) if count else None
+        if found is None:
+            self.remarks.append(
+                f"the line stands alone: {count} validation windows are too few to tell whether "
+                "training bettered it"
+            )
+            return untrained
         if found >= CLEARLY:
             return network
         self.remarks.append(

@@ -93,7 +93,7 @@ def _segmented(
     targets = len(config.targets)
     own = layers.Permute((2, 1))(_picked(hidden, scaling.own))
     readings = ops.reshape(own, (-1, plan.n_steps))
-    spread = None
+    straight, spread = readings, None
     if config.normalization == "instance":
         spread = ops.sqrt(ops.mean(ops.square(readings), axis=1, keepdims=True)) + LEAST_SPREAD
         readings = readings / spread
@@ -116,13 +116,12 @@ def _segmented(
     steps = layers.Dropout(config.dropout)(steps)
     start = "glorot_uniform" if line is None else "zeros"
     leads = layers.Dense(config.horizon, kernel_initializer=start, name=f"head{member}")(steps)
-    if line is not None:
-        straight = layers.Dense(config.horizon, name=f"line{member}")
-        leads = leads + straight(readings)
-        bias = line.bias * (0 if spread is not None else 1)
-        straight.set_weights([line.weights.astype(np.float32), bias.astype(np.float32)])
     if spread is not None:
         leads = leads * spread
+    if line is not None:
+        dense = layers.Dense(config.horizon, name=f"line{member}")
+        leads = leads + dense(straight)
+        dense.set_weights([line.weights.astype(np.float32), line.bias.astype(np.float32)])
     return layers.Permute((2, 1), name=f"leads{member}")(
         ops.reshape(leads, (-1, targets, config.horizon))
     )

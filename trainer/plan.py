@@ -3,14 +3,20 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from trainer.baselines import season_of
 from trainer.config import FitConfig
-from trainer.series import History, split_rows
+from trainer.series import History, segments, split_rows
+
+Ints = npt.NDArray[np.int64]
 
 USUAL_LOOKBACK = 336
 ROWS_PER_STEP = 8
 """Training rows that each step of a lookback wants: a longer one leaves too few windows."""
+FEWEST_STEPS = 2
+KEPT = 0.5
+"""The share of all windows that a lookback must leave, where series are short or have gaps."""
 USUAL_SEGMENTS = 14
 READINGS_SEEN = 100_000
 FEWEST_EPOCHS, MOST_EPOCHS = 12, 40
@@ -37,27 +43,26 @@ class Plan:
 
 
 def make_plan(config: FitConfig, history: History) -> Plan:
-    """Settle what ``config`` leaves open by the step, the horizon and the number of training rows.
+    """Settle what ``config`` leaves open by the step, the horizon and the training rows.
 
-    The values of the rows are not looked at.
+    Of the rows' values it matters only which are missing.
     """
     season = config.season or season_of(history.step_seconds)
-    rows = [split_rows(len(s), config.train_rows, None)["train"][1] for s in history.series]
-    reasons = []
-    n_steps = config.n_steps
+    runs = _training_runs(config, history)
+    n_steps, reasons = config.n_steps, []
+    reason = ""
     if n_steps is None:
-        n_steps, reason = _lookback(max(rows), season, config.horizon)
-        reasons.append(f"{n_steps} steps: {reason}")
+        n_steps, reason = _lookback(runs, season, config.horizon)
     segment = config.segment
     if segment is None:
         segment = _segment(n_steps, season)
-        if config.n_steps is None:
-            n_steps -= n_steps % segment
-        if config.arch == "segmented":
-            reasons.append(
-                f"segments of {segment}: {-(-n_steps // segment)} of them, {_of(season)}"
-            )
-    windows = sum(max(0, count - n_steps - config.horizon + 1) for count in rows)
+    segment = min(segment, n_steps)
+    if config.n_steps is None:
+        n_steps -= n_steps % segment
+        reasons.append(f"{n_steps} steps: {reason}")
+    if config.segment is None and config.arch == "segmented":
+        reasons.append(f"segments of {segment}: {-(-n_steps // segment)} of them, {_of(season)}")
+    windows = _windows(runs, n_steps, config.horizon)
     units = config.units
     if units is None:
         units = 50 if config.arch == "lstm" else 32 if windows < 1000 else 64
@@ -82,15 +87,37 @@ def make_plan(config: FitConfig, history: History) -> Plan:
     )
 
 
-def _lookback(rows: int, season: int, horizon: int) -> tuple[int, str]:
+def _training_runs(config: FitConfig, history: History) -> Ints:
+    """Return how many training rows each unbroken run has."""
+    lengths = [0]
+    for series in history.series:
+        beyond_all = split_rows(len(series), config.train_rows, None)["train"][1]
+        for first, beyond in segments(series, history.step_seconds):
+            lengths.append(max(0, min(beyond, beyond_all) - first))
+    return np.array(lengths)
+
+
+def _windows(runs: Ints, n_steps: int, horizon: int) -> int:
+    """Return how many windows fit into runs of rows."""
+    return int(np.maximum(0, runs - n_steps - horizon + 1).sum())
+
+
+def _lookback(runs: Ints, season: int, horizon: int) -> tuple[int, str]:
     """Return how many steps back to look, and why."""
     wanted = max(USUAL_LOOKBACK, 2 * horizon)
-    affordable = max(1, rows // ROWS_PER_STEP)
-    if affordable >= wanted:
+    affordable = max(FEWEST_STEPS, int(runs.sum()) // ROWS_PER_STEP)
+    possible = _windows(runs, 1, horizon)
+    whole = min(wanted, affordable)
+    while whole > FEWEST_STEPS and _windows(runs, whole, horizon) < KEPT * possible:
+        whole -= 1
+    if whole == wanted:
         return wanted, f"{wanted / season:.3g} seasons" if season > 1 else "the usual lookback"
-    if season > 1 and affordable >= season:
-        affordable -= affordable % season
-    return affordable, f"of {rows:,} training rows no more than one in {ROWS_PER_STEP}"
+    short = whole < affordable
+    if season > 1 and whole >= season:
+        whole -= whole % season
+    if short:
+        return whole, "more would lose over half of the windows to gaps and short series"
+    return whole, f"of {int(runs.sum()):,} training rows no more than one in {ROWS_PER_STEP}"
 
 
 def _segment(n_steps: int, season: int) -> int:

@@ -18,6 +18,8 @@ Rows = Iterable[tuple[Doubles, Doubles]]
 SAMPLE = 30_000
 """Windows that a line is fitted to, at most, evenly spread."""
 CHUNK = 2000
+ROUNDING = 1e-10
+"""Of the mean square, added to all: else readings that are all alike have no solution."""
 PENALTIES = tuple(10.0**power for power in range(-2, 7))
 
 
@@ -40,13 +42,18 @@ class Line:
 
 
 def best_line(windows: Windows, scaling: Scaling) -> Line:
-    """Fit one line for all targets to the training windows, the penalty by the validation's."""
+    """Fit one line for all targets to the training windows, the penalty by the validation's.
+
+    It says nothing where all targets are virtual sensors.
+    """
     validation = windows.starts["validation"]
     validation = validation[:: max(1, len(validation) // SAMPLE)]
-    return fit_ridge(
+    line = fit_ridge(
         line_rows(windows, scaling, spread(windows, SAMPLE)),
         line_rows(windows, scaling, validation),
     )
+    nothing = np.zeros((windows.n_steps, windows.horizon))
+    return line or Line(nothing, nothing[0], np.inf)
 
 
 def line_rows(
@@ -54,6 +61,8 @@ def line_rows(
 ) -> Iterator[tuple[Doubles, Doubles]]:
     """Yield readings ``[k * T, n_steps]`` of targets that are features, and their leads."""
     known = scaling.own.any(axis=0)
+    if not known.any():
+        return
     for first in range(0, len(starts), CHUNK):
         inputs, outputs = windows.gather(starts[first : first + CHUNK])
         readings = scaling.inward(inputs) @ scaling.own[:, known]
@@ -64,16 +73,18 @@ def line_rows(
         )
 
 
-def fit_ridge(training: Rows, validation: Rows) -> Line:
+def fit_ridge(training: Rows, validation: Rows) -> Line | None:
     """Return the line that errs least on the validation rows among some penalties.
 
     Args:
         training: readings ``[k, n_steps]`` and what followed them ``[k, horizon]``, in parts.
         validation: the same of rows that the penalty is chosen by; without any, of the training.
 
-    The bias is not penalised.
+    None where there are no rows. The bias is not penalised.
     """
     gram, product = _moments(training)
+    if not gram[-1, -1]:  # no target is a feature: there is nothing to go on
+        return None
     other_gram, other_product = _moments(validation)
     if not other_gram[-1, -1]:
         other_gram, other_product = gram, product
@@ -81,7 +92,7 @@ def fit_ridge(training: Rows, validation: Rows) -> Line:
     penalised = np.ones(len(gram))
     penalised[-1] = 0.0
     for penalty in PENALTIES:
-        regular = gram + np.diag(penalty * penalised + 1e-9 * gram[-1, -1])
+        regular = gram + np.diag(penalty * penalised + ROUNDING * np.trace(gram) / len(gram))
         solution: Doubles = np.linalg.solve(regular, product).astype(np.float64)
         # The squared error without the squares of what followed, which is the same for all.
         error = float(

@@ -11,6 +11,8 @@ from trainer.dataset import Ints, Windows
 Floats = npt.NDArray[np.float64]
 
 SAMPLE = 20_000
+LARGEST_SAMPLE = 20_000_000
+"""Readings that normalisation is measured on, at most."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,16 @@ def measure_scaling(
     ``shared`` gives a feature and the target that it is one scale, as what is shared by several
     targets wants it.
     """
-    inputs, outputs = (part.astype(np.float64) for part in windows.gather(spread(windows)))
+    readings = windows.n_steps * len(features) + windows.horizon * len(targets)
+    sample = spread(windows, min(SAMPLE, max(100, LARGEST_SAMPLE // readings)))
+    inputs, outputs = (part.astype(np.float64) for part in windows.gather(sample))
     own = np.array([[float(f == t) for t in targets] for f in features], np.float64)
     unit = _floored(outputs.std(axis=(0, 1)))
     if normalization == "none":
         ones = np.ones(len(features)), np.ones(len(targets))
         return Scaling(ones[0] * 0, ones[0], ones[1] * 0, ones[1], own, own * 0, unit)
     virtual = own.sum(axis=0) == 0
-    if normalization == "standard":
+    if normalization == "standard" or virtual.all():  # no newest value to subtract
         mean, scale = inputs.mean(axis=(0, 1)), _floored(inputs.std(axis=(0, 1)))
         out_mean, out_scale = outputs.mean(axis=(0, 1)), _floored(outputs.std(axis=(0, 1)))
         base = own * 0
@@ -92,7 +96,7 @@ def measure_scaling(
     return Scaling(mean, scale, out_mean, out_scale, own, base, unit)
 
 
-def spread(windows: Windows, most: int = SAMPLE) -> Ints:
+def spread(windows: Windows, most: int) -> Ints:
     """Return the first rows of training windows, evenly spread, ``most`` at most."""
     starts = windows.starts["train"]
     return starts[np.linspace(0, len(starts) - 1, min(most, len(starts))).astype(np.int64)]

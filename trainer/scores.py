@@ -106,25 +106,29 @@ def _scaled(errors: Doubles, divisor: npt.ArrayLike) -> tuple[float | None, ...]
 def diebold_mariano(one: Doubles, other: Doubles, horizon: int) -> float | None:
     """Return the chance of so large a difference between two forecasters of the same skill.
 
-    Two-sided. Diebold & Mariano 1995, with the variance of neighbouring windows' errors over
-    ``horizon - 1`` lags (Newey & West 1987) and Student's t (Harvey et al. 1997).
+    Two-sided. Diebold & Mariano 1995, with the variance over twice the horizon's lags, as windows
+    overlap (Newey & West 1987), and Student's t.
 
     Args:
         one: the error of each window, in order of time, ``[k]``.
         other: the other forecaster's.
         horizon: how many leads a window has.
 
-    None where it cannot be told: fewer than ten windows, or no variance.
+    None where it cannot be told: too few windows, or no variance.
     """
     from statsmodels.regression.linear_model import OLS
 
     difference = np.asarray(one, np.float64) - np.asarray(other, np.float64)
-    if len(difference) < max(10, 2 * horizon) or np.ptp(difference) == 0:
+    if len(difference) < max(10, 4 * horizon) or np.ptp(difference) == 0:
         return None
     mean = OLS(difference, np.ones(len(difference)))
     fitted = mean.fit(
         cov_type="HAC",
-        cov_kwds={"maxlags": horizon - 1, "kernel": "bartlett", "use_correction": True},
+        cov_kwds={
+            "maxlags": 2 * horizon if horizon > 1 else 0,
+            "kernel": "bartlett",
+            "use_correction": True,
+        },
         use_t=True,
     )
     return float(fitted.pvalues[0])

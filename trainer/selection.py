@@ -15,7 +15,7 @@ One stretch of luck measures 1.0; of gains by mere chance one in six measures mo
 """
 
 
-def gain(simple: Doubles, learned: Doubles) -> float:
+def gain(simple: Doubles, learned: Doubles) -> float | None:
     """Return by how many standard errors ``learned`` errs less than ``simple``; negative: more.
 
     Args:
@@ -24,11 +24,11 @@ def gain(simple: Doubles, learned: Doubles) -> float:
 
     The difference of errors is averaged over ``BLOCKS`` stretches of time, whose means are nearly
     independent where neighbouring windows are not: the test of Diebold & Mariano (1995, "Comparing
-    predictive accuracy") with the variance by batch means. Too few windows tell nothing: 0.
+    predictive accuracy") with the variance by batch means. None where there are too few windows.
     """
     difference = np.asarray(simple, np.float64) - np.asarray(learned, np.float64)
     if len(difference) < 2 * BLOCKS:
-        return 0.0
+        return None
     means = np.array([block.mean() for block in np.array_split(difference, BLOCKS)])
     mean, deviation = float(means.mean()), float(means.std(ddof=1))
     if deviation == 0:

@@ -11,11 +11,15 @@ from trainer.series import History, Series
 
 
 def history_of(
-    values: list[float] | np.ndarray, *, columns: tuple[str, ...] = ("value",), step: float = 60.0
+    values: list[float] | np.ndarray,
+    *,
+    columns: tuple[str, ...] = ("value",),
+    step: float = 60.0,
+    every: float = 60.0,
 ) -> History:
-    """One series with a row each minute."""
+    """One series with a row each minute, or ``every`` so many seconds."""
     table = np.asarray(values, np.float64).reshape(-1, len(columns))
-    times = np.arange(len(table), dtype=np.int64) * 60_000
+    times = np.arange(len(table), dtype=np.int64) * int(every * 1000)
     return History(columns, (Series("", times, table),), step)
 
 

@@ -88,14 +88,15 @@ def test_an_instance_is_scaled_by_its_own_spread() -> None:
 @pytest.mark.parametrize("normalization", ["last", "instance", "standard", "none"])
 def test_a_segmented_network_begins_as_its_line(normalization: str) -> None:
     """Each lead is the reading two steps back (before the newest is added), whatever the scale."""
-    line = Line(np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]), np.zeros(2), 1.0)
+    line = Line(np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]), np.full(2, 0.5), 1.0)
     wave = 20 + np.sin(np.arange(60) / 3)
     config = config_of(features=("a", "b"), targets=("b", "a"), normalization=normalization)
     config = config.model_copy(update={"horizon": 2})
     history = history_of(np.stack([wave, 5 * wave], axis=1), columns=("a", "b"))
-    network, _ = untrained(config, history, line)
+    network, windows = untrained(config, history, line)
     window = np.random.default_rng(0).normal(10, 3, (3, 4, 2)).astype(np.float32)
-    expected = np.repeat(window[:, 1:2, ::-1], 2, axis=1)
+    bias = 0.5 * scaling_of(config, windows).output_scale
+    expected = np.repeat(window[:, 1:2, ::-1], 2, axis=1) + bias
     np.testing.assert_allclose(np.asarray(network(window)), expected, rtol=1e-4)
 
 
@@ -143,17 +144,37 @@ def test_members_differ_and_export_as_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("members", [1, 2])
 def test_the_test_rows_do_not_touch_the_model(members: int) -> None:
-    """Poisoned test rows, the very same weights."""
-    values = np.random.default_rng(4).normal(size=(300, 2)).cumsum(axis=0)
+    """Poisoned test rows, the very same forecasts of a network that has learned something."""
+    leading = np.random.default_rng(4).normal(size=400)  # what ``a`` will be, no line can know
+    values = np.stack([np.roll(leading, 1), leading], axis=1)
     poisoned = values.copy()
-    poisoned[split_rows(300, None, None)["test"][0] :] = 1e6
-    config = config_of(features=("a", "b"), targets=("a",), n_steps=None, members=members)
+    poisoned[split_rows(400, None, None)["test"][0] :] = 1e6
+    config = config_of(features=("a", "b"), targets=("a",), units=8, epochs=8)
+    config = config.model_copy(update={"members": members, "learning_rate": 0.01})
     sound, spoilt = (
         fit(config, history_of(table, columns=("a", "b"))) for table in (values, poisoned)
     )
-    assert sound.plan == spoilt.plan
-    for one, two in zip(sound.network.get_weights(), spoilt.network.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, two)
+    assert (sound.plan, sound.remarks) == (spoilt.plan, spoilt.remarks) == (sound.plan, ())
+    windows = np.random.default_rng(0).normal(0.6, 0.3, (20, 4, 2)).astype(np.float32)
+    one, two = (np.asarray(fitted.network(windows)) for fitted in (sound, spoilt))
+    np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("arch", ["segmented", "lstm"])
+def test_virtual_sensors_alone_are_learned(arch: str) -> None:
+    pressure = 1013 + np.random.default_rng(2).normal(size=300)
+    history = history_of(np.stack([pressure, 3 * pressure], axis=1), columns=("value", "soft"))
+    fitted = fit(config_of(targets=("soft",), arch=arch, epochs=20, units=8), history)
+    inputs, actual = fitted.windows.gather(fitted.windows.starts["test"])
+    error = np.abs(np.asarray(fitted.network(inputs)) - actual)
+    assert error.mean() < 4.0
+
+
+def test_too_few_validation_windows_leave_the_line() -> None:
+    fitted = fit(config_of(), history_of(np.sin(np.arange(120) / 4)))
+    assert "too few to tell" in fitted.remarks[0]
+    inputs, actual = fitted.windows.gather(fitted.windows.starts["test"])
+    assert np.abs(np.asarray(fitted.network(inputs)) - actual).max() < 0.02
 
 
 def test_last_adds_the_newest_value_back() -> None:

@@ -25,20 +25,29 @@ def open_config(**choices: object) -> FitConfig:
         (2000, 7 * 24 * HOUR, 156, 13),
         (400, HOUR, 24, 2),
         (60, HOUR, 5, 1),
-        (8, HOUR, 1, 1),
+        (8, HOUR, 2, 1),
     ],
 )
 def test_lookback_and_segments_suit_rows_and_step(
     rows: int, step: float, n_steps: int, segment: int
 ) -> None:
-    plan = make_plan(open_config(), history_of(np.arange(rows), step=step))
+    plan = make_plan(open_config(), history_of(np.arange(rows), step=step, every=step))
     assert (plan.n_steps, plan.segment) == (n_steps, segment)
     assert plan.n_steps % plan.segment == 0
     assert len(plan.reasons) == 4
 
 
+def test_gaps_shorten_the_lookback() -> None:
+    """A lookback over every gap would leave next to no window."""
+    values = np.random.default_rng(0).normal(size=20_000)
+    values[::100] = np.nan
+    plan = make_plan(open_config(horizon=4), history_of(values, step=60.0))
+    assert 2 <= plan.n_steps <= 50
+    assert "gaps" in plan.reasons[0]
+
+
 def test_a_long_horizon_wants_a_long_lookback() -> None:
-    plan = make_plan(open_config(horizon=400), history_of(np.arange(20_000), step=HOUR))
+    plan = make_plan(open_config(horizon=400), history_of(np.arange(20_000), step=HOUR, every=HOUR))
     assert plan.n_steps >= 800 - plan.segment
 
 
