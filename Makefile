@@ -4,7 +4,7 @@
 # make test     lint, types, tests
 # make soak     the long fault campaigns on real servers (SHARE=0.1 for a tenth, FLAVOUR=redis, JOBS=4)
 # make bench    speed, latency, memory beside ONNX Runtime alone, a bare relay and peers; about 25 minutes
-#               (QUICK=1 for one minute, WRITE=1 into docs/benchmarks.md, JSON=file, ONLY='rates latency')
+#               (QUICK=1 for one minute, WRITE=1 into docs/benchmarks.md, JSON=file, ONLY="rates latency")
 # make format   rewrite to the project's format
 # make lock     resolve the newest versions into requirements.lock and requirements-peers.lock
 # make .venv-peers/.ready   the environment of the programs that the benchmark compares with

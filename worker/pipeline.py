@@ -1,6 +1,6 @@
 """Entries in, one commit out: decode -> windows -> model -> records; pure, no IO."""
 
-import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -160,15 +160,11 @@ class Pipeline:
     def _decode(self, entries: Sequence[Entry]) -> Iterator[tuple[Readings, Commit]]:
         """Yield the readings of each commit that ``entries`` make, and what it holds so far."""
         for part, readings, rejects in self._decoder.decode_in_parts(entries, LARGEST_DECODE):
-            pieces = math.ceil(len(readings) / self._largest)
-            if pieces <= 1:
+            if len(readings) <= self._largest:
                 newest = part[-1][0].decode()
                 yield readings, Commit(newest, len(part), len(readings), rejects)
                 continue
-            size = math.ceil(len(part) / pieces)
-            for low in range(0, len(part), size):
-                high = min(low + size, len(part))
-                first, beyond = np.searchsorted(readings.places, [low, high]).tolist()
+            for low, high, first, beyond in _pieces(readings.places, len(part), self._largest):
                 ids = {entry_id for entry_id, _ in part[low:high]} if rejects else ()
                 mine = [reject for reject in rejects if reject.entry in ids]
                 commit = Commit(part[high - 1][0].decode(), high - low, beyond - first, mine)
@@ -276,6 +272,24 @@ class Pipeline:
             number, row = self._routes[slot].tolist()
             self._stores[number].remove(row)
         self._roster.release(slots)
+
+
+def _pieces(places: Ints, entries: int, largest: int) -> Iterator[tuple[int, int, int, int]]:
+    """Cut entries into runs of at most ``largest`` readings, or of one entry that has more.
+
+    Args:
+        places: the entry of each reading, ascending.
+        entries: how many entries there are.
+        largest: readings in a piece.
+
+    Yields the first entry of each piece, the one beyond its last, and the same of its readings.
+    """
+    ends = np.searchsorted(places, np.arange(1, entries + 1)).tolist()  # readings up to each entry
+    low = first = 0
+    while low < entries:
+        high = max(low + 1, bisect_right(ends, first + largest))
+        yield low, high, first, ends[high - 1]
+        low, first = high, ends[high - 1]
 
 
 def _chosen(cells: list[bytes], places: Ints) -> list[bytes]:

@@ -18,7 +18,11 @@ START = "0-0"
 MANY = 1000
 MANY_AT_ONCE = 100
 LARGEST_READ = 500_000
-"""Bytes of one live read, about: more would lie around until they are worked off."""
+"""Bytes of one live read and stream, about: more would lie around until they are worked off."""
+FIRST_READ = 16
+"""Entries of a reader's first read, while it is not known how large they are."""
+WEIGHED = 50
+"""Entries of an answer that are weighed, evenly spread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +189,8 @@ class LiveReader:
     @driver_errors()
     def __init__(self, streams: Streams, positions: dict[str, str]) -> None:
         self._positions = {stream.encode(): last.encode() for stream, last in positions.items()}
-        self._most = self._count = streams.count
+        self._most = streams.count
+        self._count = min(FIRST_READ, streams.count)
         self._block = [] if streams.block_ms is None else ["BLOCK", streams.block_ms]
         self._pool = streams.client.connection_pool
         self._connection: Any = self._pool.get_connection()
@@ -238,10 +243,14 @@ class LiveReader:
         self._asked = False
         self._full = any(len(entries) == self._count for _, entries in answer)
         self._many = self._full or any(len(entries) >= MANY_AT_ONCE for _, entries in answer)
+        weights = [1.0]
         for stream, entries in answer:
             self._positions[stream] = entries[-1][0]
-            weight = sum(map(len, entries[-1][1]))  # the next ones are likely to be as large
-            self._count = max(1, min(self._most, LARGEST_READ // max(1, weight)))
+            some = entries[:: max(1, len(entries) // WEIGHED)]
+            weights.append(sum(sum(map(len, fields)) for _, fields in some) / len(some))
+        # The next ones are likely to be as large, and any stream may fill its part.
+        if answer:
+            self._count = max(1, min(self._most, int(LARGEST_READ / max(weights))))
         if self._full:
             self._ask()
         return {stream.decode(): entries for stream, entries in answer}

@@ -182,6 +182,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.write and (options.quick or set(options.only) != set(KINDS)):
+        parser.error("--write replaces the whole page, so it wants all kinds, and not --quick")
     rounds = options.rounds or (1 if options.quick else 5)
     begin = time.monotonic()
 
