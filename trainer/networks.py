@@ -69,15 +69,23 @@ def _stacked(config: FitConfig, plan: Plan, hidden: Any, member: str) -> Any:
     """One or two LSTMs over the readings as they come."""
     from keras import layers
 
+    hidden = _lstms(config, plan, hidden, member)
+    flat = layers.Dense(config.horizon * len(config.targets), name=f"head{member}")(hidden)
+    return layers.Reshape((config.horizon, len(config.targets)), name=f"leads{member}")(flat)
+
+
+def _lstms(config: FitConfig, plan: Plan, steps: Any, member: str) -> Any:
+    """Return the last state of one LSTM, or of the second above the first's steps."""
+    from keras import layers
+
     for number in range(config.layers):
-        hidden = layers.LSTM(
+        steps = layers.LSTM(
             plan.units,
             activation=config.activation,
             return_sequences=number < config.layers - 1,
             name=f"lstm_{number + 1}{member}",
-        )(hidden)
-    flat = layers.Dense(config.horizon * len(config.targets), name=f"head{member}")(hidden)
-    return layers.Reshape((config.horizon, len(config.targets)), name=f"leads{member}")(flat)
+        )(steps)
+    return steps
 
 
 def _segmented(
@@ -106,13 +114,7 @@ def _segmented(
         mixed = beside + ops.reshape(others, (-1, 1, *others.shape[1:]))
         steps = ops.reshape(mixed, (-1, *steps.shape[1:]))
     steps = layers.Dropout(config.dropout)(layers.ReLU()(steps))
-    for number in range(config.layers):
-        steps = layers.LSTM(
-            plan.units,
-            activation=config.activation,
-            return_sequences=number < config.layers - 1,
-            name=f"lstm_{number + 1}{member}",
-        )(steps)
+    steps = _lstms(config, plan, steps, member)
     steps = layers.Dropout(config.dropout)(steps)
     start = "glorot_uniform" if line is None else "zeros"
     leads = layers.Dense(config.horizon, kernel_initializer=start, name=f"head{member}")(steps)
