@@ -113,7 +113,7 @@ class _Fitting:
     remarks: list[str] = field(default_factory=list)
 
     def line(self) -> Line:
-        """Fit the straight line; none at all where the newest value clearly does as well."""
+        """Fit the straight line; none where it does not clearly better the newest value."""
         line = best_line(self.windows, self.scaling)
         validation = self.windows.starts["validation"]
         if not len(validation) or not self.scaling.base.any():

@@ -20,8 +20,8 @@ from worker.keys import offset_key
 SERIES = 10
 WARM = 0.2
 """The share of a run that does not count."""
-QUIET = 1.0
-"""Seconds to wait for the last forecasts."""
+PATIENCE = 20.0
+"""Seconds to wait for the last forecast, which comes after all the others."""
 
 
 @dataclass
@@ -58,8 +58,9 @@ class Probe:
         self, sender: socket.socket, listener: socket.socket, rate: float, seconds: float
     ) -> None:
         reader, number, start = hiredis.Reader(), 0, time.perf_counter()
-        while (now := time.perf_counter()) < start + seconds + QUIET:
-            due = start + number / rate if number < rate * seconds else now + QUIET
+        last = int(rate * seconds) - 1
+        while (now := time.perf_counter()) < start + seconds + PATIENCE and last not in self.heard:
+            due = start + number / rate if number <= last else now + 1.0
             ready, _, _ = select.select([sender, listener], [], [], max(0.0, due - now))
             now = time.perf_counter()
             if listener in ready:
