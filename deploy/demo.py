@@ -24,11 +24,12 @@ import redis
 from rich.console import Console
 
 from trainer.baselines import naive, scales, seasonal_naive
+from trainer.charts import draw_forecasts
 from trainer.dataset import Windows
 from trainer.evaluate import open_model, windows_for
-from trainer.report import draw_forecasts, lead_table, overall_table
 from trainer.scores import Scale, score
 from trainer.series import History, load_history
+from trainer.tables import lead_table, overall_table
 from worker import embedded
 from worker.contract import ModelSpec
 

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from typer.exceptions import TyperException
 
+from trainer import options
 from trainer.backend import load_tensorflow
 from trainer.errors import ConfigError, TrainerError
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from trainer.config import FitConfig
     from trainer.fit import Fitted
     from trainer.series import History
+    from trainer.tune import Found
 
 app = typer.Typer(
     add_completion=False,
@@ -33,91 +35,49 @@ app = typer.Typer(
     help="Fit forecasting LSTMs and export each as one self-contained ONNX file.",
 )
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
-Data = Annotated[Path, typer.Argument(help="CSV or Parquet file, wide or long.")]
-SeriesColumn = Annotated[
-    str | None, typer.Option(help="Column that names the series of each row (long files).")
-]
-TimeColumn = Annotated[
-    str | None, typer.Option(help="Column of times (ISO 8601 or ms).  [default: a usual name]")
-]
-
 
 @app.command("fit")
 def fit_command(
-    data: Data,
-    targets: Annotated[str, typer.Option(help="Columns to forecast, with commas between.")],
-    horizon: Annotated[int, typer.Option(help="Leads: steps ahead to forecast.")],
-    n_steps: Annotated[
-        int | None, typer.Option(help="Lookback: readings in a window.  [default: by the data]")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Model name.  [default: the file's]")] = None,
-    features: Annotated[
-        str | None, typer.Option(help="Columns to forecast from.  [default: the targets]")
-    ] = None,
-    series_column: SeriesColumn = None,
-    time_column: TimeColumn = None,
-    series: Annotated[
-        str, typer.Option(help="Glob (* and ?) of the series that a worker serves with it.")
-    ] = "*",
-    step: Annotated[
-        str, typer.Option(help="Seconds between rows, or 'auto', or 'none': any distance.")
-    ] = "auto",
-    arch: Annotated[
-        Literal["segmented", "lstm"],
-        typer.Option(
-            help="An LSTM over segments beside a line, or over the readings as they come."
-        ),
-    ] = "segmented",
-    segment: Annotated[
-        int | None, typer.Option(help="Readings in a segment.  [default: by the lookback]")
-    ] = None,
-    mix: Annotated[
-        bool | None,
-        typer.Option(help="Each target sees all features.  [default: if some are no targets]"),
-    ] = None,
-    line: Annotated[
-        bool, typer.Option(help="Start from a straight line (ridge) from readings to leads.")
-    ] = True,
-    members: Annotated[int, typer.Option(help="Networks whose mean is the forecast.")] = 1,
-    units: Annotated[
-        int | None, typer.Option(help="LSTM units.  [default: by the rows; 50 for lstm]")
-    ] = None,
-    layers: Annotated[int, typer.Option(help="LSTM layers, 1 or 2.")] = 1,
-    activation: Annotated[Literal["tanh", "relu"], typer.Option(help="LSTM activation.")] = "tanh",
-    dropout: Annotated[float, typer.Option(help="Share that is left out (segmented).")] = 0.3,
-    normalization: Annotated[
-        Literal["last", "instance", "standard", "none"], typer.Option(help="Inside the graph.")
-    ] = "last",
-    loss: Annotated[
-        Literal["mae", "huber", "mse"], typer.Option(help="What is made small.")
-    ] = "mae",
-    train_rows: Annotated[
-        int | None, typer.Option(help="Rows of each series to train on.  [default: 70 %]")
-    ] = None,
-    validation_rows: Annotated[
-        int | None, typer.Option(help="Rows to stop early by.  [default: the next 10 %]")
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Epochs at most.  [default: by the windows]")
-    ] = None,
-    patience: Annotated[int, typer.Option(help="Epochs without gain before stopping.")] = 10,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Windows per step.  [default: by their number]")
-    ] = None,
-    learning_rate: Annotated[float, typer.Option(help="Of AdamW, at its highest.")] = 2e-3,
-    weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 1e-4,
-    season: Annotated[
-        int | None,
-        typer.Option(help="Season in steps, for baselines and lookback.  [default: by the step]"),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="One seed, one model.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder for the model files.")] = Path("models"),
+    data: options.Data,
+    targets: options.Targets,
+    horizon: options.Horizon,
+    n_steps: options.NSteps = None,
+    name: options.Name = None,
+    features: options.Features = None,
+    series_column: options.SeriesColumn = None,
+    time_column: options.TimeColumn = None,
+    series: options.SeriesGlob = "*",
+    step: options.Step = "auto",
+    arch: options.Arch = "segmented",
+    segment: options.Segment = None,
+    mix: options.Mix = None,
+    line: options.WithLine = True,
+    members: options.Members = 1,
+    units: options.Units = None,
+    layers: options.Layers = 1,
+    activation: options.Activation = "tanh",
+    dropout: options.Dropout = 0.1,
+    normalization: options.Normalization = "last",
+    loss: options.Loss = "mae",
+    train_rows: options.TrainRows = None,
+    validation_rows: options.ValidationRows = None,
+    epochs: options.Epochs = None,
+    patience: options.Patience = 10,
+    batch_size: options.BatchSize = None,
+    learning_rate: options.LearningRate = 3e-3,
+    weight_decay: options.WeightDecay = 1e-4,
+    season: options.Season = None,
+    seed: options.Seed = 1,
+    out: options.Out = Path("models"),
+    resume: options.Resume = False,
+    report: options.Report = True,
 ) -> None:
-    """Fit a model and write NAME.onnx, NAME.keras and NAME.json.
+    """Fit a model and write NAME.onnx, and what belongs to it beside it.
 
     The pattern follows from the number of features and targets and the horizon; lookback, segments
-    and size follow from the data, unless they are given.
+    and size follow from the data, unless they are given. NAME.html shows how it went. Ctrl-C ends
+    the training and keeps the best model so far; what a fit that was broken off had learned is
+    kept in NAME.unfinished.npz, from which --resume goes on.
 
     Example: tidecast-trainer fit taxi.csv --name taxi --targets value --horizon 5
     """
@@ -155,12 +115,10 @@ def fit_command(
     )
     history = _load(data, config, series_column, time_column)
     out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be is better known before the fit
-    from trainer.export import write_model
-
-    fitted = _fit_with_bar(config, history)
+    fitted = _fit_with_bar(config, history, out / f"{config.name}.unfinished.npz", resume)
     for remark in fitted.remarks:
         typer.echo(remark, err=True)
-    path, spec = write_model(out, fitted, _now())
+    path, spec = _write(out, fitted, data, report)
     if not len(fitted.windows.starts["validation"]):
         typer.echo(
             "no validation window fits: the figures below are of the training rows",
@@ -168,33 +126,35 @@ def fit_command(
         )
     own, floor = spec.validation.mae, spec.validation.naive_mae
     typer.echo(
-        f"wrote {path} (and .keras, .json): {spec.pattern}, version {spec.version}; validation MAE "
-        f"{sum(own) / len(own):.5g}, naive {sum(floor) / len(floor):.5g}"
+        f"wrote {path} (and what belongs to it): {spec.pattern}, version {spec.version}; "
+        f"validation MAE {sum(own) / len(own):.5g}, naive {sum(floor) / len(floor):.5g}"
     )
 
 
 @app.command("evaluate")
 def evaluate_command(
     model: Annotated[Path, typer.Argument(help="The .onnx file that 'fit' wrote.")],
-    data: Data,
-    series_column: SeriesColumn = None,
-    time_column: TimeColumn = None,
-    picture: Annotated[
-        Path | None, typer.Option(help="Draw the first series' forecasts to this PNG file.")
-    ] = None,
-    as_json: Json = False,
+    data: options.Data,
+    series_column: options.SeriesColumn = None,
+    time_column: options.TimeColumn = None,
+    picture: options.Picture = None,
+    report: options.Report = True,
+    as_json: options.Json = False,
 ) -> None:
-    """Score a model on the test rows beside naive, seasonal naive, drift and ridge.
+    """Score a model on the test rows beside naive, seasonal naive, drift, ridge and ETS.
 
-    The split is the one of its training: rows it learned from or was stopped by are left out.
+    The split is the one of its training: rows it learned from or was stopped by are left out. The
+    report NAME.html beside the model is written anew for them.
 
     Example: tidecast-trainer evaluate models/taxi.onnx taxi.csv --json
     """
     if picture is not None and picture.suffix.lower() != ".png":
         raise ConfigError(f"--picture {picture}: the name of a PNG file ends in .png")
-    from trainer.evaluate import evaluate_file, open_model
-    from trainer.report import lead_table, overall_table, series_table
+    from trainer.evaluate import evaluate_windows, open_model, windows_for
+    from trainer.record import read_record
+    from trainer.report import Subject, write_report
     from trainer.series import load_history
+    from trainer.tables import lead_table, overall_table, series_table
 
     spec, predict = open_model(model)
     columns = tuple(dict.fromkeys((*spec.features, *spec.targets)))
@@ -206,7 +166,12 @@ def evaluate_command(
         time_column=time_column,
         step_seconds=spec.step_seconds,
     )
-    evaluation = evaluate_file(spec, predict, history)
+    windows = windows_for(spec, history)
+    evaluation = evaluate_windows(spec, predict, history, windows)
+    page = model.with_suffix(".html")
+    if report:
+        record = read_record(model, spec.version)
+        write_report(page, Subject(spec, history, windows, evaluation, record))
     if picture is not None:
         _draw(picture, spec, predict, history)
     if as_json:
@@ -222,8 +187,72 @@ def evaluate_command(
     if len(evaluation.by_series) > 1:
         console.print(series_table(evaluation))
     typer.echo(evaluation.verdict())
-    if picture is not None:
-        typer.echo(f"drew {picture}")
+    for written in (page if report else None, picture):
+        if written is not None:
+            typer.echo(f"see {written}")
+
+
+@app.command("tune")
+def tune_command(
+    data: options.Data,
+    targets: options.Targets,
+    horizon: options.Horizon,
+    minutes: options.Minutes = 15.0,
+    trials: options.Trials = None,
+    name: options.Name = None,
+    features: options.Features = None,
+    series_column: options.SeriesColumn = None,
+    time_column: options.TimeColumn = None,
+    step: options.Step = "auto",
+    members: options.Members = 1,
+    normalization: options.Normalization = "last",
+    loss: options.Loss = "mae",
+    train_rows: options.TrainRows = None,
+    validation_rows: options.ValidationRows = None,
+    season: options.Season = None,
+    seed: options.Seed = 1,
+    out: options.Out = Path("models"),
+    as_json: options.Json = False,
+) -> None:
+    """Search for a better lookback, segment, size, dropout and learning rate.
+
+    Each trial is a fit, judged by the validation rows; the first is what 'fit' would choose. Test
+    rows are not looked at. The same command goes on with what NAME.tune.sqlite keeps. It ends with
+    the command to fit the best model.
+
+    Example: tidecast-trainer tune taxi.csv --targets value --horizon 5 --minutes 30
+    """
+    from trainer.config import fit_config
+
+    named = _names(targets)
+    config = fit_config(
+        name=name or data.stem,
+        targets=named,
+        features=_names(features) if features else named,
+        horizon=horizon,
+        members=members,
+        normalization=normalization,
+        loss=loss,
+        train_rows=train_rows,
+        validation_rows=validation_rows,
+        season=season,
+        seed=seed,
+        step_seconds=_step(step),
+    )
+    history = _load(data, config, series_column, time_column)
+    out.mkdir(parents=True, exist_ok=True)
+    storage = out / f"{config.name}.tune.sqlite"
+    found = _search_with_bar(config, history, storage, minutes, trials)
+    if as_json:
+        typer.echo(json.dumps(vars(found)))
+        return
+    usual = "" if found.usual is None else f", {found.usual:.4f} with what a fit chooses by itself"
+    typer.echo(
+        f"best of {found.trials} trials ({found.broken_off} broken off): validation error "
+        f"{found.error:.4f} of the naive one{usual}"
+    )
+    chosen = [f"--{key.replace('_', '-')} {value:.6g}" for key, value in found.choices.items()]
+    typer.echo(f"fit it: tidecast-trainer {_told('fit', chosen)}")
 
 
 @app.command("export")
@@ -244,7 +273,7 @@ def export_command(
 @app.command("patterns")
 def patterns_command(
     out: Annotated[Path | None, typer.Option(help="Keep the model files in this folder.")] = None,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Fit and run the six patterns on their tutorial series.
 
@@ -305,27 +334,91 @@ def _load(
     return history
 
 
-def _fit_with_bar(config: "FitConfig", history: "History") -> "Fitted":
+def _fit_with_bar(
+    config: "FitConfig", history: "History", unfinished: Path, resume: bool
+) -> "Fitted":
+    """Fit with progress on stderr, and keep a file to go on from until it is done."""
+    from functools import partial
+
+    from trainer.backend import device
     from trainer.fit import fit
     from trainer.plan import make_plan
+    from trainer.resume import key_of, read_unfinished, write_unfinished
 
     plan = make_plan(config, history)
     for reason in plan.reasons:
         typer.echo(f"picked {reason}", err=True)
-    with _bar(f"fitting {config.name}", plan.epochs) as (bar, task):
+    key = key_of(config, plan, history)
+    earlier = read_unfinished(unfinished, key) if resume else None
+    load_tensorflow()
+    typer.echo(f"training on {device()}", err=True)
+    with _bar(f"fitting {config.name}", plan.epochs * config.members) as (bar, task):
 
         def after(epoch: int, total: int, loss: float, validation: float | None) -> None:
             shown = "" if validation is None else f"  validation {validation:.4f}"
             bar.update(task, completed=epoch, total=total, description=f"loss {loss:.4f}{shown}")
 
-        return fit(config, history, after, plan)
+        keep = partial(write_unfinished, unfinished, key)
+        fitted = fit(config, history, after, plan, earlier=earlier, keep=keep)
+    if fitted.broken_off:
+        typer.echo(f"broken off: {unfinished} is kept, --resume goes on with it", err=True)
+    else:
+        unfinished.unlink(missing_ok=True)
+    return fitted
+
+
+def _write(out: Path, fitted: "Fitted", data: Path, report: bool) -> tuple[Path, Any]:
+    """Write the model, the record of its fit and the report; return the model's path and spec."""
+    from trainer.export import write_model
+    from trainer.files import write_atomically
+    from trainer.record import SUFFIX, record_of
+    from trainer.report import Subject, write_report
+
+    path, spec = write_model(out, fitted, _now())
+    record = record_of(fitted, spec.version, data.name)
+    write_atomically(path.with_suffix(SUFFIX), record.model_dump_json(indent=2).encode())
+    if report:
+        subject = Subject(spec, fitted.history, fitted.windows, fitted.validation, record)
+        write_report(path.with_suffix(".html"), subject)
+    return path, spec
+
+
+def _search_with_bar(
+    config: "FitConfig", history: "History", storage: Path, minutes: float, trials: int | None
+) -> "Found":
+    from trainer.tune import search
+
+    load_tensorflow()
+    with _bar(f"tuning {config.name}", trials) as (bar, task):
+
+        def after(count: int, best: "Found | None") -> None:
+            shown = "" if best is None else f"best {best.error:.4f} of naive"
+            bar.update(task, advance=1, description=f"trial {count}  {shown}")
+
+        return search(config, history, storage, seconds=60 * minutes, trials=trials, after=after)
+
+
+def _told(command: str, more: list[str]) -> str:
+    """Return this program's own options as another command's, with more behind them."""
+    import shlex
+
+    left_out = {"--minutes", "--trials"}
+    words = iter(sys.argv[2:])
+    kept = []
+    for word in words:
+        if word.split("=")[0] in left_out:
+            if "=" not in word:
+                next(words, None)
+            continue
+        kept.append(shlex.quote(word))
+    return " ".join([command, *kept, *more])
 
 
 def _draw(picture: Path, spec: Any, predict: Any, history: "History") -> None:
     import numpy as np
 
+    from trainer.charts import draw_forecasts
     from trainer.evaluate import windows_for
-    from trainer.report import draw_forecasts
 
     windows = windows_for(spec, history)
     starts = windows.starts["test"]
@@ -339,7 +432,7 @@ def _draw(picture: Path, spec: Any, predict: Any, history: "History") -> None:
 
 
 @contextmanager
-def _bar(what: str, total: int) -> Iterator[tuple[Progress, Any]]:
+def _bar(what: str, total: int | None) -> Iterator[tuple[Progress, Any]]:
     """Show progress on stderr: a bar on a terminal, its last state elsewhere."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)

@@ -23,6 +23,17 @@ def load_tensorflow() -> None:
         keras.backend.clear_session()
 
 
+def device() -> str:
+    """Return in words what TensorFlow computes on: a GPU if it finds one."""
+    import tensorflow as tf
+
+    found = tf.config.list_physical_devices("GPU")
+    if not found:
+        return f"{os.cpu_count()} processors; TensorFlow finds no GPU"
+    names = [tf.config.experimental.get_device_details(one).get("device_name") for one in found]
+    return f"GPU: {', '.join(str(name) for name in names)}"
+
+
 @contextmanager
 def _descriptor_aside(descriptor: int) -> Iterator[None]:
     sys.stderr.flush()

@@ -44,7 +44,7 @@ class FitConfig(BaseModel):
     activation: Activation = "tanh"
     units: Annotated[int, Field(ge=1, le=4096)] | None = None
     layers: Annotated[int, Field(ge=1, le=2)] = 1
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     normalization: Normalization = "last"
     loss: Loss = "mae"
     train_rows: Annotated[int, Field(ge=1)] | None = None
@@ -52,7 +52,7 @@ class FitConfig(BaseModel):
     epochs: Annotated[int, Field(ge=1)] | None = None
     patience: Annotated[int, Field(ge=1)] = 10
     batch_size: Annotated[int, Field(ge=1)] | None = None
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     step_seconds: Annotated[float, Field(gt=0)] | Literal["auto"] | None = "auto"

@@ -1,7 +1,7 @@
 """Supervised windows: places in one array, gathered a batch at a time and never all at once."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,12 @@ class Windows:
         after = starts[:, None] + self.n_steps + np.arange(self.horizon)
         return inputs, self.outputs[after]
 
+    def going_on(self, starts: Ints) -> tuple[Floats, Floats]:
+        """Return windows ``[k, n_steps, F]`` and how the features went on ``[k, horizon, F]``."""
+        inputs = self.inputs[starts[:, None] + np.arange(self.n_steps)]
+        after = starts[:, None] + self.n_steps + np.arange(self.horizon)
+        return inputs, self.inputs[after]
+
     def touched(self, part: Part) -> npt.NDArray[np.bool_]:
         """Tell which rows the windows and targets of a part use, ``[rows]``."""
         marks = np.zeros(len(self.outputs) + 1, np.int64)
@@ -64,14 +70,52 @@ class Windows:
             chunk = starts[first : first + size]
             yield chunk, *self.gather(chunk)
 
-    def pipeline(self, part: Part, batch_size: int, seed: int | None) -> Any:
-        """Return a ``tf.data.Dataset`` of (window, target) batches.
+    def thinned(self, part: Part, most: int) -> "Windows":
+        """Return these with at most so many windows in a part, evenly spread."""
+        starts = self.starts[part]
+        if len(starts) <= most:
+            return self
+        kept = starts[np.linspace(0, len(starts) - 1, most).astype(np.int64)]
+        return replace(self, starts=self.starts | {part: kept})
 
-        With a seed it is shuffled and has no end.
+    def in_order(self, part: Part, batch_size: int) -> Any:
+        """Return a ``tf.data.Dataset`` of (window, target) batches in order of rows."""
+        import tensorflow as tf
+
+        places = tf.data.Dataset.from_tensor_slices(self.starts[part])
+        return self._gathered(places.batch(batch_size))
+
+    def shuffled(self, batch_size: int, seed: int, first: int = 0) -> Any:
+        """Return an endless ``tf.data.Dataset`` of batches of training windows.
+
+        Each round over all windows has an order of its own, which hangs on the seed and the round's
+        number alone and takes no memory. It begins with the batch of number ``first``.
         """
         import tensorflow as tf
 
-        inputs, outputs = tf.constant(self.inputs), tf.constant(self.outputs)
+        starts = tf.constant(self.starts["train"])
+        count = len(self.starts["train"])
+
+        def pick(places: Any) -> Any:
+            rounds = places // count
+            salt = tf.fill(tf.shape(rounds), tf.constant(seed, tf.int64))
+            # The public index_shuffle of TensorFlow 2.21 cannot take a seed for each index.
+            shuffled = tf.raw_ops.RandomIndexShuffle(
+                index=places % count,
+                seed=tf.stack([salt, rounds, tf.zeros_like(rounds)], axis=1),
+                max_index=tf.constant(count - 1, tf.int64),
+            )
+            return tf.gather(starts, shuffled)
+
+        places = tf.data.Dataset.range(first * batch_size, np.iinfo(np.int64).max)
+        return self._gathered(places.batch(batch_size).map(pick))
+
+    def _gathered(self, starts: Any) -> Any:
+        """Return the windows of batches of first rows."""
+        import tensorflow as tf
+
+        inputs = tf.constant(self.inputs)
+        outputs = inputs if self.outputs is self.inputs else tf.constant(self.outputs)
         steps = tf.range(self.n_steps, dtype=tf.int64)
         leads = self.n_steps + tf.range(self.horizon, dtype=tf.int64)
 
@@ -82,11 +126,7 @@ class Windows:
             target.set_shape([None, self.horizon, self.outputs.shape[1]])
             return window, target
 
-        starts = self.starts[part]
-        places = tf.data.Dataset.from_tensor_slices(starts)
-        if seed is not None:
-            places = places.shuffle(len(starts), seed=seed, reshuffle_each_iteration=True).repeat()
-        return places.batch(batch_size).map(gather).prefetch(2)
+        return starts.map(gather).prefetch(2)
 
 
 def make_windows(
@@ -118,9 +158,10 @@ def make_windows(
                 starts[part].append(offset + np.arange(earliest, latest + 1))
         segment_start.append(offset + begins)
         offset += len(series)
+    inputs = history.select(features).astype(np.float32)
     return Windows(
-        inputs=history.select(features).astype(np.float32),
-        outputs=history.select(targets).astype(np.float32),
+        inputs=inputs,
+        outputs=inputs if targets == features else history.select(targets).astype(np.float32),
         starts={part: _joined(chunks) for part, chunks in starts.items()},
         owner=np.concatenate(owner),
         segment_start=np.concatenate(segment_start),

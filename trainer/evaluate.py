@@ -14,18 +14,23 @@ import numpy.typing as npt
 from trainer.baselines import drift, naive, scales, seasonal_naive
 from trainer.dataset import Windows, make_windows, require_windows
 from trainer.errors import ModelError
+from trainer.ets import smooth
 from trainer.ridge import best_line
 from trainer.scaling import measure_scaling
-from trainer.scores import Scale, Scores, diebold_mariano, score
+from trainer.scores import Scale, Scores, Tally, diebold_mariano
 from trainer.series import History, Part
 from worker.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelSpec, SpecError
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
-Predict = Callable[[Floats], Floats]
+Ints = npt.NDArray[np.int64]
+Predict = Callable[[Floats], Floats | Doubles]
+Forecaster = Callable[[Ints, Floats], Floats | Doubles]
+"""From the first rows of windows, and the windows, to forecasts ``[k, horizon, T]``."""
 Names = tuple[tuple[str, ...], tuple[str, ...]]
 """Features and targets."""
 
+MODEL = "model"
 CHANCE = 0.05
 """How likely a difference may be by chance and still be called one."""
 SAME = 1e-3
@@ -52,15 +57,19 @@ class Evaluation:
     """A model's scores beside those of its baselines on the same windows.
 
     ``chance`` is how likely so large a difference to the best baseline is by chance (Diebold &
-    Mariano), None where that cannot be told.
+    Mariano), None where that cannot be told. ``window_errors`` are the model's mean absolute errors
+    of each window, ``[windows]``, scaled as MASE is. ``forecasters`` are what was compared.
     """
 
+    part: Part
     windows: int
     season: int
     model: Scores
     baselines: Mapping[str, Scores]
     chance: float | None
     by_series: tuple[OneSeries, ...]
+    window_errors: Doubles
+    forecasters: Mapping[str, Forecaster]
 
     @property
     def naive(self) -> Scores:
@@ -72,6 +81,18 @@ class Evaluation:
         """The baseline that errs least."""
         return min(self.baselines, key=lambda name: _size(self.baselines[name]))
 
+    @property
+    def equal(self) -> bool:
+        """Tell whether model and best baseline differ by no more than chance or a trifle."""
+        model, best = _size(self.model), _size(self.baselines[self.best])
+        unsure = self.chance is not None and self.chance > CHANCE
+        return unsure or abs(model - best) <= SAME * best
+
+    @property
+    def loses(self) -> bool:
+        """Tell whether the best baseline is the better choice."""
+        return not self.equal and _size(self.model) > _size(self.baselines[self.best])
+
     def verdict(self) -> str:
         """Say in a sentence whether the model is worth serving."""
         model, best = _size(self.model), _size(self.baselines[self.best])
@@ -80,10 +101,9 @@ class Evaluation:
         if self.chance is not None:
             sure = f", Diebold-Mariano p = {self.chance:.2g}"
         facts = f"{name} {model:.4g} against {best:.4g}{sure}"
-        unsure = self.chance is not None and self.chance > CHANCE
-        if unsure or abs(model - best) <= SAME * best:
+        if self.equal:
             return f"the model and {self.best}, the best baseline, are about equal ({facts})"
-        if model < best:
+        if not self.loses:
             gain = 1 - model / best
             return f"the model beats {self.best}, the best baseline, by {gain:.1%} ({facts})"
         return f"the model LOSES to {self.best} ({facts}): use {self.best} instead"
@@ -110,91 +130,117 @@ def _size(scores: Scores) -> float:
 
 
 def evaluate_part(
-    predict: Predict, history: History, windows: Windows, part: Part, season: int, names: Names
+    predict: Predict,
+    history: History,
+    windows: Windows,
+    part: Part,
+    season: int,
+    names: Names,
+    *,
+    thorough: bool = True,
 ) -> Evaluation:
     """Score a model and its baselines on every window of a part.
 
     Args:
         predict: the model, from windows to forecasts.
         history: where the windows are from.
-        windows: of all parts; the ridge is fitted to the training windows.
+        windows: of all parts; baselines are fitted to the training windows.
         part: which to score.
         season: in steps.
         names: the features and the targets.
+        thorough: beside exponential smoothing too, which takes seconds to fit.
     """
-    places = windows.starts[part]
-    scale = _scale(windows, places, season)
-    scaling = measure_scaling(windows, *names)
-    line = best_line(windows, scaling)
-    forecasts: dict[str, list[Any]] = {"model": [], "ridge": []}
-    truths = []
-    for _, inputs, outputs in windows.batches(part):
-        truths.append(outputs)
-        forecasts["model"].append(predict(inputs))
-        forecasts["ridge"].append(line.forecast(inputs, scaling))
-    truth = np.concatenate(truths)
-    rivals = {
-        "naive": naive(windows, places),
-        "seasonal naive": seasonal_naive(windows, places, season),
-        "drift": drift(windows, places),
-        "ridge": np.concatenate(forecasts["ridge"]),
+    forecasters: dict[str, Forecaster] = {
+        MODEL: lambda _, inputs: predict(inputs),
+        **_baselines(history, windows, season, names, thorough=thorough),
     }
-    model = np.concatenate(forecasts["model"])
-    baselines = {name: score(rival, truth, scale) for name, rival in rivals.items()}
-    best = rivals[min(baselines, key=lambda name: _size(baselines[name]))]
-    errors = [
-        windows.by_time(part, _window_errors(forecast, truth, scale)) for forecast in (model, best)
-    ]
+    scale = scales(windows, season)
+    found = {name: _Tallied(windows.horizon, len(history.series)) for name in forecasters}
+    for starts, inputs, outputs in windows.batches(part):
+        owner = windows.owner[starts]
+        own = Scale(*(each[owner] for each in scale))
+        for name, forecaster in forecasters.items():
+            found[name].add(forecaster(starts, inputs), outputs, own, owner)
+    model = found.pop(MODEL)
+    baselines = {name: one.tally.scores() for name, one in found.items()}
+    best = found[min(baselines, key=lambda name: _size(baselines[name]))]
+    errors = [windows.by_time(part, one.errors()) for one in (model, best)]
     return Evaluation(
-        windows=len(places),
+        part=part,
+        windows=len(windows.starts[part]),
         season=season,
-        model=score(model, truth, scale),
+        model=model.tally.scores(),
         baselines=baselines,
         chance=diebold_mariano(errors[0], errors[1], windows.horizon),
-        by_series=_by_series(history, windows.owner[places], (model, best, truth), scale),
+        by_series=_by_series(history, model, best),
+        window_errors=model.errors(),
+        forecasters=forecasters,
     )
 
 
-def _scale(windows: Windows, places: npt.NDArray[np.int64], season: int) -> Scale:
-    """Return the scale of each window's series, ``[k, T]``."""
-    owner = windows.owner[places]
-    return Scale(*(each[owner] for each in scales(windows, season)))
+def _baselines(
+    history: History, windows: Windows, season: int, names: Names, *, thorough: bool
+) -> dict[str, Forecaster]:
+    """Return what every model is held against, fitted to the training windows."""
+    scaling = measure_scaling(windows, *names)
+    line = best_line(windows, scaling, classic=True)
+    found: dict[str, Forecaster] = {
+        "naive": lambda starts, _: naive(windows, starts),
+        "seasonal naive": lambda starts, _: seasonal_naive(windows, starts, season),
+        "drift": lambda starts, _: drift(windows, starts),
+        "ridge": lambda _, inputs: line.forecast(inputs, scaling),
+    }
+    if thorough:
+        states = smooth(history, windows, names[1], season)
+        found["ETS"] = lambda starts, _: states.forecast(windows, starts)
+    return found
 
 
-def _window_errors(forecast: Any, truth: Floats, scale: Scale) -> Doubles:
-    """Return each window's mean absolute error, ``[k]``, scaled as MASE is.
+class _Tallied:
+    """One forecaster's errors: by lead, by window, by series."""
 
-    What has no scale is left out, unless nothing has one.
-    """
-    divisor = np.asarray(scale.absolute, np.float64)
-    if not np.isfinite(divisor).any():
-        divisor = np.ones_like(divisor)
-    errors = (np.abs(np.asarray(forecast, np.float64) - truth) / divisor[:, None, :]).mean(axis=1)
-    known = np.isfinite(errors)
-    summed = np.where(known, errors, 0.0).sum(axis=1)
-    result: Doubles = summed / np.maximum(known.sum(axis=1), 1)
-    return result
+    def __init__(self, horizon: int, series: int) -> None:
+        self.tally = Tally(horizon)
+        self.windows, self.absolute = np.zeros(series, np.int64), np.zeros(series)
+        self.scaled, self.known = np.zeros(series), np.zeros(series)
+        self._errors: list[Doubles] = []
+
+    def add(self, forecast: Any, truth: Floats, scale: Scale, owner: Ints) -> None:
+        """Add forecasts ``[k, horizon, T]`` of windows whose series are ``owner`` ``[k]``."""
+        self.tally.add(forecast, truth, scale)
+        errors = np.abs(np.asarray(forecast, np.float64) - truth).mean(axis=1)
+        scaled = errors / np.asarray(scale.absolute)
+        known = np.isfinite(scaled)
+        mean, total = errors.mean(axis=1), np.where(known, scaled, 0.0).sum(axis=1)
+        count = len(self.absolute)
+        self.windows += np.bincount(owner, minlength=count)
+        self.absolute += np.bincount(owner, mean, count)
+        self.scaled += np.bincount(owner, total, count)
+        self.known += np.bincount(owner, known.sum(axis=1), count)
+        self._errors.append(np.stack([mean, total / np.maximum(known.sum(axis=1), 1)]))
+
+    def errors(self) -> Doubles:
+        """Return each window's mean absolute error, ``[k]``, scaled as MASE is.
+
+        What has no scale counts nothing, unless nothing has one.
+        """
+        place = int(self.known.any())
+        errors: Doubles = np.concatenate([both[place] for both in self._errors])
+        return errors
 
 
-def _by_series(
-    history: History, owner: npt.NDArray[np.int64], values: tuple[Any, Any, Any], scale: Scale
-) -> tuple[OneSeries, ...]:
+def _by_series(history: History, model: _Tallied, best: _Tallied) -> tuple[OneSeries, ...]:
     """Return each series' errors, the worst beside the baseline first."""
-    found = []
-    for number in np.unique(owner).tolist():
-        mine = owner == number
-        model, best, truth = (value[mine] for value in values)
-        own = Scale(*(np.asarray(each)[mine] for each in vars(scale).values()))
-        overall = score(model, truth, own).overall()
-        found.append(
-            OneSeries(
-                series=history.series[number].name,
-                windows=int(mine.sum()),
-                mae=float(overall["mae"] or 0.0),
-                mase=overall["mase"],
-                baseline_mae=float(np.abs(best - truth).mean()),
-            )
+    found = [
+        OneSeries(
+            series=history.series[number].name,
+            windows=int(model.windows[number]),
+            mae=float(model.absolute[number] / model.windows[number]),
+            mase=float(model.scaled[number] / known) if (known := model.known[number]) else None,
+            baseline_mae=float(best.absolute[number] / best.windows[number]),
         )
+        for number in np.flatnonzero(model.windows).tolist()
+    ]
     return tuple(sorted(found, key=lambda one: one.baseline_mae / max(one.mae, 1e-300)))
 
 
@@ -211,13 +257,14 @@ def windows_for(spec: ModelSpec, history: History) -> Windows:
     )
 
 
-def evaluate_file(spec: ModelSpec, predict: Predict, history: History) -> Evaluation:
-    """Score a model file on the test rows of a history.
+def evaluate_windows(
+    spec: ModelSpec, predict: Predict, history: History, windows: Windows
+) -> Evaluation:
+    """Score a model file on the test rows of a history, cut by ``windows_for``.
 
     Raises:
-        DataError: there is no test window.
+        DataError: there is no test window, or none to fit baselines to.
     """
-    windows = windows_for(spec, history)
     require_windows(windows, history, "train")
     require_windows(windows, history, "test")
     names = (spec.features, spec.targets)

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from trainer.backend import load_tensorflow
 from trainer.errors import ExportError, ModelError
+from trainer.files import write_atomically
 from trainer.fit import Fitted
 from worker.contract import (
     INPUT_NAME,
@@ -177,17 +177,6 @@ def export_again(keras_file: Path, out: Path | None) -> tuple[Path, ModelSpec]:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)
     return path, spec
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that readers see the old content or the new, never a part."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch = Path(file.name)
-    scratch.chmod(0o644)
-    scratch.replace(path)
 
 
 def _convert(network: Any, spec: ModelSpec) -> Any:

@@ -1,4 +1,4 @@
-"""Fits a network: seeded, stopped early, best weights kept."""
+"""Fits a model: a line, networks that start from it, and what of it earns its place."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,31 +6,35 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from trainer.backend import load_tensorflow
-from trainer.config import FitConfig, Loss
+from trainer.config import FitConfig
 from trainer.dataset import Windows, make_windows, require_windows
-from trainer.evaluate import Evaluation, evaluate_part
-from trainer.networks import build_network, take_over
-from trainer.plan import LONGEST_EPOCH, Plan, make_plan
-from trainer.ridge import Doubles, Line, best_line, line_rows
+from trainer.evaluate import Evaluation, Predict, evaluate_part
+from trainer.networks import build_network, unite
+from trainer.plan import Plan, make_plan
+from trainer.resume import Unfinished
+from trainer.ridge import Doubles, Line, best_line
 from trainer.scaling import Scaling, measure_scaling
 from trainer.selection import CLEARLY, gain
 from trainer.series import History, Part
+from trainer.training import Losses, State, train
 
 Progress = Callable[[int, int, float, float | None], None]
 """Called after each epoch with its number from 1, how many there may be, loss, validation loss."""
+Keep = Callable[[Unfinished], None]
+"""Called after each epoch with all that is needed to go on from there."""
 
-WARM_UP = 0.5
-"""Epochs until the learning rate has its full size."""
+MOST_WATCHED = 20_000
+"""Validation windows, at most, that decide what is best; of more, evenly spread ones."""
 
 
 @dataclass(frozen=True)
 class Fitted:
     """A trained network with what it learned from and how well it did on the validation rows.
 
-    ``remarks`` say what was left out because it did not earn its place.
+    ``losses`` are those of each member's epochs. ``remarks`` say what was left out because it did
+    not earn its place. ``broken_off`` tells that Ctrl-C ended the training.
     """
 
     config: FitConfig
@@ -38,9 +42,10 @@ class Fitted:
     windows: Windows
     network: Any
     plan: Plan
-    losses: tuple[tuple[float, float | None], ...]
+    losses: tuple[Losses, ...]
     validation: Evaluation
     remarks: tuple[str, ...]
+    broken_off: bool
 
 
 def fit(
@@ -48,10 +53,19 @@ def fit(
     history: History,
     progress: Progress | None = None,
     plan: Plan | None = None,
+    *,
+    earlier: Unfinished | None = None,
+    keep: Keep | None = None,
 ) -> Fitted:
     """Train the network that ``config`` describes; one seed gives the same weights every time.
 
-    Without a plan it makes its own.
+    Args:
+        config: what is wanted.
+        history: what to learn from.
+        progress: hears of each epoch.
+        plan: what ``config`` leaves open; made here if it is not given.
+        earlier: a fit of the same things that was broken off, to go on from.
+        keep: is given after each epoch what it takes to go on from there.
 
     Raises:
         DataError: too few rows for one training window.
@@ -65,7 +79,7 @@ def fit(
         horizon=config.horizon,
         train_rows=config.train_rows,
         validation_rows=config.validation_rows,
-    )
+    ).thinned("validation", MOST_WATCHED)
     require_windows(windows, history, "train")
     load_tensorflow()
     scaling = measure_scaling(
@@ -75,9 +89,9 @@ def fit(
         config.normalization,
         shared=config.arch == "segmented",
     )
-    fitting = _Fitting(config, plan, windows, scaling, progress)
+    fitting = _Fitting(config, plan, windows, scaling, progress, keep)
     line = fitting.line() if config.arch == "segmented" and config.line else None
-    network = fitting.network(line)
+    network = fitting.network(line, earlier or Unfinished())
     if line is not None:
         network = fitting.earned(network, line)
     part: Part = "validation" if len(windows.starts["validation"]) else "train"
@@ -95,8 +109,10 @@ def fit(
             part,
             plan.season,
             (config.features, config.targets),
+            thorough=False,
         ),
         tuple(fitting.remarks),
+        fitting.broken_off,
     )
 
 
@@ -109,54 +125,76 @@ class _Fitting:
     windows: Windows
     scaling: Scaling
     progress: Progress | None
-    losses: list[tuple[float, float | None]] = field(default_factory=list)
+    keep: Keep | None
+    losses: list[Losses] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    broken_off: bool = False
 
     def line(self) -> Line:
-        """Fit the straight line; none where it does not clearly better the newest value."""
+        """Fit the straight line; a flat one where it does not clearly better the newest value."""
         line = best_line(self.windows, self.scaling)
-        validation = self.windows.starts["validation"]
-        if not len(validation) or not self.scaling.base.any():
+        if not len(self.windows.starts["validation"]) or not self.scaling.base.any():
             return line
-        errors: list[list[Doubles]] = [[], []]
-        for readings, leads in line_rows(self.windows, self.scaling, validation):
-            errors[0].append(np.abs(leads).mean(axis=1))
-            errors[1].append(np.abs(readings @ line.weights + line.bias - leads).mean(axis=1))
-        targets = int(self.scaling.own.any(axis=0).sum())
-        found = self._gain(*(np.concatenate(e).reshape(-1, targets).mean(axis=1) for e in errors))
+        flat = Line.flat(self.plan.n_steps, self.config.horizon)
+        found = self._gain(*(partial(one.forecast, scaling=self.scaling) for one in (flat, line)))
         if found is None or found >= CLEARLY:
             return line
         self.remarks.append(
             f"the newest value stands for the line: ridge bettered it by {found:.1f} standard "
             f"errors on the validation rows, {CLEARLY} are wanted"
         )
-        return Line(line.weights * 0, line.bias * 0, np.inf)
+        return flat
 
-    def _gain(self, simple: Doubles, learned: Doubles) -> float | None:
-        """Return how clearly the second errs less on the validation windows."""
-        in_order = (self.windows.by_time("validation", errors) for errors in (simple, learned))
-        return gain(*in_order)
-
-    def network(self, line: Line | None) -> Any:
+    def network(self, line: Line | None, unfinished: Unfinished) -> Any:
         """Train all members and return the network that answers their mean."""
         trained: list[Any] = []
         for member in range(self.config.members):
             _seed(self.config.seed + member)
-            network = build_network(self.config, self.plan, self.scaling, line)
+            network = build_network(
+                self.config, self.plan, self.scaling, line, refining=line is not None
+            )
+            if member < len(unfinished.done):
+                network.set_weights(unfinished.done[member])
+                self.losses.append(unfinished.losses[member])
+                trained.append(network)
+                continue
             try:
-                whole = self._train(network, member)
+                self.broken_off = not self._train(network, member, unfinished)
             except KeyboardInterrupt:
                 if not trained:
                     raise
+                self.broken_off = True
                 break  # the members before it are whole
             trained.append(network)
-            if not whole:
+            if self.broken_off:
                 break
-        if len(trained) == 1:
-            return trained[0]
-        network = build_network(self.config, self.plan, self.scaling, line, len(trained))
-        take_over(network, trained)
-        return network
+            unfinished = Unfinished([*unfinished.done, network.get_weights()], [*self.losses])
+        return unite(self.config, self.plan, self.scaling, line, trained)
+
+    def _train(self, network: Any, member: int, unfinished: Unfinished) -> bool:
+        """Train one member; tell whether it was left to end by itself."""
+        state, epochs = unfinished.state, self.plan.epochs
+
+        def after(state: State) -> None:
+            if self.keep is not None:
+                self.keep(Unfinished(unfinished.done, unfinished.losses, state))
+            if self.progress is not None:
+                done = member * epochs + len(state.losses)
+                self.progress(done, self.config.members * epochs, *state.losses[-1])
+
+        try:
+            return train(
+                network,
+                self.config,
+                self.plan,
+                self.windows,
+                self.scaling.unit,
+                member=member,
+                state=state,
+                after=after,
+            )
+        finally:
+            self.losses.append(state.losses)
 
     def earned(self, network: Any, line: Line) -> Any:
         """Return the network if it clearly betters its line on the validation rows, else the line.
@@ -166,12 +204,11 @@ class _Fitting:
         if not self.scaling.own.any():
             return network  # virtual sensors have no readings for a line
         untrained = build_network(self.config, self.plan, self.scaling, line)
-        count = len(self.windows.starts["validation"])
-        found = self._gain(self._errors(untrained), self._errors(network)) if count else None
+        found = self._gain(*(partial(_answer, each) for each in (untrained, network)))
         if found is None:
             self.remarks.append(
-                f"the line stands alone: {count} validation windows are too few to tell whether "
-                "training bettered it"
+                f"the line stands alone: {len(self.windows.starts['validation'])} validation "
+                "windows are too few to tell whether training bettered it"
             )
             return untrained
         if found >= CLEARLY:
@@ -182,74 +219,21 @@ class _Fitting:
         )
         return untrained
 
-    def _errors(self, network: Any) -> Doubles:
+    def _gain(self, simple: Predict, learned: Predict) -> float | None:
+        """Return how clearly the second errs less on the validation windows, if it can be told."""
+        if not len(self.windows.starts["validation"]):
+            return None
+        errors = (self._errors(predict) for predict in (simple, learned))
+        return gain(*(self.windows.by_time("validation", each) for each in errors))
+
+    def _errors(self, predict: Predict) -> Doubles:
         """Return the mean absolute error of each validation window, in training units, ``[k]``."""
         unit = self.scaling.unit
         errors = [
-            np.abs((_answer(network, inputs) - outputs) / unit).mean(axis=(1, 2))
+            np.abs((predict(inputs) - outputs) / unit).mean(axis=(1, 2))
             for _, inputs, outputs in self.windows.batches("validation", 256)
         ]
         return np.concatenate(errors)
-
-    def _train(self, network: Any, member: int) -> bool:
-        """Run a member's epochs; Ctrl-C ends them early and keeps the best weights so far.
-
-        Tells whether they were left to end by themselves.
-        """
-        import keras
-
-        config, windows, epochs = self.config, self.windows, self.plan.epochs
-        count = min(len(windows.starts["train"]), LONGEST_EPOCH)
-        batch_size = config.batch_size or int(np.clip(2 ** round(np.log2(count / 100 + 1)), 8, 64))
-        steps = -(-count // batch_size)
-        validates = len(windows.starts["validation"]) > 0
-        rate = keras.optimizers.schedules.CosineDecay(
-            config.learning_rate / 20,
-            decay_steps=max(1, round((epochs - WARM_UP) * steps)),
-            alpha=0.02,
-            warmup_target=config.learning_rate,
-            warmup_steps=max(1, round(WARM_UP * steps)),
-        )
-        # The loss is measured in training units: else its size, and with it the clipping, would
-        # hang on the unit of the targets.
-        network.compile(
-            keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, clipnorm=1.0),
-            loss=_scaled_loss(config.loss, self.scaling.unit),
-            jit_compile=False,
-        )
-        validation = windows.pipeline("validation", 256, None) if validates else None
-        watched = "val_loss" if validates else "loss"
-        stopper = keras.callbacks.EarlyStopping(
-            watched, patience=config.patience, restore_best_weights=True
-        )
-        start = network.evaluate(validation, verbose=0) if validates else np.inf
-        untrained = network.get_weights()
-
-        def after(epoch: int, logs: dict[str, float]) -> None:
-            self.losses.append((float(logs["loss"]), logs.get("val_loss")))
-            if self.progress is not None:
-                done = member * epochs + epoch + 1
-                self.progress(done, config.members * epochs, *self.losses[-1])
-
-        whole = True
-        try:
-            network.fit(
-                windows.pipeline("train", batch_size, config.seed + member),
-                validation_data=validation,
-                epochs=epochs,
-                steps_per_epoch=steps,
-                shuffle=False,
-                verbose=0,
-                callbacks=[stopper, keras.callbacks.LambdaCallback(on_epoch_end=after)],
-            )
-        except KeyboardInterrupt:
-            if stopper.best_weights is None:
-                raise
-            network.set_weights(stopper.best_weights)
-            whole = False
-        if stopper.best is not None and start < stopper.best:
-            network.set_weights(untrained)  # a line that training could not better
-        return whole
 
 
 def _answer(network: Any, inputs: Any) -> Any:
@@ -263,20 +247,3 @@ def _seed(seed: int) -> None:
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
-
-
-def _scaled_loss(kind: Loss, unit: npt.NDArray[np.float64]) -> Any:
-    import tensorflow as tf
-
-    scale = tf.constant(unit, tf.float32)
-
-    def loss(actual: Any, forecast: Any) -> Any:
-        error = (actual - forecast) / scale
-        if kind == "mse":
-            return tf.reduce_mean(tf.square(error))
-        size = tf.abs(error)
-        if kind == "mae":
-            return tf.reduce_mean(size)
-        return tf.reduce_mean(tf.where(size < 1, tf.square(error) / 2, size - 0.5))
-
-    return loss

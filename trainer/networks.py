@@ -1,6 +1,7 @@
 """Keras networks with their normalisation inside, made of built-in layers only."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,19 +12,27 @@ from trainer.ridge import Line
 from trainer.scaling import Floats, Scaling
 from worker.contract import INPUT_NAME
 
-TRAINED = ("segment", "others", "lstm", "head", "line")
+TRAINED = ("segment", "others", "lstm", "head")
 """How the names of layers begin that training changes."""
+REFINEMENT, REFINING = "refinement", 0.1
+"""The layer that refines a line, and its learning rate beside that of the others."""
 LEAST_SPREAD = 0.1
 """What is added to the spread of a window's readings, in training units, before it divides them."""
 
 
 def build_network(
-    config: FitConfig, plan: Plan, scaling: Scaling, line: Line | None = None, members: int = 1
+    config: FitConfig,
+    plan: Plan,
+    scaling: Scaling,
+    line: Line | None = None,
+    *,
+    members: int = 1,
+    refining: bool = False,
 ) -> Any:
     """Return an untrained ``keras.Model`` from ``window`` to ``forecast`` ``[b, horizon, T]``.
 
-    A segmented network with a line begins as the line: what is left to learn begins at nothing.
-    Several members, each with layers of its own, answer their mean.
+    Beside a line, networks begin at nothing. Several, each with layers of its own, answer their
+    mean. While it is trained, a network may refine the line.
     """
     import keras
 
@@ -34,13 +43,14 @@ def build_network(
         hidden = keras.layers.Subtract(name="centred")([window, newest])
     if config.normalization != "none":
         hidden = _normalized(hidden, scaling.input_mean, scaling.input_scale, invert=False)
-    answers = [
-        _stacked(config, plan, hidden, member)
-        if config.arch == "lstm"
-        else _segmented(config, plan, scaling, hidden, line, member)
-        for member in _suffixes(members)
-    ]
+    part = _stacked if config.arch == "lstm" else _segmented
+    answers = [part(config, plan, scaling, hidden, line, member) for member in _suffixes(members)]
     forecast = keras.layers.Average(name="mean")(answers) if members > 1 else answers[0]
+    if line is not None:
+        own = _turned(_picked(hidden, scaling.own))
+        forecast = forecast + _turned(_straight(own, line))
+        if refining:
+            forecast = forecast + _turned(_refinement(own, config.horizon))
     if config.normalization != "none":
         forecast = _normalized(forecast, scaling.output_mean, scaling.output_scale, invert=True)
     if newest is not None:
@@ -51,13 +61,20 @@ def build_network(
     return keras.Model(window, forecast, name="tidecast")
 
 
-def take_over(network: Any, members: Sequence[Any]) -> None:
-    """Give a network of several members the weights of networks with one."""
+def unite(
+    config: FitConfig, plan: Plan, scaling: Scaling, line: Line | None, members: Sequence[Any]
+) -> Any:
+    """Return the network that answers the mean of trained ones; their refinements join the line."""
+    if line is not None:
+        kernels = [member.get_layer(REFINEMENT).get_weights()[0] for member in members]
+        line = replace(line, weights=line.weights + REFINING * np.mean(kernels, axis=0))
+    network = build_network(config, plan, scaling, line, members=len(members))
     for suffix, member in zip(_suffixes(len(members)), members, strict=True):
         for name in TRAINED:
             for layer in member.layers:
                 if layer.name.startswith(name):
                     network.get_layer(layer.name + suffix).set_weights(layer.get_weights())
+    return network
 
 
 def _suffixes(members: int) -> list[str]:
@@ -65,13 +82,22 @@ def _suffixes(members: int) -> list[str]:
     return [f"_of_{number}" for number in range(1, members + 1)] if members > 1 else [""]
 
 
-def _stacked(config: FitConfig, plan: Plan, hidden: Any, member: str) -> Any:
+def _stacked(
+    config: FitConfig, plan: Plan, _: Scaling, hidden: Any, line: Line | None, member: str
+) -> Any:
     """One or two LSTMs over the readings as they come."""
     from keras import layers
 
     hidden = _lstms(config, plan, hidden, member)
-    flat = layers.Dense(config.horizon * len(config.targets), name=f"head{member}")(hidden)
+    flat = layers.Dense(
+        config.horizon * len(config.targets), kernel_initializer=_start(line), name=f"head{member}"
+    )(hidden)
     return layers.Reshape((config.horizon, len(config.targets)), name=f"leads{member}")(flat)
+
+
+def _start(line: Line | None) -> str:
+    """Return how a head begins: beside a line, what is left to learn begins at nothing."""
+    return "glorot_uniform" if line is None else "zeros"
 
 
 def _lstms(config: FitConfig, plan: Plan, steps: Any, member: str) -> Any:
@@ -91,57 +117,101 @@ def _lstms(config: FitConfig, plan: Plan, steps: Any, member: str) -> Any:
 def _segmented(
     config: FitConfig, plan: Plan, scaling: Scaling, hidden: Any, line: Line | None, member: str
 ) -> Any:
-    """An LSTM over projected segments beside a line, both shared by all targets.
+    """An LSTM over projected segments, shared by all targets.
 
-    Segments as in SegRNN (Lin et al. 2023), the line as in NLinear (Zeng et al. 2023). The targets
-    stand beside each other in the batch: ``[b, n_steps, T]`` becomes ``[b * T, n_steps]``.
+    Segments as in SegRNN (Lin et al. 2023). Targets stand beside each other in the batch of the
+    LSTM; what tells them apart is a bias of the projection, and the head.
     """
     from keras import layers, ops
 
-    targets = len(config.targets)
-    own = layers.Permute((2, 1))(_picked(hidden, scaling.own))
-    readings = ops.reshape(own, (-1, plan.n_steps))
-    straight, spread = readings, None
+    targets, units = len(config.targets), plan.units
+    missing = plan.segments * plan.segment - plan.n_steps
+    if missing:  # the first segment begins with zeros
+        hidden = layers.ZeroPadding1D((missing, 0))(hidden)
+    readings, spread = _turned(_picked(hidden, scaling.own)), None
     if config.normalization == "instance":
-        spread = ops.sqrt(ops.mean(ops.square(readings), axis=1, keepdims=True)) + LEAST_SPREAD
+        square = ops.sum(ops.square(readings), axis=2, keepdims=True) / plan.n_steps
+        spread = ops.sqrt(square) + LEAST_SPREAD
         readings = readings / spread
-    steps = layers.Dense(plan.units, name=f"segment{member}")(_cut(readings, plan, 1))
+    cut = ops.reshape(readings, (-1, targets, plan.segments, plan.segment))
+    steps = _each(cut, "btsw,wu->btsu", (targets, plan.segments, units), "tu", f"segment{member}")
     if plan.mix:
-        others = layers.Dense(plan.units, use_bias=False, name=f"others{member}")(
-            _cut(hidden, plan, len(config.features))
-        )
-        beside = ops.reshape(steps, (-1, targets, *steps.shape[1:]))
-        mixed = beside + ops.reshape(others, (-1, 1, *others.shape[1:]))
-        steps = ops.reshape(mixed, (-1, *steps.shape[1:]))
+        beside = (-1, 1, plan.segments, plan.segment * len(config.features))
+        others = layers.Dense(units, use_bias=False, name=f"others{member}")
+        steps = steps + others(ops.reshape(hidden, beside))
     steps = layers.Dropout(config.dropout)(layers.ReLU()(steps))
-    steps = _lstms(config, plan, steps, member)
-    steps = layers.Dropout(config.dropout)(steps)
-    start = "glorot_uniform" if line is None else "zeros"
-    leads = layers.Dense(config.horizon, kernel_initializer=start, name=f"head{member}")(steps)
+    steps = _lstms(config, plan, ops.reshape(steps, (-1, plan.segments, units)), member)
+    steps = ops.reshape(layers.Dropout(config.dropout)(steps), (-1, targets, units))
+    shape, start = (targets, config.horizon), _start(line)
+    leads = _each(steps, "btu,tuh->bth", shape, "th", f"head{member}", start)
     if spread is not None:
         leads = leads * spread
-    if line is not None:
-        dense = layers.Dense(config.horizon, name=f"line{member}")
-        leads = leads + dense(straight)
-        dense.set_weights([line.weights.astype(np.float32), line.bias.astype(np.float32)])
-    return layers.Permute((2, 1), name=f"leads{member}")(
-        ops.reshape(leads, (-1, targets, config.horizon))
+    return _turned(leads)
+
+
+def _each(
+    values: Any,
+    equation: str,
+    shape: tuple[int, ...],
+    bias: str,
+    name: str,
+    start: str = "glorot_uniform",
+) -> Any:
+    """Return an ``EinsumDense`` of values; for one target, whose axis is 1, a ``Dense``."""
+    from keras import layers
+
+    if values.shape[1] == 1:
+        return layers.Dense(shape[-1], kernel_initializer=start, name=name)(values)
+    return layers.EinsumDense(equation, shape, bias_axes=bias, kernel_initializer=start, name=name)(
+        values
     )
 
 
-def _cut(readings: Any, plan: Plan, features: int) -> Any:
-    """Return readings in segments, ``[k, segments, segment * features]``.
+def _straight(readings: Any, line: Line) -> Any:
+    """Return what a line says of readings ``[b, T, n_steps]``: ``[b, T, horizon]``.
 
-    Where the lookback is no multiple of the segment, the first one begins with zeros.
+    As NLinear (Zeng et al. 2023) does. Training leaves it alone: it was fitted as well as can be.
     """
-    from keras import layers, ops
+    from keras import layers
 
-    count = -(-plan.n_steps // plan.segment)
-    missing = count * plan.segment - plan.n_steps
-    if missing:
-        readings = ops.reshape(readings, (-1, plan.n_steps, features))
-        readings = layers.ZeroPadding1D((missing, 0))(readings)
-    return ops.reshape(readings, (-1, count, plan.segment * features))
+    own, _, horizon = line.weights.shape
+    weights = [line.weights.astype(np.float32), line.bias.astype(np.float32)]
+    if own == 1:
+        dense = layers.Dense(horizon, name="line", trainable=False)
+        weights = [one[0] for one in weights]
+    else:
+        dense = layers.EinsumDense(
+            "bts,tsh->bth", (own, horizon), bias_axes="th", name="line", trainable=False
+        )
+    leads = dense(readings)
+    dense.set_weights(weights)
+    return leads
+
+
+def _refinement(readings: Any, horizon: int) -> Any:
+    """Return what is to be added to a line that all targets share, nothing at first.
+
+    The readings are made small, which makes the learning rate of this layer as small beside that of
+    the others: what ridge found is to be mended, not to be forgotten.
+    """
+    from keras import layers
+
+    small = layers.Rescaling(REFINING)(readings)
+    return layers.Dense(horizon, use_bias=False, kernel_initializer="zeros", name=REFINEMENT)(small)
+
+
+def _turned(values: Any) -> Any:
+    """Return ``[b, m, n]`` as ``[b, n, m]``.
+
+    Without a transpose where none is needed: tf2onnx 1.17 turns such a one into a reshape that
+    keeps the first size of what comes before, and then leaves out what comes before.
+    """
+    from keras import layers
+
+    _, rows, columns = values.shape
+    if 1 in (rows, columns):
+        return layers.Reshape((columns, rows))(values)
+    return layers.Permute((2, 1))(values)
 
 
 def _normalized(values: Any, mean: Floats, scale: Floats, *, invert: bool) -> Any:

@@ -1,4 +1,7 @@
-"""What a fit decides for itself, and why: lookback, segments, season, size, epochs; pure."""
+"""What a fit decides for itself, and why: lookback, segments, season, size, epochs; pure.
+
+Only training and validation rows are looked at.
+"""
 
 from dataclasses import dataclass
 
@@ -7,18 +10,28 @@ import numpy.typing as npt
 
 from trainer.baselines import season_of
 from trainer.config import FitConfig
+from trainer.dataset import make_windows
+from trainer.ridge import fit_line, moments_of
+from trainer.scaling import measure_scaling, spread
 from trainer.series import History, segments, split_rows
 
 Ints = npt.NDArray[np.int64]
 
-USUAL_LOOKBACK = 336
+USUAL_LOOKBACK, LONGER_LOOKBACKS = 336, (504, 720)
+LINE_WINDOWS = 8000
+"""Windows, at most, that a line is fitted to and judged by, to choose a lookback."""
+LONGER_READINGS_PER_STEP = 50
+"""Training readings of all targets that each step of a longer one wants."""
+WORTHWHILE = 0.005
+"""The share of a line's squared error that a longer lookback must save on the validation rows."""
 ROWS_PER_STEP = 8
 """Training rows that each step of a lookback wants: a longer one leaves too few windows."""
 FEWEST_STEPS = 2
 KEPT = 0.5
 """The share of all windows that a lookback must leave, where series are short or have gaps."""
 USUAL_SEGMENTS = 14
-READINGS_SEEN = 100_000
+WINDOWS_SEEN = 300_000
+"""Training windows times targets, at most, that all epochs together take."""
 FEWEST_EPOCHS, MOST_EPOCHS = 12, 40
 LONGEST_EPOCH = 25_000
 """Windows in an epoch; of more, each epoch takes other ones."""
@@ -41,11 +54,17 @@ class Plan:
     epochs: int
     reasons: tuple[str, ...]
 
+    @property
+    def segments(self) -> int:
+        """How many segments the lookback is cut into; the first may be cut short."""
+        return -(-self.n_steps // self.segment)
+
 
 def make_plan(config: FitConfig, history: History) -> Plan:
-    """Settle what ``config`` leaves open by the step, the horizon and the training rows.
+    """Settle what ``config`` leaves open by the step, the horizon and the rows.
 
-    Of the rows' values it matters only which are missing.
+    Of the rows' values it matters which are missing; where there are very many rows, also how well
+    a line forecasts them from a longer lookback.
     """
     season = config.season or season_of(history.step_seconds)
     runs = _training_runs(config, history)
@@ -53,6 +72,8 @@ def make_plan(config: FitConfig, history: History) -> Plan:
     reason = ""
     if n_steps is None:
         n_steps, reason = _lookback(runs, season, config.horizon)
+        if n_steps >= USUAL_LOOKBACK:
+            n_steps, reason = _longer(config, history, runs, n_steps, reason)
     segment = config.segment
     if segment is None:
         segment = _segment(n_steps, season)
@@ -74,7 +95,8 @@ def make_plan(config: FitConfig, history: History) -> Plan:
     epochs = config.epochs
     if epochs is None:
         counted = min(max(windows, 1), LONGEST_EPOCH)
-        epochs = int(np.clip(round(READINGS_SEEN / counted), FEWEST_EPOCHS, MOST_EPOCHS))
+        wanted = round(WINDOWS_SEEN / (counted * len(config.targets)))
+        epochs = int(np.clip(wanted, FEWEST_EPOCHS, MOST_EPOCHS))
         reasons.append(f"{epochs} epochs at most: of {counted:,} windows")
     return Plan(
         n_steps=n_steps,
@@ -120,13 +142,54 @@ def _lookback(runs: Ints, season: int, horizon: int) -> tuple[int, str]:
     return whole, f"of {int(runs.sum()):,} training rows no more than one in {ROWS_PER_STEP}"
 
 
+def _longer(
+    config: FitConfig, history: History, runs: Ints, n_steps: int, reason: str
+) -> tuple[int, str]:
+    """Return a longer lookback where a line gains by it, and why."""
+    possible = _windows(runs, 1, config.horizon)
+    affordable = [
+        longer
+        for longer in LONGER_LOOKBACKS
+        if n_steps < longer <= runs.sum() * len(config.targets) // LONGER_READINGS_PER_STEP
+        and _windows(runs, longer, config.horizon) >= KEPT * possible
+    ]
+    if not affordable or not set(config.targets) & set(config.features):
+        return n_steps, reason
+    windows = make_windows(
+        history,
+        config.features,
+        config.targets,
+        n_steps=affordable[-1],
+        horizon=config.horizon,
+        train_rows=config.train_rows,
+        validation_rows=config.validation_rows,
+    )
+    if not len(windows.starts["validation"]):
+        return n_steps, reason
+    scaling = measure_scaling(windows, config.features, config.targets)
+    parts = (spread(windows, LINE_WINDOWS), windows.thinned("validation", LINE_WINDOWS))
+    moments = [
+        moments_of(windows, scaling, starts).of(scaling.mine).shared()
+        for starts in (parts[0], parts[1].starts["validation"])
+    ]
+    errors = {}
+    for steps in (n_steps, *affordable):
+        training, validation = (each.newest(steps) for each in moments)
+        errors[steps] = validation.error(fit_line(training, validation))
+    best = min(affordable, key=lambda steps: errors[steps])
+    saved = 1 - errors[best] / errors[n_steps]
+    if saved < WORTHWHILE:
+        return n_steps, reason
+    return best, f"a line from them errs {saved:.1%} less than from {n_steps} (squared, validation)"
+
+
 def _segment(n_steps: int, season: int) -> int:
-    """Return a length that cuts the lookback into about the usual number of segments.
+    """Return a length that cuts the usual lookback into about the usual number of segments.
 
     Of those that divide the season or are divided by it, as a segment then always begins at the
     same time of the season.
     """
-    wanted = n_steps / USUAL_SEGMENTS
+    wanted = min(n_steps, USUAL_LOOKBACK) / USUAL_SEGMENTS
     if wanted <= 1:
         return 1
     lengths = np.arange(1, n_steps + 1)

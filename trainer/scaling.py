@@ -34,6 +34,11 @@ class Scaling:
     base: Floats
     unit: Floats
 
+    @property
+    def mine(self) -> Ints:
+        """The places of the features that are targets."""
+        return np.flatnonzero(self.own.any(axis=1))
+
     def inward(self, inputs: npt.ArrayLike) -> Floats:
         """Return windows ``[k, n_steps, F]`` as a network sees them."""
         values = np.asarray(inputs, np.float64)

@@ -64,43 +64,68 @@ def _over_leads(name: str, values: tuple[float | None, ...]) -> float | None:
     return float(np.sqrt(np.mean(np.square(known))) if name in ROOTS else np.mean(known))
 
 
+class Tally:
+    """Sums of errors over any number of parts, ``[horizon]`` each."""
+
+    def __init__(self, horizon: int) -> None:
+        self._sums = {name: np.zeros(horizon) for name in MEASURES}
+        self._known = {name: np.zeros(horizon) for name in MEASURES}
+
+    def add(self, forecast: npt.ArrayLike, actual: npt.ArrayLike, scale: Scale) -> None:
+        """Add forecasts and what came, both ``[k, horizon, T]``.
+
+        Raises:
+            ValueError: they are of another shape.
+        """
+        f, a = np.asarray(forecast, np.float64), np.asarray(actual, np.float64)
+        if f.shape != a.shape or f.ndim != 3:
+            raise ValueError(
+                f"forecasts {f.shape} and actual values {a.shape} must both be [k, H, T]"
+            )
+        signed = f - a
+        error, size = np.abs(signed), np.abs(f) + np.abs(a)
+        square, one = signed**2, 1.0
+        relative = np.divide(200 * error, size, out=np.zeros_like(error), where=size > 0)
+        for name, values, divisor in (
+            ("mae", error, one),
+            ("rmse", square, one),
+            ("bias", signed, one),
+            ("smape", relative, one),
+            ("mase", error, scale.absolute),
+            ("rmsse", square, np.square(np.asarray(scale.square, np.float64))),
+            ("unit_mae", error, scale.unit),
+            ("unit_mse", square, np.square(np.asarray(scale.unit, np.float64))),
+        ):
+            self._add(name, values, divisor)
+
+    def _add(self, name: str, errors: Doubles, divisor: npt.ArrayLike) -> None:
+        """Add errors over a divisor, ``[T]`` or ``[k, T]``; what has none is left out."""
+        wide = np.broadcast_to(np.asarray(divisor, np.float64), (len(errors), errors.shape[2]))
+        known = (np.isfinite(wide) & (wide > 0))[:, None, :] & np.ones_like(errors, np.bool_)
+        scaled = np.divide(errors, wide[:, None, :], out=np.zeros_like(errors), where=known)
+        self._sums[name] += scaled.sum(axis=(0, 2))
+        self._known[name] += known.sum(axis=(0, 2))
+
+    def scores(self) -> Scores:
+        """Return the measures of all that was added."""
+        means: dict[str, tuple[float | None, ...]] = {}
+        for name in MEASURES:
+            pairs = zip(self._sums[name].tolist(), self._known[name].tolist(), strict=True)
+            means[name] = tuple(total / count if count else None for total, count in pairs)
+        for name in ROOTS:
+            means[name] = tuple(None if v is None else math.sqrt(v) for v in means[name])
+        return Scores(**means)  # type: ignore[arg-type]  # only scaled measures can be None
+
+
 def score(forecast: npt.ArrayLike, actual: npt.ArrayLike, scale: Scale) -> Scores:
     """Compare forecasts with what came, both ``[k, horizon, T]``.
 
     Raises:
         ValueError: they are of another shape.
     """
-    f, a = np.asarray(forecast, np.float64), np.asarray(actual, np.float64)
-    if f.shape != a.shape or f.ndim != 3:
-        raise ValueError(f"forecasts {f.shape} and actual values {a.shape} must both be [k, H, T]")
-    signed = f - a
-    error, size = np.abs(signed), np.abs(f) + np.abs(a)
-    relative = np.divide(200 * error, size, out=np.zeros_like(error), where=size > 0)
-    squares = _scaled(error**2, np.square(np.asarray(scale.square, np.float64)))
-    return Scores(
-        mae=_plain(error),
-        rmse=tuple(np.sqrt(_plain(error**2)).tolist()),
-        bias=_plain(signed),
-        smape=_plain(relative),
-        mase=_scaled(error, scale.absolute),
-        rmsse=tuple(None if value is None else math.sqrt(value) for value in squares),
-        unit_mae=_scaled(error, scale.unit),
-        unit_mse=_scaled(error**2, np.square(np.asarray(scale.unit, np.float64))),
-    )
-
-
-def _plain(errors: Doubles) -> tuple[float, ...]:
-    return tuple(errors.mean(axis=(0, 2)).tolist())
-
-
-def _scaled(errors: Doubles, divisor: npt.ArrayLike) -> tuple[float | None, ...]:
-    """Return the means per lead of errors over a divisor, ``[T]`` or ``[k, T]``."""
-    wide = np.broadcast_to(np.asarray(divisor, np.float64), (len(errors), errors.shape[2]))
-    known = (np.isfinite(wide) & (wide > 0))[:, None, :] & np.ones_like(errors, np.bool_)
-    scaled = np.divide(errors, wide[:, None, :], out=np.zeros_like(errors), where=known)
-    counts = known.sum(axis=(0, 2))
-    sums = scaled.sum(axis=(0, 2))
-    return tuple(float(s / n) if n else None for s, n in zip(sums, counts, strict=True))
+    tally = Tally(np.shape(forecast)[1] if np.ndim(forecast) == 3 else 1)
+    tally.add(forecast, actual, scale)
+    return tally.scores()
 
 
 def diebold_mariano(one: Doubles, other: Doubles, horizon: int) -> float | None:

@@ -8,10 +8,10 @@ import numpy.typing as npt
 Doubles = npt.NDArray[np.float64]
 
 BLOCKS = 8
-CLEARLY = 1.1
+CLEARLY = 2.0
 """How many of its own standard errors a gain must measure.
 
-One stretch of luck measures 1.0; of gains by mere chance one in six measures more than this.
+One stretch of luck measures 1.0; of gains by mere chance one in 23 measures more than this.
 """
 
 

@@ -1,5 +1,6 @@
 """Loads histories from CSV and Parquet files: wide or long, with gaps, in order of time."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -65,6 +66,15 @@ class History:
     def missing(self) -> int:
         """Rows without a value in some column."""
         return sum(int((~np.isfinite(s.values).all(axis=1)).sum()) for s in self.series)
+
+    def digest(self) -> str:
+        """Return the fingerprint of names, times and numbers, in hexadecimal digits."""
+        digest = hashlib.sha256(repr((self.columns, self.step_seconds)).encode())
+        for series in self.series:
+            digest.update(series.name.encode())
+            digest.update(b"" if series.times is None else series.times.tobytes())
+            digest.update(np.ascontiguousarray(series.values).tobytes())
+        return digest.hexdigest()
 
     def select(self, columns: Sequence[str]) -> Floats:
         """Return these columns of all series, one below the other, ``[rows, len(columns)]``."""

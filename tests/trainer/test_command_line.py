@@ -12,6 +12,9 @@ from trainer.scores import MEASURES
 SMALL = ["--targets", "value", "--n-steps", "4", "--horizon", "1"]
 
 
+WRITTEN = {"m.onnx", "m.keras", "m.json", "m.fit.json", "m.html"}
+
+
 def trainer(*words: object) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "trainer", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
@@ -65,7 +68,7 @@ def test_a_model_that_is_none(csv: Path, tmp_path: Path) -> None:
 def test_fit_writes_three_files_and_evaluate_reads_them(csv: Path, tmp_path: Path) -> None:
     result = trainer("fit", csv, *SMALL, "--epochs", "2", "--out", tmp_path / "out", "--name", "m")
     assert result.returncode == 0, result.stderr
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"m.onnx", "m.keras", "m.json"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == WRITTEN
     assert json.loads((tmp_path / "out" / "m.json").read_text())["validation"]["mae"]
     model = tmp_path / "out" / "m.onnx"
     picture = tmp_path / "m.png"
@@ -76,7 +79,7 @@ def test_fit_writes_three_files_and_evaluate_reads_them(csv: Path, tmp_path: Pat
     scores = json.loads(trainer("evaluate", model, csv, "--json").stdout)
     assert scores["windows"] == 12
     assert set(scores["model"]["per_lead"]) == set(MEASURES)
-    assert set(scores["baselines"]) == {"naive", "seasonal naive", "drift", "ridge"}
+    assert set(scores["baselines"]) == {"naive", "seasonal naive", "drift", "ridge", "ETS"}
 
 
 @pytest.mark.parametrize("command", ["fit", "evaluate", "export", "patterns"])

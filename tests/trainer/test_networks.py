@@ -24,7 +24,7 @@ from trainer.export import (
     write_model,
 )
 from trainer.fit import Fitted, fit
-from trainer.networks import build_network, take_over
+from trainer.networks import REFINEMENT, REFINING, build_network, unite
 from trainer.patterns import EXAMPLES, Example
 from trainer.plan import make_plan
 from trainer.ridge import Line
@@ -85,10 +85,12 @@ def test_an_instance_is_scaled_by_its_own_spread() -> None:
         assert answer == pytest.approx(7 + wild + 0.1 * scale, rel=1e-5)
 
 
+@pytest.mark.parametrize("own", [1, 2])
 @pytest.mark.parametrize("normalization", ["last", "instance", "standard", "none"])
-def test_a_segmented_network_begins_as_its_line(normalization: str) -> None:
+def test_a_segmented_network_begins_as_its_line(normalization: str, own: int) -> None:
     """Each lead is the reading two steps back (before the newest is added), whatever the scale."""
-    line = Line(np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]), np.full(2, 0.5), 1.0)
+    weights = np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
+    line = Line(np.repeat(weights[None], own, axis=0), np.full((own, 2), 0.5), 1.0)
     wave = 20 + np.sin(np.arange(60) / 3)
     config = config_of(features=("a", "b"), targets=("b", "a"), normalization=normalization)
     config = config.model_copy(update={"horizon": 2})
@@ -112,14 +114,30 @@ def test_an_untouched_line_is_never_made_worse() -> None:
     )
 
 
+@pytest.mark.parametrize("own", [1, 2])
+def test_what_training_refines_joins_the_line(own: int) -> None:
+    config = config_of(features=("a", "b"), targets=("a", "b"))
+    history = history_of(np.random.default_rng(0).normal(size=(60, 2)), columns=("a", "b"))
+    plan, windows = make_plan(config, history), untrained(config, history)[1]
+    scaling, line = scaling_of(config, windows), Line(np.ones((own, 4, 1)), np.ones((own, 1)))
+    members = [build_network(config, plan, scaling, line, refining=True) for _ in range(2)]
+    for number, member in enumerate(members):
+        member.get_layer(REFINEMENT).set_weights([np.full((4, 1), 3.0 + number)])
+    window = np.random.default_rng(1).normal(size=(5, 4, 2)).astype(np.float32)
+    expected = np.mean([np.asarray(member(window)) for member in members], axis=0)
+    united = unite(config, plan, scaling, line, members)
+    np.testing.assert_allclose(np.asarray(united(window)), expected, rtol=1e-4)
+    weights = united.get_layer("line").get_weights()[0]
+    np.testing.assert_allclose(weights, 1 + REFINING * 3.5, rtol=1e-6)
+
+
 @pytest.mark.parametrize("arch", ["segmented", "lstm"])
 def test_members_are_averaged(arch: str) -> None:
     config, history = config_of(arch=arch, line=False, normalization="standard"), history_of(RAMP)
     one, two = (network_of(config, history, head=head) for head in (1.0, 4.0))
     plan = make_plan(config, history)
     windows = untrained(config, history)[1]
-    both = build_network(config, plan, scaling_of(config, windows), members=2)
-    take_over(both, [one, two])
+    both = unite(config, plan, scaling_of(config, windows), None, [one, two])
     window = np.array([[[5.0], [6.0], [9.0], [7.0]]], np.float32)
     answers = [np.asarray(network(window)).item() for network in (one, two, both)]
     assert answers[2] == pytest.approx(np.mean(answers[:2]))
@@ -129,7 +147,7 @@ def test_members_are_averaged(arch: str) -> None:
 def test_members_differ_and_export_as_one(tmp_path: Path) -> None:
     history = history_of(np.random.default_rng(3).normal(size=200).cumsum())
     fitted = fit(config_of(members=3, line=False, normalization="standard"), history)
-    assert len(fitted.losses) == 3 * 2
+    assert [len(epochs) for epochs in fitted.losses] == [2, 2, 2]
     path, _ = write_model(tmp_path, fitted, MOMENT)
     graph = onnx.load(path).graph
     assert sum(node.op_type == "LSTM" for node in graph.node) == 3
@@ -154,7 +172,8 @@ def test_the_test_rows_do_not_touch_the_model(members: int) -> None:
     sound, spoilt = (
         fit(config, history_of(table, columns=("a", "b"))) for table in (values, poisoned)
     )
-    assert (sound.plan, sound.remarks) == (spoilt.plan, spoilt.remarks) == (sound.plan, ())
+    assert (sound.plan, sound.remarks) == (spoilt.plan, spoilt.remarks)
+    assert not any("alone" in remark for remark in sound.remarks)
     windows = np.random.default_rng(0).normal(0.6, 0.3, (20, 4, 2)).astype(np.float32)
     one, two = (np.asarray(fitted.network(windows)) for fitted in (sound, spoilt))
     np.testing.assert_array_equal(one, two)
@@ -307,9 +326,9 @@ def test_a_graph_without_lstm_operators_is_refused(tmp_path: Path) -> None:
 def test_the_best_weights_are_kept() -> None:
     """With a learning rate far too large the last epoch is not the best."""
     noise = np.random.default_rng(3).normal(size=200).cumsum()
-    wild = {"learning_rate": 0.5, "epochs": 12, "patience": 12, "line": False, "loss": "mse"}
+    wild = {"learning_rate": 0.05, "epochs": 12, "patience": 12, "line": False, "loss": "mse"}
     fitted = fit(config_of(**wild), history_of(noise))
-    losses = [validation for _, validation in fitted.losses if validation is not None]
+    losses = [validation for _, validation in fitted.losses[0] if validation is not None]
     assert losses[-1] > min(losses)
     (_, inputs, targets), *rest = fitted.windows.batches("validation")
     assert not rest

@@ -6,6 +6,7 @@ import pytest
 from tests.trainer.conftest import config_of, history_of
 from trainer.config import FitConfig, fit_config
 from trainer.plan import make_plan
+from trainer.series import split_rows
 
 HOUR = 3600.0
 
@@ -44,6 +45,31 @@ def test_gaps_shorten_the_lookback() -> None:
     plan = make_plan(open_config(horizon=4), history_of(values, step=60.0))
     assert 2 <= plan.n_steps <= 50
     assert "gaps" in plan.reasons[0]
+
+
+def test_a_longer_lookback_is_taken_where_a_line_gains_by_it() -> None:
+    """A pattern that comes back after 450 steps lies beyond the usual lookback."""
+    random = np.random.default_rng(3)
+    noise = random.normal(size=40_000)
+    pattern = np.tile(random.normal(size=450), 89)[:40_000]
+    plan = make_plan(open_config(horizon=2), history_of(3 * pattern + noise, step=HOUR, every=HOUR))
+    assert plan.n_steps == 504
+    assert "less than from 336" in plan.reasons[0]
+    assert (
+        make_plan(open_config(horizon=2), history_of(noise, step=HOUR, every=HOUR)).n_steps == 336
+    )
+
+
+def test_longer_lookbacks_are_chosen_by_validation_rows_alone() -> None:
+    random = np.random.default_rng(3)
+    values = np.tile(random.normal(size=450), 89)[:40_000] + random.normal(size=40_000)
+    poisoned = values.copy()
+    poisoned[split_rows(40_000, None, None)["test"][0] :] = random.normal(size=8000) * 1e3
+    one, two = (
+        make_plan(open_config(), history_of(each, step=HOUR, every=HOUR))
+        for each in (values, poisoned)
+    )
+    assert one == two
 
 
 def test_a_long_horizon_wants_a_long_lookback() -> None:

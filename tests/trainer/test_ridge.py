@@ -1,58 +1,197 @@
 """The closed-form line from readings to leads, on numbers that can be worked out."""
 
+from dataclasses import astuple, replace
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from trainer.ridge import PENALTIES, Line, Rows, fit_ridge
+from tests.trainer.conftest import history_of
+from trainer.dataset import Windows, make_windows
+from trainer.ridge import (
+    EVEN,
+    PENALTIES,
+    RISING,
+    Judges,
+    Line,
+    Moments,
+    best_line,
+    combined,
+    fit_line,
+    fit_own,
+    judged,
+    moments_of,
+)
+from trainer.scaling import measure_scaling
 
-
-def fitted(training: Rows, validation: Rows) -> Line:
-    line = fit_ridge(training, validation)
-    assert line is not None
-    return line
-
-
+Doubles = npt.NDArray[np.float64]
 RANDOM = np.random.default_rng(7)
+
+
+def rows_of(readings: Doubles, leads: Doubles) -> Moments:
+    """The moments of rows ``[k, n_steps]`` and ``[k, horizon]`` of one feature."""
+    wide = np.concatenate([readings, np.ones((len(readings), 1))], axis=1)
+    return Moments((wide.T @ wide)[None], (wide.T @ leads)[None], np.square(leads).sum()[None])
 
 
 def test_an_exact_rule_is_found() -> None:
     readings = RANDOM.normal(size=(400, 3))
     weights = np.array([[1.0, 0.0], [0.0, -2.0], [0.5, 3.0]])
     leads = readings @ weights + np.array([4.0, -1.0])
-    line = fitted([(readings, leads)], [(readings[:50], leads[:50])])
+    line = fit_line(rows_of(readings, leads), rows_of(readings[:50], leads[:50]))
     assert line.penalty == PENALTIES[0]
-    np.testing.assert_allclose(line.weights, weights, atol=1e-3)
-    np.testing.assert_allclose(line.bias, [4.0, -1.0], atol=1e-3)
+    np.testing.assert_allclose(line.weights[0], weights, atol=1e-3)
+    np.testing.assert_allclose(line.bias[0], [4.0, -1.0], atol=1e-3)
 
 
-def test_parts_give_what_the_whole_gives() -> None:
-    readings, leads = RANDOM.normal(size=(300, 4)), RANDOM.normal(size=(300, 2))
-    parts = [(readings[i : i + 70], leads[i : i + 70]) for i in range(0, 300, 70)]
-    whole, cut = (fitted(rows, parts[:1]) for rows in ([(readings, leads)], parts))
-    np.testing.assert_allclose(cut.weights, whole.weights, atol=1e-12)
-    assert cut.penalty == whole.penalty
+def test_the_textbook_formula() -> None:
+    """Centred readings, an even penalty: ``(X'X + penalty)^-1 X'Y``."""
+    readings, leads = RANDOM.normal(size=(60, 4)), RANDOM.normal(size=(60, 1))
+    line = fit_line(rows_of(readings, leads), rows_of(readings, leads), (EVEN,))
+    x, y = readings - readings.mean(axis=0), leads - leads.mean(axis=0)
+    expected = np.linalg.solve(x.T @ x + (line.penalty or 0) * np.eye(4), x.T @ y)
+    np.testing.assert_allclose(line.weights[0], expected, rtol=1e-6)
 
 
 def test_noise_earns_the_largest_penalty() -> None:
     """Where readings say nothing of the leads, the best line on other rows is a flat one."""
-    rows = [(RANDOM.normal(size=(60, 30)), RANDOM.normal(size=(60, 1))) for _ in range(2)]
-    line = fitted(rows[:1], rows[1:])
-    assert line.penalty >= 1000
+    one, other = (
+        rows_of(RANDOM.normal(size=(60, 30)), RANDOM.normal(size=(60, 1))) for _ in range(2)
+    )
+    line = fit_line(one, other)
+    assert (line.penalty or 0) >= 1000
     assert np.abs(line.weights).max() < 0.1
 
 
+def test_old_readings_that_say_nothing_are_held_down() -> None:
+    """Only the newest reading matters: a penalty that rises with age errs less on new rows."""
+    readings = RANDOM.normal(size=(3, 80, 60))
+    leads = readings[:, :, -1:] + RANDOM.normal(size=(3, 80, 1))
+    training, validation, test = (rows_of(x, y) for x, y in zip(readings, leads, strict=True))
+    even, rising = (fit_line(training, validation, (power,)) for power in (EVEN, RISING))
+    assert test.error(rising) < test.error(even)
+
+
+def test_a_judge_is_not_swayed_by_a_few_rows_that_are_far_off() -> None:
+    readings = RANDOM.normal(size=(1, 200, 3))
+    leads = readings[:, :, :1].copy()
+    leads[0, :8] += 500.0
+    rows = rows_of(readings[0], readings[0, :, :1])
+    line = fit_line(rows, Judges(readings, leads))
+    assert line.penalty == PENALTIES[0]
+    assert Judges(readings, leads).error(line) == pytest.approx(500 * 8 / 200, rel=1e-3)
+
+
 def test_without_validation_rows_the_training_rows_choose() -> None:
-    readings = RANDOM.normal(size=(50, 2))
-    line = fitted([(readings, readings[:, :1])], [])
-    assert line.weights.ravel().tolist() == pytest.approx([1, 0], abs=1e-3)
+    values = RANDOM.normal(size=(300, 1)).cumsum(axis=0)
+    windows = windows_of(values)
+    windows = replace(windows, starts=windows.starts | {"validation": windows.starts["train"][:0]})
+    training, judge = judged(windows, measure_scaling(windows, ("c0",), ("c0",)))
+    assert judge is training
 
 
 def test_no_rows_give_no_line() -> None:
-    assert fit_ridge([], []) is None
+    nothing = rows_of(np.zeros((0, 2)), np.zeros((0, 1)))
+    with pytest.raises(ValueError, match="no readings"):
+        fit_line(nothing, nothing)
 
 
 def test_readings_all_alike_have_a_line_too() -> None:
     """Also where they are so large that a small penalty drowns in the rounding."""
     readings = np.full((50, 4), 1e7)
-    line = fitted([(readings, readings[:, :2])], [(readings, readings[:, :2])])
-    np.testing.assert_allclose(readings @ line.weights + line.bias, 1e7, rtol=1e-3)
+    rows = rows_of(readings, readings[:, :2])
+    line = fit_line(rows, rows)
+    np.testing.assert_allclose(readings @ line.weights[0] + line.bias[0], 1e7, rtol=1e-3)
+
+
+def test_a_feature_leans_on_others_as_far_as_they_help() -> None:
+    """One rule for both: few rows of one's own want the other's. Two rules: they do not."""
+    few, many = RANDOM.normal(size=(12, 8)), RANDOM.normal(size=(3000, 8))
+    new = RANDOM.normal(size=(500, 8))
+    rule, other = RANDOM.normal(size=(2, 8, 1))
+
+    def noise(rows: int) -> Doubles:
+        return 0.5 * RANDOM.normal(size=(rows, 1))
+
+    def together(second: Doubles) -> tuple[Moments, Moments]:
+        one, two = rows_of(few, few @ rule + noise(12)), rows_of(many, many @ second + noise(3000))
+        validation = rows_of(new, new @ rule + noise(500))
+        both = [
+            Moments(*(np.concatenate(each) for each in zip(*map(astuple, pair), strict=True)))
+            for pair in ((one, two), (validation, two))
+        ]
+        return both[0], both[1]
+
+    alike, unlike = (fit_own(*together(second), 0) for second in (rule, other))
+    assert np.abs(alike.weights[0] - rule).max() < 0.1
+    assert np.abs(unlike.weights[0] - other).max() > 0.5
+
+
+def windows_of(values: Doubles) -> Windows:
+    columns = tuple(f"c{i}" for i in range(values.shape[1]))
+    history = history_of(values, columns=columns)
+    return make_windows(
+        history,
+        columns,
+        columns,
+        n_steps=5,
+        horizon=2,
+        train_rows=200,
+        validation_rows=80,
+    )
+
+
+def test_moments_of_a_shorter_lookback_are_those_of_its_windows() -> None:
+    windows = windows_of(RANDOM.normal(size=(300, 2)).cumsum(axis=0))
+    scaling = measure_scaling(windows, ("c0", "c1"), ("c0", "c1"))
+    starts = windows.starts["train"]
+    moments = moments_of(windows, scaling, starts)
+    readings = scaling.inward(windows.gather(starts)[0])[:, -3:, 1]
+    leads = scaling.outward(*windows.gather(starts))[:, :, 1]
+    expected = rows_of(readings, leads)
+    np.testing.assert_allclose(moments.newest(3).gram[1], expected.gram[0], rtol=1e-6, atol=1e-4)
+    np.testing.assert_allclose(
+        moments.newest(3).product[1], expected.product[0], rtol=1e-6, atol=1e-4
+    )
+
+
+def test_targets_with_rules_of_their_own_have_lines_of_their_own() -> None:
+    """One goes on as it went, one swings back; a line for both can do neither."""
+    steps = RANDOM.normal(size=(400, 2))
+    values = np.stack([steps[:, 0].cumsum(), steps[:, 1]], axis=1)
+    windows = windows_of(values)
+    scaling = measure_scaling(windows, ("c0", "c1"), ("c0", "c1"))
+    inputs, actual = windows.gather(windows.starts["test"])
+    own, shared = (best_line(windows, scaling, classic=classic) for classic in (False, True))
+    assert (len(own.weights), len(shared.weights)) == (2, 1)
+    errors = [np.abs(line.forecast(inputs, scaling) - actual).mean() for line in (own, shared)]
+    assert errors[0] < errors[1]
+
+
+def test_lines_from_parts_of_the_lookback_are_averaged() -> None:
+    readings, leads = RANDOM.normal(size=(200, 8)), RANDOM.normal(size=(200, 2))
+    training, validation = (
+        rows_of(readings[:150], leads[:150]),
+        rows_of(readings[150:], leads[150:]),
+    )
+    found = combined(training, validation)
+    new = RANDOM.normal(size=(5, 8))
+    parts: list[Doubles] = []
+    for lookback in (8, 4, 2):
+        line = fit_line(training.newest(lookback), validation.newest(lookback))
+        parts.append(new[:, -lookback:] @ line.weights[0] + line.bias[0])
+    np.testing.assert_allclose(new @ found.weights[0] + found.bias[0], np.mean(parts, axis=0))
+
+
+def test_a_whole_lookback_that_is_needed_is_not_averaged_away() -> None:
+    readings = RANDOM.normal(size=(200, 8))
+    rows = rows_of(readings, readings[:, :1])
+    assert combined(rows, rows).weights[0, 0, 0] == pytest.approx(1, abs=1e-3)
+
+
+def test_a_flat_line_repeats_the_newest_value() -> None:
+    windows = windows_of(RANDOM.normal(size=(300, 1)).cumsum(axis=0))
+    scaling = measure_scaling(windows, ("c0",), ("c0",))
+    inputs, _ = windows.gather(windows.starts["test"])
+    forecast = Line.flat(5, 2).forecast(inputs, scaling)
+    np.testing.assert_allclose(forecast, np.repeat(inputs[:, -1:], 2, axis=1), rtol=1e-6)

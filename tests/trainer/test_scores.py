@@ -13,7 +13,7 @@ from trainer.dataset import Windows, make_windows
 from trainer.evaluate import Evaluation, Predict, evaluate_part
 from trainer.ridge import best_line
 from trainer.scaling import measure_scaling
-from trainer.scores import MEASURES, Scale, diebold_mariano, score
+from trainer.scores import MEASURES, Scale, Tally, diebold_mariano, score
 from trainer.series import History, Series
 
 
@@ -50,6 +50,18 @@ def test_score() -> None:
     assert overall["mae"] == 0.75
     assert overall["rmse"] == pytest.approx(np.sqrt(1.25))
     assert overall["rmsse"] == pytest.approx(np.sqrt(1.25) / 0.5)
+
+
+def test_parts_add_up_to_the_whole() -> None:
+    random = np.random.default_rng(3)
+    forecast, actual = random.normal(size=(2, 90, 3, 2))
+    absolute = np.where(random.random((90, 2)) < 0.2, np.nan, 2.0)
+    whole, tally = score(forecast, actual, scale_of(absolute)), Tally(3)
+    for first in range(0, 90, 40):
+        part = slice(first, first + 40)
+        tally.add(forecast[part], actual[part], scale_of(absolute[part]))
+    for name in MEASURES:
+        assert getattr(tally.scores(), name) == pytest.approx(getattr(whole, name))
 
 
 def test_what_has_no_scale_is_left_out() -> None:
@@ -116,7 +128,7 @@ def test_the_verdict_is_plain() -> None:
     values = [float(v % 3 + n / 5) for v, n in zip(range(60), noise, strict=True)]
     good = evaluated(lambda w: np.round(w[:, -3:-2, :]), values)
     bad = evaluated(lambda w: w[:, -3:-2, :] + 50, values)
-    assert set(good.baselines) == {"naive", "seasonal naive", "drift", "ridge"}
+    assert set(good.baselines) == {"naive", "seasonal naive", "drift", "ridge", "ETS"}
     assert bad.best == "ridge"
     assert "the model LOSES to ridge" in bad.verdict()
     assert bad.verdict().endswith("use ridge instead")
@@ -128,7 +140,7 @@ def test_the_ridge_itself_is_no_better_than_ridge() -> None:
     values = np.random.default_rng(0).normal(size=200).cumsum()
     windows = windows_of(values.tolist(), 3, 1)
     scaling = measure_scaling(windows, ("value",), ("value",))
-    line = best_line(windows, scaling)
+    line = best_line(windows, scaling, classic=True)
     found = evaluated(lambda w: line.forecast(w, scaling).astype(np.float32), values.tolist())
     assert found.model.mae == pytest.approx(found.baselines["ridge"].mae, rel=1e-5)
     assert found.best != "ridge" or "about equal" in found.verdict()

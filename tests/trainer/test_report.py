@@ -1,0 +1,118 @@
+"""The report: one page that needs nothing else, true to the evaluation, safe with any name."""
+
+import base64
+import re
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.trainer.conftest import config_of, history_of
+from trainer.evaluate import evaluate_part
+from trainer.export import write_model
+from trainer.fit import Fitted, fit
+from trainer.record import SUFFIX, read_record, record_of
+from trainer.report import Subject, write_report
+from trainer.series import History, Part, Series
+
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+NASTY = "<script>alert(1)</script>"
+
+
+class Page(HTMLParser):
+    """Collects what a page shows and what it would fetch."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.words: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += [data.strip()] if data.strip() else []
+
+
+def several(horizon: int) -> Fitted:
+    random = np.random.default_rng(4)
+    parts = tuple(
+        Series(name, np.arange(150) * 3_600_000, random.normal(size=(150, 2)).cumsum(axis=0))
+        for name in (NASTY, "b")
+    )
+    config = config_of(features=("a", "b"), targets=("a", "b"), horizon=horizon)
+    return fit(config, History(("a", "b"), parts, 3600.0))
+
+
+def report(fitted: Fitted, folder: Path, part: Part = "validation") -> Page:
+    _, spec = write_model(folder, fitted, MOMENT)
+    evaluation = fitted.validation
+    if part == "test":
+        evaluation = evaluate_part(
+            lambda window: window[:, -1:, :],
+            fitted.history,
+            fitted.windows,
+            "test",
+            fitted.plan.season,
+            (fitted.config.features, fitted.config.targets),
+        )
+    record = record_of(fitted, spec.version, f"{NASTY}.csv")
+    subject = Subject(spec, fitted.history, fitted.windows, evaluation, record)
+    write_report(folder / "m.html", subject)
+    return Page((folder / "m.html").read_text())
+
+
+@pytest.mark.parametrize("horizon", [1, 10])
+def test_the_page_is_whole_and_needs_nothing_else(tmp_path: Path, horizon: int) -> None:
+    fitted = several(horizon)
+    page = report(fitted, tmp_path)
+    assert page.open == []
+    assert page.links
+    assert all(link.startswith("data:image/svg+xml;base64,") for link in page.links)
+    text = (tmp_path / "m.html").read_text()
+    assert not re.search(r"https?://", text)
+    pictures = [base64.b64decode(link.split(",")[1]).decode() for link in page.links]
+    assert all(picture.rstrip().endswith("</svg>") for picture in pictures)
+    # Curves, two targets' windows, leads if there are several, series, two targets' residuals.
+    assert len(pictures) == 1 + 2 + (horizon > 1) + 1 + 2
+    assert "script" not in page.tags
+    assert any(NASTY in word for word in page.words)
+    assert fitted.validation.verdict() in page.words
+    assert fitted.history.digest() in page.words
+    assert any("flatter" in word for word in page.words)
+
+
+def test_the_same_fit_has_the_same_page(tmp_path: Path, wave: Fitted) -> None:
+    pages = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        report(wave, tmp_path / name)
+        pages.append((tmp_path / name / "m.html").read_bytes())
+    assert pages[0] == pages[1]
+
+
+def test_test_rows_are_called_so(tmp_path: Path) -> None:
+    fitted = fit(config_of(), history_of(np.random.default_rng(0).normal(size=300).cumsum()))
+    page = report(fitted, tmp_path, "test")
+    assert any("never saw" in word for word in page.words)
+    assert "ETS" in page.words
+
+
+def test_a_record_of_another_version_is_none(tmp_path: Path, wave: Fitted) -> None:
+    path, spec = write_model(tmp_path, wave, MOMENT)
+    assert read_record(path, spec.version) is None
+    record = record_of(wave, spec.version, "data.csv")
+    path.with_suffix(SUFFIX).write_text(record.model_dump_json())
+    assert read_record(path, spec.version) == record
+    assert read_record(path, "another") is None
