@@ -5,10 +5,13 @@
 # make soak     the long fault campaigns on real servers (SHARE=0.1 for a tenth, FLAVOUR=redis, JOBS=4)
 # make bench    speed, latency, memory beside ONNX Runtime alone, a bare relay and peers; about 25 minutes
 #               (QUICK=1 for one minute, WRITE=1 into docs/benchmarks.md, JSON=file, ONLY="rates latency")
+# make accuracy DATA=folder   fits the published tables' rows and replays them live, into docs/accuracy.md; about
+#               half an hour (SEEDS=3, ONLY="ETTh1 taxi" without writing)
 # make format   rewrite to the project's format
 # make lock     resolve the newest versions into requirements.lock and requirements-peers.lock
 # make .venv-peers/.ready   the environment of the programs that the benchmark compares with
-.PHONY: setup demo test lint types tests soak bench format lock clean
+SEEDS ?= 3
+.PHONY: setup demo test lint types tests soak bench accuracy format lock clean
 
 # TensorFlow has no packages for Python 3.14 yet.
 usable = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -64,6 +67,11 @@ soak: setup
 bench: setup .venv-peers/.ready
 	$(BIN)/python -m tests.benchmarks $(if $(QUICK),--quick) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	  $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write) $(if $(JSON),--json $(JSON))
+
+accuracy: setup
+	@test -n "$(DATA)" || { echo 'which records? make accuracy DATA=folder-with-ETTh1.csv-and-others' >&2; exit 2; }
+	$(BIN)/python -m tests.accuracy --data "$(DATA)" --seeds $(SEEDS) $(if $(ONLY),--only $(ONLY),--write) \
+	  $(if $(JSON),--json $(JSON))
 
 format: setup
 	$(BIN)/ruff check --fix .

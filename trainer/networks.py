@@ -65,7 +65,7 @@ def unite(
     config: FitConfig, plan: Plan, scaling: Scaling, line: Line | None, members: Sequence[Any]
 ) -> Any:
     """Return the network that answers the mean of trained ones; their refinements join the line."""
-    if line is not None:
+    if line is not None and any(layer.name == REFINEMENT for layer in members[0].layers):
         kernels = [member.get_layer(REFINEMENT).get_weights()[0] for member in members]
         line = replace(line, weights=line.weights + REFINING * np.mean(kernels, axis=0))
     network = build_network(config, plan, scaling, line, members=len(members))

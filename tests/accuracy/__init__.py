@@ -1,0 +1,1 @@
+"""The published tables, measured: what models reach on real records, offline and live."""
