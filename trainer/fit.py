@@ -25,8 +25,6 @@ Progress = Callable[[int, int, float, float | None], None]
 Keep = Callable[[Unfinished], None]
 """Called after each epoch with all that is needed to go on from there."""
 
-ROWS_PER_WEIGHT = 1.1
-"""Training windows of all targets that each weight of a line wants, for training to refine it."""
 MOST_WATCHED = 20_000
 """Validation windows, at most, that decide what is best; of more, evenly spread ones."""
 
@@ -153,7 +151,11 @@ class _Fitting:
         for member in range(self.config.members):
             _seed(self.config.seed + member)
             network = build_network(
-                self.config, self.plan, self.scaling, line, refining=self.refines(line)
+                self.config,
+                self.plan,
+                self.scaling,
+                line,
+                refining=line is not None and self.plan.refine,
             )
             if member < len(unfinished.done):
                 network.set_weights(unfinished.done[member])
@@ -172,12 +174,6 @@ class _Fitting:
                 break
             unfinished = Unfinished([*unfinished.done, network.get_weights()], [*self.losses])
         return unite(self.config, self.plan, self.scaling, line, trained)
-
-    def refines(self, line: Line | None) -> bool:
-        """Tell whether there are enough windows to refine a line that targets share."""
-        rows = len(self.windows.starts["train"]) * len(self.config.targets)
-        weights = self.plan.n_steps * self.config.horizon
-        return line is not None and rows >= ROWS_PER_WEIGHT * weights
 
     def _train(self, network: Any, member: int, unfinished: Unfinished) -> bool:
         """Train one member; tell whether it was left to end by itself."""

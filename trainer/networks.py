@@ -139,9 +139,9 @@ def _segmented(
         beside = (-1, 1, plan.segments, plan.segment * len(config.features))
         others = layers.Dense(units, use_bias=False, name=f"others{member}")
         steps = steps + others(ops.reshape(hidden, beside))
-    steps = layers.Dropout(config.dropout)(layers.ReLU()(steps))
+    steps = layers.Dropout(plan.dropout)(layers.ReLU()(steps))
     steps = _lstms(config, plan, ops.reshape(steps, (-1, plan.segments, units)), member)
-    steps = ops.reshape(layers.Dropout(config.dropout)(steps), (-1, targets, units))
+    steps = ops.reshape(layers.Dropout(plan.dropout)(steps), (-1, targets, units))
     shape, start = (targets, config.horizon), _start(line)
     leads = _each(steps, "btu,tuh->bth", shape, "th", f"head{member}", start)
     if spread is not None:

@@ -46,7 +46,10 @@ Members = Annotated[int, typer.Option(help="Networks whose mean is the forecast.
 Units = Annotated[int | None, typer.Option(help="LSTM units.  [default: by the rows; 50 for lstm]")]
 Layers = Annotated[int, typer.Option(help="LSTM layers, 1 or 2.")]
 Activation = Annotated[Literal["tanh", "relu"], typer.Option(help="LSTM activation.")]
-Dropout = Annotated[float, typer.Option(help="Share that is left out (segmented).")]
+Dropout = Annotated[
+    float | None,
+    typer.Option(help="Share that is left out (segmented).  [default: by the windows]"),
+]
 Normalization = Annotated[
     Literal["last", "instance", "standard", "none"], typer.Option(help="Inside the graph.")
 ]

@@ -30,6 +30,10 @@ FEWEST_STEPS = 2
 KEPT = 0.5
 """The share of all windows that a lookback must leave, where series are short or have gaps."""
 USUAL_SEGMENTS = 14
+MANY, LITTLE, MUCH = 2.0, 0.1, 0.3
+"""From so many windows for each reading and lead there is little dropout, else much."""
+ENOUGH = 1.1
+"""So many windows for each reading and lead it takes for training to mend a line."""
 WINDOWS_SEEN = 300_000
 """Training windows times targets, at most, that all epochs together take."""
 FEWEST_EPOCHS, MOST_EPOCHS = 12, 40
@@ -50,7 +54,9 @@ class Plan:
     segment: int
     season: int
     units: int
+    dropout: float
     mix: bool
+    refine: bool
     epochs: int
     reasons: tuple[str, ...]
 
@@ -84,15 +90,15 @@ def make_plan(config: FitConfig, history: History) -> Plan:
     if config.segment is None and config.arch == "segmented":
         reasons.append(f"segments of {segment}: {-(-n_steps // segment)} of them, {_of(season)}")
     windows = _windows(runs, n_steps, config.horizon)
-    units = config.units
+    per_weight = windows * len(config.targets) / (n_steps * config.horizon)
+    units, dropout, epochs = config.units, config.dropout, config.epochs
     if units is None:
         units = 50 if config.arch == "lstm" else 32 if windows < 1000 else 64
         reasons.append(f"{units} units: for {windows:,} training windows")
-    virtual = set(config.targets) - set(config.features)
-    mix = config.mix
-    if mix is None:
-        mix = bool(virtual) or len(config.targets) < len(config.features)
-    epochs = config.epochs
+    if dropout is None:
+        dropout = LITTLE if per_weight >= MANY else MUCH
+        if config.arch == "segmented":
+            reasons.append(f"dropout {dropout}: {per_weight:.2g} windows for each reading and lead")
     if epochs is None:
         counted = min(max(windows, 1), LONGEST_EPOCH)
         wanted = round(WINDOWS_SEEN / (counted * len(config.targets)))
@@ -103,10 +109,18 @@ def make_plan(config: FitConfig, history: History) -> Plan:
         segment=segment,
         season=season,
         units=units,
-        mix=mix,
+        dropout=dropout,
+        mix=_mixes(config) if config.mix is None else config.mix,
+        refine=per_weight >= ENOUGH,
         epochs=epochs,
         reasons=tuple(reasons),
     )
+
+
+def _mixes(config: FitConfig) -> bool:
+    """Tell whether targets have something to see beside their own readings."""
+    virtual = set(config.targets) - set(config.features)
+    return bool(virtual) or len(config.targets) < len(config.features)
 
 
 def _training_runs(config: FitConfig, history: History) -> Ints:

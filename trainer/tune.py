@@ -151,7 +151,7 @@ def _usual(config: FitConfig, plan: Plan) -> dict[str, Any]:
         "lookback": 1.0,
         "segment": 1.0,
         "units": plan.units,
-        "dropout": config.dropout,
+        "dropout": plan.dropout,
         "learning_rate": config.learning_rate,
     }
 

@@ -35,7 +35,7 @@ def test_lookback_and_segments_suit_rows_and_step(
     plan = make_plan(open_config(), history_of(np.arange(rows), step=step, every=step))
     assert (plan.n_steps, plan.segment) == (n_steps, segment)
     assert plan.n_steps % plan.segment == 0
-    assert len(plan.reasons) == 4
+    assert len(plan.reasons) == 5
 
 
 def test_gaps_shorten_the_lookback() -> None:
@@ -78,7 +78,15 @@ def test_a_long_horizon_wants_a_long_lookback() -> None:
 
 
 def test_what_is_given_stays() -> None:
-    given = {"n_steps": 30, "segment": 7, "units": 9, "season": 5, "epochs": 3, "mix": True}
+    given = {
+        "n_steps": 30,
+        "segment": 7,
+        "units": 9,
+        "dropout": 0.2,
+        "season": 5,
+        "epochs": 3,
+        "mix": True,
+    }
     plan = make_plan(config_of(**given), history_of(np.arange(500)))
     assert {name: getattr(plan, name) for name in given} == given
     assert plan.reasons == ()
