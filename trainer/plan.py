@@ -36,7 +36,7 @@ ENOUGH = 1.1
 """So many windows for each reading and lead it takes for training to mend a line."""
 WINDOWS_SEEN = 300_000
 """Training windows times targets, at most, that all epochs together take."""
-FEWEST_EPOCHS, MOST_EPOCHS = 12, 40
+FEWEST_EPOCHS, MOST_EPOCHS = 8, 40
 LONGEST_EPOCH = 25_000
 """Windows in an epoch; of more, each epoch takes other ones."""
 
