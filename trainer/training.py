@@ -15,11 +15,12 @@ Arrays = list[npt.NDArray[Any]]
 Losses = list[tuple[float, float | None]]
 """Of each epoch: the training loss, and the validation's if there is any."""
 
-AVERAGED = 0.99
-"""How much of the weights' running average each step keeps.
+AVERAGED = 100
+"""Over how many steps weights are averaged, at most; over no more than an epoch.
 
 Averages are validated and kept: they err less than the weights of any one step, as in Polyak &
-Juditsky 1992, "Acceleration of stochastic approximation by averaging".
+Juditsky 1992, "Acceleration of stochastic approximation by averaging". Over many epochs of few
+steps they would still hold the weights that training began with.
 """
 WARM_UP = 0.5
 """Epochs until the learning rate has its full size."""
@@ -149,7 +150,7 @@ def _compile(
             weight_decay=config.weight_decay,
             clipnorm=1.0,
             use_ema=True,
-            ema_momentum=AVERAGED,
+            ema_momentum=1 - 1 / min(max(steps, 2), AVERAGED),
         ),
         loss=_scaled_loss(config.loss, unit),
         jit_compile=False,
