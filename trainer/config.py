@@ -45,7 +45,7 @@ class FitConfig(BaseModel):
     units: Annotated[int, Field(ge=1, le=4096)] | None = None
     layers: Annotated[int, Field(ge=1, le=2)] = 1
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
-    normalization: Normalization = "last"
+    normalization: Normalization | None = None
     loss: Loss = "mae"
     train_rows: Annotated[int, Field(ge=1)] | None = None
     validation_rows: Annotated[int, Field(ge=0)] | None = None

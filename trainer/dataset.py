@@ -53,15 +53,9 @@ class Windows:
         np.add.at(marks, self.starts[part] + self.n_steps + self.horizon, -1)
         return np.cumsum(marks[:-1]) > 0
 
-    def by_time(self, part: Part, errors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the windows' errors in order of time, ``[k]``; of those at one time the mean.
-
-        Time is the row in the window's series, so that series which end together go together.
-        """
-        starts = self.starts[part]
-        row = starts - np.searchsorted(self.owner, self.owner[starts])
-        _, place = np.unique(row, return_inverse=True)
-        return np.bincount(place, errors) / np.bincount(place)
+    def times(self, starts: Ints) -> Ints:
+        """Return the row of its series that each window begins with, ``[k]``."""
+        return starts - np.searchsorted(self.owner, self.owner[starts])
 
     def batches(self, part: Part, size: int = 4096) -> Iterator[tuple[Ints, Floats, Floats]]:
         """Yield starts, windows and targets of a part in order of rows."""

@@ -18,6 +18,7 @@ from trainer.ets import smooth
 from trainer.ridge import best_line
 from trainer.scaling import measure_scaling
 from trainer.scores import Scale, Scores, Tally, diebold_mariano
+from trainer.selection import in_time
 from trainer.series import History, Part
 from worker.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelSpec, SpecError
 
@@ -164,7 +165,8 @@ def evaluate_part(
     model = found.pop(MODEL)
     baselines = {name: one.tally.scores() for name, one in found.items()}
     best = found[min(baselines, key=lambda name: _size(baselines[name]))]
-    errors = [windows.by_time(part, one.errors()) for one in (model, best)]
+    times = windows.times(windows.starts[part])
+    errors = [in_time(times, one.errors()) for one in (model, best)]
     return Evaluation(
         part=part,
         windows=len(windows.starts[part]),

@@ -16,7 +16,7 @@ from trainer.plan import Plan, make_plan
 from trainer.resume import Unfinished
 from trainer.ridge import Doubles, Line, best_line
 from trainer.scaling import Scaling, measure_scaling
-from trainer.selection import CLEARLY, gain
+from trainer.selection import CLEARLY, gain, in_time
 from trainer.series import History, Part
 from trainer.training import Losses, State, train
 
@@ -86,14 +86,12 @@ def fit(
         windows,
         config.features,
         config.targets,
-        config.normalization,
+        plan.normalization,
         shared=config.arch == "segmented",
     )
     fitting = _Fitting(config, plan, windows, scaling, progress, keep)
     line = fitting.line() if config.arch == "segmented" and config.line else None
-    network = fitting.network(line, earlier or Unfinished())
-    if line is not None:
-        network = fitting.earned(network, line)
+    network = fitting.settled(fitting.members(line, earlier or Unfinished()), line)
     part: Part = "validation" if len(windows.starts["validation"]) else "train"
     return Fitted(
         config,
@@ -136,7 +134,8 @@ class _Fitting:
         if not len(self.windows.starts["validation"]) or not self.scaling.base.any():
             return line
         flat = Line.flat(self.plan.n_steps, self.config.horizon)
-        found = self._gain(*(partial(one.forecast, scaling=self.scaling) for one in (flat, line)))
+        errors = (self._errors(partial(one.forecast, scaling=self.scaling)) for one in (flat, line))
+        found = self._gain(*errors)
         if found is None or found >= CLEARLY:
             return line
         self.remarks.append(
@@ -145,8 +144,8 @@ class _Fitting:
         )
         return flat
 
-    def network(self, line: Line | None, unfinished: Unfinished) -> Any:
-        """Train all members and return the network that answers their mean."""
+    def members(self, line: Line | None, unfinished: Unfinished) -> list[Any]:
+        """Return the trained networks."""
         trained: list[Any] = []
         for member in range(self.config.members):
             _seed(self.config.seed + member)
@@ -173,7 +172,7 @@ class _Fitting:
             if self.broken_off:
                 break
             unfinished = Unfinished([*unfinished.done, network.get_weights()], [*self.losses])
-        return unite(self.config, self.plan, self.scaling, line, trained)
+        return trained
 
     def _train(self, network: Any, member: int, unfinished: Unfinished) -> bool:
         """Train one member; tell whether it was left to end by itself."""
@@ -200,35 +199,56 @@ class _Fitting:
         finally:
             self.losses.append(state.losses)
 
-    def earned(self, network: Any, line: Line) -> Any:
-        """Return the network if it clearly betters its line on the validation rows, else the line.
+    def settled(self, members: list[Any], line: Line | None) -> Any:
+        """Return the mean of networks, beside a line as far as training earned its place.
 
-        What wins by luck on few rows loses on the next ones.
+        Nothing of what it adds to the line counts unless all of it clearly betters the line, and
+        half of it unless all of it clearly betters that. What wins by luck on few rows loses on the
+        next ones, and a mean seldom loses by much.
         """
-        if not self.scaling.own.any():
+        choices = (self.config, self.plan, self.scaling, line)
+        network = unite(*choices, members)
+        if line is None or not self.scaling.own.any():
             return network  # virtual sensors have no readings for a line
-        untrained = build_network(self.config, self.plan, self.scaling, line)
-        found = self._gain(*(partial(_answer, each) for each in (untrained, network)))
-        if found is None:
-            self.remarks.append(
-                f"the line stands alone: {len(self.windows.starts['validation'])} validation "
-                "windows are too few to tell whether training bettered it"
-            )
+        untrained = build_network(*choices)
+        if not len(self.windows.starts["validation"]):
+            self.remarks.append("the line stands alone: no validation windows tell more")
             return untrained
+        simple, learned = (partial(_answer, each) for each in (untrained, network))
+        errors = self._errors(learned)
+        alone = self._alone(self._errors(simple), errors)
+        if alone:
+            self.remarks.append(alone)
+            return untrained
+        half = self._errors(lambda inputs: (simple(inputs) + learned(inputs)) / 2)
+        found = self._gain(half, errors) or 0.0
         if found >= CLEARLY:
             return network
         self.remarks.append(
-            f"the line stands alone: training bettered it by {found:.1f} standard errors on the "
-            f"validation rows, {CLEARLY} are wanted"
+            "half of what training adds to the line counts: all of it betters that by "
+            f"{found:.1f} standard errors on the validation rows, {CLEARLY} are wanted"
         )
-        return untrained
+        return unite(*choices, members, share=0.5)
 
-    def _gain(self, simple: Predict, learned: Predict) -> float | None:
+    def _alone(self, simple: Doubles, learned: Doubles) -> str:
+        """Return why a line should stand alone; empty if it should not."""
+        found = self._gain(simple, learned)
+        if found is None:
+            return (
+                f"the line stands alone: {len(simple)} validation windows are too few to tell "
+                "whether training bettered it"
+            )
+        if found < CLEARLY:
+            return (
+                f"the line stands alone: training bettered it by {found:.1f} standard errors on "
+                f"the validation rows, {CLEARLY} are wanted"
+            )
+        return ""
+
+    def _gain(self, simple: Doubles, learned: Doubles) -> float | None:
         """Return how clearly the second errs less on the validation windows, if it can be told."""
-        if not len(self.windows.starts["validation"]):
-            return None
-        errors = (self._errors(predict) for predict in (simple, learned))
-        return gain(*(self.windows.by_time("validation", each) for each in errors))
+        times = self.windows.times(self.windows.starts["validation"])
+        return gain(in_time(times, simple), in_time(times, learned))
 
     def _errors(self, predict: Predict) -> Doubles:
         """Return the mean absolute error of each validation window, in training units, ``[k]``."""

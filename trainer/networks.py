@@ -12,7 +12,8 @@ from trainer.ridge import Line
 from trainer.scaling import Floats, Scaling
 from worker.contract import INPUT_NAME
 
-TRAINED = ("segment", "others", "lstm", "head")
+HEAD = "head"
+TRAINED = ("segment", "others", "lstm", HEAD)
 """How the names of layers begin that training changes."""
 REFINEMENT, REFINING = "refinement", 0.1
 """The layer that refines a line, and its learning rate beside that of the others."""
@@ -41,7 +42,7 @@ def build_network(
     if scaling.base.any():
         newest = keras.layers.Cropping1D((plan.n_steps - 1, 0), name="newest")(window)
         hidden = keras.layers.Subtract(name="centred")([window, newest])
-    if config.normalization != "none":
+    if plan.normalization != "none":
         hidden = _normalized(hidden, scaling.input_mean, scaling.input_scale, invert=False)
     part = _stacked if config.arch == "lstm" else _segmented
     answers = [part(config, plan, scaling, hidden, line, member) for member in _suffixes(members)]
@@ -51,7 +52,7 @@ def build_network(
         forecast = forecast + _turned(_straight(own, line))
         if refining:
             forecast = forecast + _turned(_refinement(own, config.horizon))
-    if config.normalization != "none":
+    if plan.normalization != "none":
         forecast = _normalized(forecast, scaling.output_mean, scaling.output_scale, invert=True)
     if newest is not None:
         forecast = keras.layers.Add(name="restored")([forecast, _picked(newest, scaling.base)])
@@ -62,18 +63,28 @@ def build_network(
 
 
 def unite(
-    config: FitConfig, plan: Plan, scaling: Scaling, line: Line | None, members: Sequence[Any]
+    config: FitConfig,
+    plan: Plan,
+    scaling: Scaling,
+    line: Line | None,
+    members: Sequence[Any],
+    share: float = 1.0,
 ) -> Any:
-    """Return the network that answers the mean of trained ones; their refinements join the line."""
+    """Return the network that answers the mean of trained ones; their refinements join the line.
+
+    Of what they add to the line only a share counts.
+    """
     if line is not None and any(layer.name == REFINEMENT for layer in members[0].layers):
         kernels = [member.get_layer(REFINEMENT).get_weights()[0] for member in members]
-        line = replace(line, weights=line.weights + REFINING * np.mean(kernels, axis=0))
+        line = replace(line, weights=line.weights + share * REFINING * np.mean(kernels, axis=0))
     network = build_network(config, plan, scaling, line, members=len(members))
     for suffix, member in zip(_suffixes(len(members)), members, strict=True):
-        for name in TRAINED:
-            for layer in member.layers:
-                if layer.name.startswith(name):
-                    network.get_layer(layer.name + suffix).set_weights(layer.get_weights())
+        for layer in member.layers:
+            if layer.name.startswith(TRAINED):
+                weights = layer.get_weights()
+                if layer.name.startswith(HEAD) and line is not None:
+                    weights = [share * each for each in weights]
+                network.get_layer(layer.name + suffix).set_weights(weights)
     return network
 
 
@@ -129,7 +140,7 @@ def _segmented(
     if missing:  # the first segment begins with zeros
         hidden = layers.ZeroPadding1D((missing, 0))(hidden)
     readings, spread = _turned(_picked(hidden, scaling.own)), None
-    if config.normalization == "instance":
+    if plan.normalization == "instance":
         square = ops.sum(ops.square(readings), axis=2, keepdims=True) / plan.n_steps
         spread = ops.sqrt(square) + LEAST_SPREAD
         readings = readings / spread

@@ -51,7 +51,10 @@ Dropout = Annotated[
     typer.Option(help="Share that is left out (segmented).  [default: by the windows]"),
 ]
 Normalization = Annotated[
-    Literal["last", "instance", "standard", "none"], typer.Option(help="Inside the graph.")
+    Literal["last", "instance", "standard", "none"] | None,
+    typer.Option(
+        help="Inside the graph.  [default: instance for several features or series, else last]"
+    ),
 ]
 Loss = Annotated[Literal["mae", "huber", "mse"], typer.Option(help="What is made small.")]
 TrainRows = Annotated[

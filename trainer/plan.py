@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.baselines import season_of
-from trainer.config import FitConfig
+from trainer.config import FitConfig, Normalization
 from trainer.dataset import make_windows
 from trainer.ridge import fit_line, moments_of
 from trainer.scaling import measure_scaling, spread
@@ -57,6 +57,7 @@ class Plan:
     dropout: float
     mix: bool
     refine: bool
+    normalization: Normalization
     epochs: int
     reasons: tuple[str, ...]
 
@@ -74,8 +75,44 @@ def make_plan(config: FitConfig, history: History) -> Plan:
     """
     season = config.season or season_of(history.step_seconds)
     runs = _training_runs(config, history)
-    n_steps, reasons = config.n_steps, []
-    reason = ""
+    n_steps, segment, reasons = _cut(config, history, runs, season)
+    windows = _windows(runs, n_steps, config.horizon)
+    per_lead = windows * len(config.targets) / (n_steps * config.horizon)
+    units, dropout, epochs = config.units, config.dropout, config.epochs
+    if units is None:
+        units = 50 if config.arch == "lstm" else 32 if windows < 1000 else 64
+        reasons.append(f"{units} units: for {windows:,} training windows")
+    if dropout is None:
+        dropout = LITTLE if per_lead >= MANY else MUCH
+        if config.arch == "segmented":
+            reasons.append(f"dropout {dropout}: {per_lead:.2g} windows for each reading and lead")
+    if epochs is None:
+        counted = min(max(windows, 1), LONGEST_EPOCH)
+        wanted = round(WINDOWS_SEEN / (counted * len(config.targets)))
+        epochs = int(np.clip(wanted, FEWEST_EPOCHS, MOST_EPOCHS))
+        reasons.append(f"{epochs} epochs at most: of {counted:,} windows")
+    normalization, why = _normalization(config, history)
+    if config.normalization is None:
+        reasons.append(f"normalization {normalization}: {why}")
+    return Plan(
+        n_steps=n_steps,
+        segment=segment,
+        season=season,
+        units=units,
+        dropout=dropout,
+        mix=_mixes(config) if config.mix is None else config.mix,
+        refine=per_lead >= ENOUGH,
+        normalization=config.normalization or normalization,
+        epochs=epochs,
+        reasons=tuple(reasons),
+    )
+
+
+def _cut(
+    config: FitConfig, history: History, runs: Ints, season: int
+) -> tuple[int, int, list[str]]:
+    """Return the lookback, the length of its segments, and why they are as they are."""
+    n_steps, reason, reasons = config.n_steps, "", []
     if n_steps is None:
         n_steps, reason = _lookback(runs, season, config.horizon)
         if n_steps >= USUAL_LOOKBACK:
@@ -89,38 +126,26 @@ def make_plan(config: FitConfig, history: History) -> Plan:
         reasons.append(f"{n_steps} steps: {reason}")
     if config.segment is None and config.arch == "segmented":
         reasons.append(f"segments of {segment}: {-(-n_steps // segment)} of them, {_of(season)}")
-    windows = _windows(runs, n_steps, config.horizon)
-    per_weight = windows * len(config.targets) / (n_steps * config.horizon)
-    units, dropout, epochs = config.units, config.dropout, config.epochs
-    if units is None:
-        units = 50 if config.arch == "lstm" else 32 if windows < 1000 else 64
-        reasons.append(f"{units} units: for {windows:,} training windows")
-    if dropout is None:
-        dropout = LITTLE if per_weight >= MANY else MUCH
-        if config.arch == "segmented":
-            reasons.append(f"dropout {dropout}: {per_weight:.2g} windows for each reading and lead")
-    if epochs is None:
-        counted = min(max(windows, 1), LONGEST_EPOCH)
-        wanted = round(WINDOWS_SEEN / (counted * len(config.targets)))
-        epochs = int(np.clip(wanted, FEWEST_EPOCHS, MOST_EPOCHS))
-        reasons.append(f"{epochs} epochs at most: of {counted:,} windows")
-    return Plan(
-        n_steps=n_steps,
-        segment=segment,
-        season=season,
-        units=units,
-        dropout=dropout,
-        mix=_mixes(config) if config.mix is None else config.mix,
-        refine=per_weight >= ENOUGH,
-        epochs=epochs,
-        reasons=tuple(reasons),
-    )
+    return n_steps, segment, reasons
 
 
 def _mixes(config: FitConfig) -> bool:
     """Tell whether targets have something to see beside their own readings."""
     virtual = set(config.targets) - set(config.features)
     return bool(virtual) or len(config.targets) < len(config.features)
+
+
+def _normalization(config: FitConfig, history: History) -> tuple[Normalization, str]:
+    """Return what a window's readings are measured by, and why.
+
+    Where one network serves several kinds of readings, a window's own spread puts lively and calm
+    ones on one footing; alone, a spread that a single outlier can stretch is one more thing to err.
+    """
+    several = {"features": len(config.features), "series": len(history.series)}
+    for name, count in several.items():
+        if count > 1 and config.arch == "segmented":
+            return "instance", f"one network for {count:,} {name}"
+    return "last", "changes from the newest value"
 
 
 def _training_runs(config: FitConfig, history: History) -> Ints:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from trainer.dataset import Floats, Ints, Windows
 from trainer.scaling import Scaling, spread
+from trainer.selection import CLEARLY, CLOSE, gain, in_time
 
 Doubles = npt.NDArray[np.float64]
 
@@ -31,13 +32,8 @@ EVEN, RISING = 0, 1
 """Powers of a reading's age that its penalty grows with."""
 PARTS = (1, 2, 4)
 """A line is the mean of lines from the whole lookback, its newest half and its newest quarter."""
-CLOSE = 0.02
-"""By which share of its error the mean may lose to the first and still be taken.
-
-What wins by little on some rows loses as often on others; a mean seldom loses by much.
-"""
 LEANINGS = (0.0, 0.03, 0.1, 0.3)
-"""How much the rows of other features may count in a target's own line."""
+"""How much the rows of other features may count in a target's own line; 1 makes it the shared."""
 MOST_OWN = 32
 """Features, at most, for targets to have lines of their own."""
 
@@ -112,27 +108,40 @@ class Moments:
 class Judges:
     """Rows that judge lines for ``G`` features, ``[G, k, n_steps]`` and ``[G, k, horizon]``.
 
-    By the absolute error, so that one stretch of shifted readings does not decide alone.
+    By the absolute error, so that one stretch of shifted readings does not decide alone. ``times``
+    are those of the windows, ``[k]``.
     """
 
     readings: Doubles
     leads: Doubles
+    times: Ints
 
     def of(self, features: Ints) -> "Judges":
         """Return those of some features."""
-        return Judges(self.readings[features], self.leads[features])
+        return Judges(self.readings[features], self.leads[features], self.times)
 
     def shared(self) -> "Judges":
         """Return those of all features together."""
-        return Judges(*(each.reshape(1, -1, each.shape[2]) for each in vars(self).values()))
+        readings, leads = (
+            each.reshape(1, -1, each.shape[2]) for each in (self.readings, self.leads)
+        )
+        return Judges(readings, leads, np.tile(self.times, len(self.readings)))
 
     def newest(self, n_steps: int) -> "Judges":
         """Return those of a shorter lookback."""
-        return Judges(self.readings[:, :, -n_steps:], self.leads)
+        return Judges(self.readings[:, :, -n_steps:], self.leads, self.times)
 
     def error(self, line: Line) -> float:
         """Return the mean absolute error of a line for the only feature."""
-        return float(np.abs(self.readings[0] @ line.weights[0] + line.bias - self.leads[0]).mean())
+        return float(self._errors(line).mean())
+
+    def gain(self, simple: Line, learned: Line) -> float | None:
+        """Return by how many standard errors the second errs less, if it can be told."""
+        return gain(*(in_time(self.times, self._errors(line)) for line in (simple, learned)))
+
+    def _errors(self, line: Line) -> Doubles:
+        forecast = self.readings[0] @ line.weights[0] + line.bias
+        return np.asarray(np.abs(forecast - self.leads[0]).mean(axis=1), np.float64)
 
 
 Judge = Judges | Moments
@@ -147,7 +156,7 @@ def judged(windows: Windows, scaling: Scaling) -> tuple[Moments, Judge]:
         return training, training
     chosen = validation[:: max(1, len(validation) * features // JUDGES)]
     readings, leads = _going_on(windows, scaling, chosen)
-    return training, Judges(readings.transpose(0, 2, 1), leads)
+    return training, Judges(readings.transpose(0, 2, 1), leads, windows.times(chosen))
 
 
 def moments_of(windows: Windows, scaling: Scaling, starts: Ints) -> Moments:
@@ -193,7 +202,7 @@ def best_line(windows: Windows, scaling: Scaling, *, classic: bool = False) -> L
     if classic:
         mine = scaling.mine
         return fit_line(training.of(mine).shared(), judge.of(mine).shared(), (EVEN,))
-    if judge is training or not 1 < len(training.gram) <= MOST_OWN:
+    if isinstance(judge, Moments) or not 1 < len(training.gram) <= MOST_OWN:
         return combined(training.shared(), judge.shared())
     flat = Line.flat(windows.n_steps, windows.horizon)
     pairs = zip(scaling.own.argmax(axis=0).tolist(), known.tolist(), strict=True)
@@ -204,11 +213,16 @@ def best_line(windows: Windows, scaling: Scaling, *, classic: bool = False) -> L
     )
 
 
-def fit_own(training: Moments, judge: Judge, feature: int) -> Line:
-    """Return a feature's line, leaning on the others as far as the judge wants it."""
+def fit_own(training: Moments, judge: Judges, feature: int) -> Line:
+    """Return a feature's own line, leaning on the others as far as the judge wants it.
+
+    Where that does not clearly better the line that is fitted to all features alike, that one.
+    """
     mine = judge.of(np.array([feature]))
-    lines = [combined(training.leaning(feature, share), mine) for share in (*LEANINGS, 1.0)]
-    return min(lines, key=mine.error)
+    *own, shared = (combined(training.leaning(feature, share), mine) for share in (*LEANINGS, 1.0))
+    best = min(own, key=mine.error)
+    found = mine.gain(shared, best)
+    return best if found is not None and found >= CLEARLY else shared
 
 
 def combined(training: Moments, judge: Judge) -> Line:

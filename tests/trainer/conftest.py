@@ -26,6 +26,7 @@ def history_of(
 def config_of(**choices: object) -> FitConfig:
     """A configuration with small defaults."""
     small = {"name": "m", "targets": ("value",), "features": ("value",), "n_steps": 4}
+    small["normalization"] = "last"
     return fit_config(**({**small, "horizon": 1, "units": 4, "epochs": 2} | choices))
 
 

@@ -23,7 +23,7 @@ from trainer.export import (
     relative_error,
     write_model,
 )
-from trainer.fit import Fitted, fit
+from trainer.fit import Fitted, _Fitting, fit
 from trainer.networks import REFINEMENT, REFINING, build_network, unite
 from trainer.patterns import EXAMPLES, Example
 from trainer.plan import make_plan
@@ -36,10 +36,9 @@ RAMP = np.arange(40, dtype=np.float64)
 
 
 def scaling_of(config: FitConfig, windows: Windows) -> Scaling:
+    normalization = config.normalization or "last"  # measured as "instance" is
     shared = config.arch == "segmented"
-    return measure_scaling(
-        windows, config.features, config.targets, config.normalization, shared=shared
-    )
+    return measure_scaling(windows, config.features, config.targets, normalization, shared=shared)
 
 
 def untrained(config: FitConfig, history: History, line: Line | None = None) -> tuple[Any, Windows]:
@@ -114,6 +113,27 @@ def test_an_untouched_line_is_never_made_worse() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("added", "counted", "remark"),
+    [(1.0, 1.0, None), (4 / 3, 2 / 3, "half of what"), (-1.0, 0.0, "the line stands alone")],
+)
+def test_what_training_adds_counts_wholly_half_or_not_at_all(
+    added: float, counted: float, remark: str | None
+) -> None:
+    """The line says that a ramp stands still; what is added to it is right, too much, or wrong."""
+    config, line = config_of(), Line.flat(4, 1)
+    history = history_of(np.arange(300) + np.random.default_rng(3).normal(0, 0.01, 300))
+    network, windows = untrained(config, history, line)
+    scaling, plan = scaling_of(config, windows), make_plan(config, history)
+    kernel, bias = network.get_layer("head").get_weights()
+    network.get_layer("head").set_weights([kernel * 0, bias + added / scaling.output_scale])
+    fitting = _Fitting(config, plan, windows, scaling, progress=None, keep=None)
+    settled = fitting.settled([network], line)
+    window = np.array([[[5.0], [6.0], [9.0], [7.0]]], np.float32)
+    assert np.asarray(settled(window)).item() == pytest.approx(7 + counted)
+    assert [each[: len(remark or "")] for each in fitting.remarks] == [remark] * bool(remark)
+
+
 @pytest.mark.parametrize("own", [1, 2])
 def test_what_training_refines_joins_the_line(own: int) -> None:
     config = config_of(features=("a", "b"), targets=("a", "b"))
@@ -123,12 +143,18 @@ def test_what_training_refines_joins_the_line(own: int) -> None:
     members = [build_network(config, plan, scaling, line, refining=True) for _ in range(2)]
     for number, member in enumerate(members):
         member.get_layer(REFINEMENT).set_weights([np.full((4, 1), 3.0 + number)])
+        kernel, bias = member.get_layer("head").get_weights()
+        member.get_layer("head").set_weights([kernel + 0.1 * number, bias + 0.2])
     window = np.random.default_rng(1).normal(size=(5, 4, 2)).astype(np.float32)
     expected = np.mean([np.asarray(member(window)) for member in members], axis=0)
-    united = unite(config, plan, scaling, line, members)
-    np.testing.assert_allclose(np.asarray(united(window)), expected, rtol=1e-4)
-    weights = united.get_layer("line").get_weights()[0]
-    np.testing.assert_allclose(weights, 1 + REFINING * 3.5, rtol=1e-6)
+    for share, refined in ((1.0, 3.5), (0.5, 1.75)):
+        united = unite(config, plan, scaling, line, members, share)
+        beside = np.asarray(build_network(config, plan, scaling, line)(window))
+        np.testing.assert_allclose(
+            np.asarray(united(window)), beside + share * (expected - beside), rtol=1e-4
+        )
+        weights = united.get_layer("line").get_weights()[0]
+        np.testing.assert_allclose(weights, 1 + REFINING * refined, rtol=1e-6)
 
 
 @pytest.mark.parametrize("arch", ["segmented", "lstm"])

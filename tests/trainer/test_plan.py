@@ -1,5 +1,7 @@
 """What a fit picks by itself, and what it leaves as it was told."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -35,7 +37,7 @@ def test_lookback_and_segments_suit_rows_and_step(
     plan = make_plan(open_config(), history_of(np.arange(rows), step=step, every=step))
     assert (plan.n_steps, plan.segment) == (n_steps, segment)
     assert plan.n_steps % plan.segment == 0
-    assert len(plan.reasons) == 5
+    assert len(plan.reasons) == 6
 
 
 def test_gaps_shorten_the_lookback() -> None:
@@ -86,6 +88,7 @@ def test_what_is_given_stays() -> None:
         "season": 5,
         "epochs": 3,
         "mix": True,
+        "normalization": "standard",
     }
     plan = make_plan(config_of(**given), history_of(np.arange(500)))
     assert {name: getattr(plan, name) for name in given} == given
@@ -106,6 +109,24 @@ def test_targets_see_features_that_are_none(features: str, targets: str, mix: bo
     columns = tuple(dict.fromkeys(features + targets))
     history = history_of(np.ones((500, len(columns))), columns=columns)
     assert make_plan(config, history).mix is mix
+
+
+@pytest.mark.parametrize(
+    ("features", "series", "arch", "normalization"),
+    [
+        ("a", 1, "segmented", "last"),
+        ("ab", 1, "segmented", "instance"),
+        ("a", 2, "segmented", "instance"),
+        ("ab", 2, "lstm", "last"),
+    ],
+)
+def test_what_is_shared_is_measured_by_each_windows_spread(
+    features: str, series: int, arch: str, normalization: str
+) -> None:
+    history = history_of(np.ones((500, len(features))), columns=tuple(features))
+    history = replace(history, series=history.series * series)
+    config = open_config(features=tuple(features), targets=("a",), arch=arch)
+    assert make_plan(config, history).normalization == normalization
 
 
 def test_values_do_not_matter() -> None:

@@ -77,9 +77,10 @@ def test_a_judge_is_not_swayed_by_a_few_rows_that_are_far_off() -> None:
     leads = readings[:, :, :1].copy()
     leads[0, :8] += 500.0
     rows = rows_of(readings[0], readings[0, :, :1])
-    line = fit_line(rows, Judges(readings, leads))
+    judge = Judges(readings, leads, np.arange(200))
+    line = fit_line(rows, judge)
     assert line.penalty == PENALTIES[0]
-    assert Judges(readings, leads).error(line) == pytest.approx(500 * 8 / 200, rel=1e-3)
+    assert judge.error(line) == pytest.approx(500 * 8 / 200, rel=1e-3)
 
 
 def test_without_validation_rows_the_training_rows_choose() -> None:
@@ -107,24 +108,43 @@ def test_readings_all_alike_have_a_line_too() -> None:
 def test_a_feature_leans_on_others_as_far_as_they_help() -> None:
     """One rule for both: few rows of one's own want the other's. Two rules: they do not."""
     few, many = RANDOM.normal(size=(12, 8)), RANDOM.normal(size=(3000, 8))
-    new = RANDOM.normal(size=(500, 8))
     rule, other = RANDOM.normal(size=(2, 8, 1))
 
     def noise(rows: int) -> Doubles:
         return 0.5 * RANDOM.normal(size=(rows, 1))
 
-    def together(second: Doubles) -> tuple[Moments, Moments]:
+    def together(second: Doubles) -> Moments:
         one, two = rows_of(few, few @ rule + noise(12)), rows_of(many, many @ second + noise(3000))
-        validation = rows_of(new, new @ rule + noise(500))
-        both = [
-            Moments(*(np.concatenate(each) for each in zip(*map(astuple, pair), strict=True)))
-            for pair in ((one, two), (validation, two))
-        ]
-        return both[0], both[1]
+        pairs = zip(*map(astuple, (one, two)), strict=True)
+        return Moments(*(np.concatenate(each) for each in pairs))
 
-    alike, unlike = (fit_own(*together(second), 0) for second in (rule, other))
+    new = RANDOM.normal(size=(2, 500, 8))
+    judge = Judges(new, new @ rule, np.arange(500))
+    alike, unlike = (fit_own(together(second), judge, 0) for second in (rule, other))
     assert np.abs(alike.weights[0] - rule).max() < 0.1
     assert np.abs(unlike.weights[0] - other).max() > 0.5
+
+
+def test_a_line_of_ones_own_must_clearly_better_the_shared_one() -> None:
+    """One stretch of loud rows is not enough, even where it decides the mean."""
+    readings = RANDOM.normal(size=(800, 4))
+    own, other = RANDOM.normal(size=(2, 4, 1))
+    shared = (own + other) / 2
+    both = (rows_of(readings, readings @ rule) for rule in (own, other))
+    training = Moments(*(np.concatenate(each) for each in zip(*map(astuple, both), strict=True)))
+
+    def weights(rows: Doubles, leads: Doubles) -> Doubles:
+        judge = Judges(rows[None], leads[None], np.arange(800))
+        assert judge.error(Line(own[None], np.zeros((1, 1)))) < judge.error(
+            Line(shared[None], np.zeros((1, 1)))
+        )
+        return np.asarray(fit_own(training, judge, 0).weights[0])
+
+    loud = readings.copy()
+    loud[:100] *= 20
+    lucky = np.where(np.arange(800)[:, None] < 100, loud @ own, loud @ shared)
+    np.testing.assert_allclose(weights(readings, readings @ own), own, atol=0.05)
+    np.testing.assert_allclose(weights(loud, lucky), shared, atol=0.05)
 
 
 def windows_of(values: Doubles) -> Windows:
