@@ -69,8 +69,13 @@ class FitConfig(BaseModel):
                 f"a segment of {self.segment} does not fit into {self.n_steps} steps; choose "
                 "--segment from 1 to --n-steps"
             )
-        if self.arch == "lstm" and self.normalization == "instance":
-            raise ValueError("--normalization instance is for --arch segmented")
+        for option, given in (
+            ("--normalization instance", self.normalization == "instance"),
+            ("--segment", self.segment is not None),
+            ("--mix", self.mix is not None),
+        ):
+            if self.arch == "lstm" and given:
+                raise ValueError(f"{option} is for --arch segmented")
         taken = RESERVED_FIELDS.intersection(self.features)
         if taken:
             raise ValueError(f"features may not be called {sorted(taken)}: the wire uses the names")

@@ -1,8 +1,9 @@
 """Fits a model: a line, networks that start from it, and what of it earns its place."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -91,14 +92,15 @@ def fit(
     )
     fitting = _Fitting(config, plan, windows, scaling, progress, keep)
     line = fitting.line() if config.arch == "segmented" and config.line else None
-    network = fitting.settled(fitting.members(line, earlier or Unfinished()), line)
+    trained = fitting.trained(line, earlier or Unfinished())
+    network = fitting.settled(fitting.mixed(trained, line), line)
     part: Part = "validation" if len(windows.starts["validation"]) else "train"
     return Fitted(
         config,
         history,
         windows,
         network,
-        plan,
+        fitting.plan,
         tuple(fitting.losses),
         evaluate_part(
             partial(_answer, network),
@@ -127,6 +129,17 @@ class _Fitting:
     losses: list[Losses] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     broken_off: bool = False
+    plans: tuple[Plan, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Where mixing has to earn its place, there is a plan without it before."""
+        config = self.config
+        doubtful = self.plan.mix and config.mix is None and config.line
+        known = config.arch == "segmented" and self.scaling.own.any(axis=0).all()
+        if doubtful and known and len(self.windows.starts["validation"]):
+            self.plans = replace(self.plan, mix=False), self.plan
+        else:
+            self.plans = (self.plan,)
 
     def line(self) -> Line:
         """Fit the straight line; a flat one where it does not clearly better the newest value."""
@@ -144,46 +157,43 @@ class _Fitting:
         )
         return flat
 
-    def members(self, line: Line | None, unfinished: Unfinished) -> list[Any]:
-        """Return the trained networks."""
+    def trained(self, line: Line | None, unfinished: Unfinished) -> list[Any]:
+        """Return the trained networks: each plan's members."""
         trained: list[Any] = []
-        for member in range(self.config.members):
+        for plan, member in product(self.plans, range(self.config.members)):
             _seed(self.config.seed + member)
-            network = build_network(
-                self.config,
-                self.plan,
-                self.scaling,
-                line,
-                refining=line is not None and self.plan.refine,
-            )
-            if member < len(unfinished.done):
-                network.set_weights(unfinished.done[member])
-                self.losses.append(unfinished.losses[member])
+            refining = line is not None and plan.refine
+            network = build_network(self.config, plan, self.scaling, line, refining=refining)
+            number = len(trained)
+            if number < len(unfinished.done):
+                network.set_weights(unfinished.done[number])
+                self.losses.append(unfinished.losses[number])
                 trained.append(network)
                 continue
             try:
-                self.broken_off = not self._train(network, member, unfinished)
+                self.broken_off = not self._train(network, number, member, unfinished)
             except KeyboardInterrupt:
                 if not trained:
                     raise
                 self.broken_off = True
-                break  # the members before it are whole
+                break  # those before it are whole
             trained.append(network)
             if self.broken_off:
                 break
             unfinished = Unfinished([*unfinished.done, network.get_weights()], [*self.losses])
         return trained
 
-    def _train(self, network: Any, member: int, unfinished: Unfinished) -> bool:
-        """Train one member; tell whether it was left to end by itself."""
+    def _train(self, network: Any, number: int, member: int, unfinished: Unfinished) -> bool:
+        """Train one network; tell whether it was left to end by itself."""
         state, epochs = unfinished.state, self.plan.epochs
+        count = len(self.plans) * self.config.members
 
         def after(state: State) -> None:
             if self.keep is not None:
                 self.keep(Unfinished(unfinished.done, unfinished.losses, state))
             if self.progress is not None:
-                done = member * epochs + len(state.losses)
-                self.progress(done, self.config.members * epochs, *state.losses[-1])
+                done = number * epochs + len(state.losses)
+                self.progress(done, count * epochs, *state.losses[-1])
 
         try:
             return train(
@@ -199,6 +209,28 @@ class _Fitting:
         finally:
             self.losses.append(state.losses)
 
+    def mixed(self, trained: list[Any], line: Line | None) -> list[Any]:
+        """Return the members that see all features if they clearly do better, else the others."""
+        if len(self.plans) == 1:
+            return trained
+        count = self.config.members
+        groups = [group for group in (trained[:count], trained[count:]) if group]
+        found = None
+        if len(groups) > 1:
+            pairs = zip(self.plans, groups, strict=True)
+            united = (unite(self.config, plan, self.scaling, line, each) for plan, each in pairs)
+            found = self._gain(*(self._errors(partial(_answer, network)) for network in united))
+            if found is not None and found >= CLEARLY:
+                self.losses = self.losses[count:]
+                return groups[1]
+        self.plan, self.losses = self.plans[0], self.losses[:count]
+        self.remarks.append(
+            "features that are no targets only help to fit the line: the network does not clearly "
+            "gain by seeing them"
+            + (f" ({found:.1f} standard errors, {CLEARLY} are wanted)" if found is not None else "")
+        )
+        return groups[0]
+
     def settled(self, members: list[Any], line: Line | None) -> Any:
         """Return the mean of networks, beside a line as far as training earned its place.
 
@@ -206,29 +238,26 @@ class _Fitting:
         half of it unless all of it clearly betters that. What wins by luck on few rows loses on the
         next ones, and a mean seldom loses by much.
         """
-        choices = (self.config, self.plan, self.scaling, line)
-        network = unite(*choices, members)
+        united = partial(unite, self.config, self.plan, self.scaling, line, members)
         if line is None or not self.scaling.own.any():
-            return network  # virtual sensors have no readings for a line
-        untrained = build_network(*choices)
+            return united()  # virtual sensors have no readings for a line
+        nothing, half, all_ = (united(share=share) for share in (0.0, 0.5, 1.0))
         if not len(self.windows.starts["validation"]):
             self.remarks.append("the line stands alone: no validation windows tell more")
-            return untrained
-        simple, learned = (partial(_answer, each) for each in (untrained, network))
-        errors = self._errors(learned)
-        alone = self._alone(self._errors(simple), errors)
+            return nothing
+        errors = self._errors(partial(_answer, all_))
+        alone = self._alone(self._errors(partial(_answer, nothing)), errors)
         if alone:
             self.remarks.append(alone)
-            return untrained
-        half = self._errors(lambda inputs: (simple(inputs) + learned(inputs)) / 2)
-        found = self._gain(half, errors) or 0.0
+            return nothing
+        found = self._gain(self._errors(partial(_answer, half)), errors) or 0.0
         if found >= CLEARLY:
-            return network
+            return all_
         self.remarks.append(
             "half of what training adds to the line counts: all of it betters that by "
             f"{found:.1f} standard errors on the validation rows, {CLEARLY} are wanted"
         )
-        return unite(*choices, members, share=0.5)
+        return half
 
     def _alone(self, simple: Doubles, learned: Doubles) -> str:
         """Return why a line should stand alone; empty if it should not."""

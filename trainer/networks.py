@@ -72,18 +72,19 @@ def unite(
 ) -> Any:
     """Return the network that answers the mean of trained ones; their refinements join the line.
 
-    Of what they add to the line only a share counts.
+    Of what they add to the line only a share counts, for targets that have one.
     """
     if line is not None and any(layer.name == REFINEMENT for layer in members[0].layers):
         kernels = [member.get_layer(REFINEMENT).get_weights()[0] for member in members]
         line = replace(line, weights=line.weights + share * REFINING * np.mean(kernels, axis=0))
     network = build_network(config, plan, scaling, line, members=len(members))
+    shares = np.where(scaling.own.any(axis=0), share, 1.0).astype(np.float32)
     for suffix, member in zip(_suffixes(len(members)), members, strict=True):
         for layer in member.layers:
             if layer.name.startswith(TRAINED):
                 weights = layer.get_weights()
                 if layer.name.startswith(HEAD) and line is not None:
-                    weights = [share * each for each in weights]
+                    weights = [(shares * each.T).T for each in weights]
                 network.get_layer(layer.name + suffix).set_weights(weights)
     return network
 

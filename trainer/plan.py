@@ -30,7 +30,7 @@ FEWEST_STEPS = 2
 KEPT = 0.5
 """The share of all windows that a lookback must leave, where series are short or have gaps."""
 USUAL_SEGMENTS = 14
-MANY, LITTLE, MUCH = 2.0, 0.1, 0.6
+MANY, LITTLE, MUCH = 1.5, 0.1, 0.6
 """From so many windows for each reading and lead there is little dropout, else much."""
 ENOUGH = 1.1
 """So many windows for each reading and lead it takes for training to mend a line."""

@@ -4,7 +4,8 @@
 
 Each case is fitted by the command line as a user would, with nothing but its columns, its horizon
 and a seed. ETTh1's test rows are also replayed through a server and a worker, and the table made of
-what was published. ``--only`` takes cases whose name has the text.
+what was published. ``--only`` takes cases whose name has the text. What ``--json FILE`` holds of an
+earlier run is not run again, so that a run that was broken off goes on.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,27 @@ def agree(
             raise SystemExit(f"{case.name}: {measure} is {other} live and {value} offline")
 
 
+def write_results(path: Path, results: Sequence[Result]) -> None:
+    """Write results as JSON."""
+    rows: list[dict[str, Any]] = [vars(one) | {"case": vars(one.case)} for one in results]
+    path.write_text(json.dumps(rows, indent=1))
+
+
+def read_results(path: Path) -> list[Result]:
+    """Return the results that a file holds; none where there is no file."""
+    if not path.is_file():
+        return []
+    rows = json.loads(path.read_text())
+    return [Result(**(row | {"case": Case(**_tuples(row["case"]))})) for row in rows]
+
+
+def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows lists alone."""
+    return {
+        key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
+    }
+
+
 def _options(case: Case) -> list[object]:
     options: list[object] = ["--name", "m", "--targets", ",".join(case.targets)]
     options += ["--horizon", case.horizon, "--no-report"]
@@ -111,13 +134,14 @@ def main() -> None:
         parser.error(f"--data {options.data}: {', '.join(sorted(absent)) or 'no case'} is missing")
     if options.write and (len(chosen) < len(CASES) or options.seeds < 3):
         parser.error("--write wants every case and at least three seeds")
+    earlier = read_results(options.json) if options.json else []
     results: list[Result] = []
     for case in chosen:
+        found = [one for one in earlier if (one.case, len(one.found)) == (case, options.seeds)]
         with tempfile.TemporaryDirectory() as folder:
-            results.append(run_case(case, options.data, options.seeds, Path(folder)))
+            results += found or [run_case(case, options.data, options.seeds, Path(folder))]
         if options.json:
-            rows: list[dict[str, Any]] = [vars(one) | {"case": vars(one.case)} for one in results]
-            options.json.write_text(json.dumps(rows, indent=1))
+            write_results(options.json, results)
     page = document(results, f"{datetime.now(UTC):%Y-%m-%d}")
     sys.stdout.write(page)
     if options.write:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.accuracy.__main__ import agree, run_case
-from tests.accuracy.cases import CASES, Case
+from tests.accuracy.__main__ import agree, read_results, run_case, write_results
+from tests.accuracy.cases import CASES, Case, Result
 from tests.accuracy.report import document
 
 RANDOM = np.random.default_rng(8)
@@ -59,3 +59,14 @@ def test_a_table_that_differs_is_refused() -> None:
 def test_every_goal_is_a_case() -> None:
     assert len(CASES) == 6 + 1 + 16
     assert len({(case.name, case.horizon) for case in CASES}) == len(CASES)
+
+
+def test_what_an_earlier_run_found_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    assert read_results(path) == []
+    results = [
+        Result(SMALL, [0.5], [0.5], [0.4], {"naive": 1.0}, [3.0], "7 steps"),
+        Result(CASES[6]),
+    ]
+    write_results(path, results)
+    assert read_results(path) == results

@@ -134,6 +134,51 @@ def test_what_training_adds_counts_wholly_half_or_not_at_all(
     assert [each[: len(remark or "")] for each in fitting.remarks] == [remark] * bool(remark)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_virtual_sensor_has_no_line_to_fall_back_on(share: float) -> None:
+    """All that the network says of it counts, whatever counts of the target beside it."""
+    config = config_of(features=("value", "other"), targets=("value", "soft"))
+    table = np.stack([RAMP, RAMP, 5 + RAMP % 2], axis=1)
+    history = history_of(table, columns=("value", "other", "soft"))
+    network, windows = untrained(config, history, Line.flat(4, 1))
+    kernel, bias = network.get_layer("head").get_weights()
+    network.get_layer("head").set_weights([kernel * 0, bias + 1.0])
+    scaling, plan = scaling_of(config, windows), make_plan(config, history)
+    some = unite(config, plan, scaling, Line.flat(4, 1), [network], share)
+    window = np.array([[5.0], [6.0], [9.0], [7.0]], np.float32) * np.ones((1, 1, 2), np.float32)
+    value, soft = np.asarray(some(window)).ravel() - [7.0, scaling.output_mean[1]]
+    assert value == pytest.approx(share * scaling.output_scale[0], rel=1e-4)
+    assert soft == pytest.approx(scaling.output_scale[1], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("tells", "given", "mix", "trainings"),
+    [
+        (True, None, True, 2),
+        (False, None, False, 2),
+        (False, True, True, 1),
+        (True, False, False, 1),
+    ],
+)
+def test_other_features_are_mixed_in_where_they_help(
+    tells: bool, given: bool | None, mix: bool, trainings: int
+) -> None:
+    """One tells what the target will be next, or nothing; what is asked for stays."""
+    leading = np.random.default_rng(4).normal(size=400)
+    beside = leading if tells else np.random.default_rng(5).normal(size=400)
+    history = history_of(np.stack([np.roll(leading, 1), beside], axis=1), columns=("a", "b"))
+    choices = {"features": ("a", "b"), "targets": ("a",), "units": 8, "epochs": 8}
+    config = config_of(**choices, learning_rate=0.01, dropout=0.1, mix=given)
+    numbers: list[int] = []
+    fitted = fit(config, history, lambda number, *_: numbers.append(number))
+    assert fitted.plan.mix is mix
+    assert (max(numbers) - 1) // 8 + 1 == trainings
+    assert len(fitted.losses) == 1
+    assert any("features that are no" in one for one in fitted.remarks) is (
+        given is None and not mix
+    )
+
+
 @pytest.mark.parametrize("own", [1, 2])
 def test_what_training_refines_joins_the_line(own: int) -> None:
     config = config_of(features=("a", "b"), targets=("a", "b"))
@@ -374,7 +419,9 @@ def test_the_best_weights_are_kept() -> None:
         ({"name": "a/b"}, "--name 'a/b'"),
         ({"layers": 3}, "--layers 3"),
         ({"segment": 5}, "a segment of 5 does not fit into 4 steps"),
-        ({"arch": "lstm", "normalization": "instance"}, "is for --arch segmented"),
+        ({"arch": "lstm", "normalization": "instance"}, "instance is for --arch segmented"),
+        ({"arch": "lstm", "segment": 2}, "--segment is for --arch segmented"),
+        ({"arch": "lstm", "mix": True}, "--mix is for --arch segmented"),
         ({"dropout": 1.0}, "--dropout 1.0"),
     ],
 )
