@@ -37,7 +37,7 @@ Segment = Annotated[
 ]
 Mix = Annotated[
     bool | None,
-    typer.Option(help="Each target sees all features.  [default: if some are no targets]"),
+    typer.Option(help="Each target sees all features.  [default: where it helps]"),
 ]
 WithLine = Annotated[
     bool, typer.Option("--line/--no-line", help="Learn what a straight line (ridge) leaves over.")
