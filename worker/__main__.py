@@ -15,16 +15,18 @@ from typing import Annotated, Literal
 
 import redis
 import typer
+from prometheus_client import CollectorRegistry
 from rich.console import Console
 from rich.live import Live
 from typer.exceptions import TyperException
 
-from worker import embedded, metrics, quota, server
+from worker import embedded, metrics, quota, server, web
 from worker.checkpoint import Checkpoints
 from worker.commit import Committer
 from worker.dead_letters_command import commands
 from worker.errors import TidecastError
 from worker.feed_command import register as register_feed
+from worker.health import Health
 from worker.lease import Leases
 from worker.logs import LOGGER, start_logging
 from worker.loop import Worker, untended
@@ -34,6 +36,7 @@ from worker.settings import Settings, load_settings
 from worker.source import Streams
 from worker.status_command import register as register_status
 from worker.stop import Stop
+from worker.tally import Measures
 from worker.watch import Board, hear
 
 app = typer.Typer(
@@ -150,19 +153,35 @@ def run_command(
     registry = load_registry(settings.models, threads=_threads(settings))
     for model in registry.models:
         LOGGER.info("model %s", model, extra={"facts": model.facts})
+    health = Health()
+    told = metrics.registry_of(health, [m.spec for m in registry.models], time.monotonic)
+    if settings.http_port is not None:
+        _serve_http(told, health, settings.http_host, settings.http_port)
     with _server(settings) as client:
-        worker, stopping = compose(settings, registry, client)
+        worker, stopping = compose(settings, registry, client, health)
+        told.register(metrics.WorkerCollector(worker))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
-        if settings.http_port is not None:
-            port = metrics.serve(worker.total, settings.http_host, settings.http_port)
-            LOGGER.info("metrics at http://%s:%d/metrics", settings.http_host, port)
         gc.disable()  # the loop collects when it suits
         gc.freeze()
         worker.run()
 
 
-def compose(settings: Settings, registry: Registry, client: redis.Redis) -> tuple[Worker, Stop]:
+def _serve_http(told: CollectorRegistry, health: Health, host: str, port: int) -> None:
+    """Answer scrapes and probes from now on."""
+    probes: dict[str, web.Why] = {
+        "/startupz": health.not_started,
+        "/readyz": health.not_ready,
+        "/livez": lambda: health.not_alive(time.monotonic()),
+    }
+    port = web.serve(web.application_of(told, probes), host, port)
+    shown = f"[{host}]" if ":" in host else host
+    LOGGER.info("probes and metrics at http://%s:%d/metrics", shown, port)
+
+
+def compose(
+    settings: Settings, registry: Registry, client: redis.Redis, health: Health
+) -> tuple[Worker, Stop]:
     """Put a worker together; return it and what stops it."""
     stopping, backoff = Stop(), server.backoff(longest=5.0)
 
@@ -194,6 +213,9 @@ def compose(settings: Settings, registry: Registry, client: redis.Redis) -> tupl
         stopping=stopping.is_set,
         wait=stopping.wait,
         pause=pause,
+        now=time.time,
+        health=health,
+        measures=Measures([model.spec.name for model in registry.models]),
     )
     return worker, stopping
 

@@ -6,7 +6,7 @@ zero, as JSON knows no such integer.
 """
 
 import datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,21 @@ LONGEST_NAME = 512
 
 
 class UnreadableError(ValueError):
-    """An entry or an item of one cannot be read; the message is the reason."""
+    """An entry or an item of one cannot be read; the message is the reason, ``kind`` its class."""
+
+    kind: Literal["malformed", "series", "time"] = "malformed"
+
+
+class BadSeriesError(UnreadableError):
+    """It names its series by what is no name."""
+
+    kind = "series"
+
+
+class BadTimeError(UnreadableError):
+    """Its time is none, or none that we can serve."""
+
+    kind = "time"
 
 
 def numbers_of(cells: list[bytes]) -> npt.NDArray[np.float64]:
@@ -67,13 +81,11 @@ def check_names(names: list[bytes]) -> None:
 def checked_name(name: bytes) -> bytes:
     """Return a series' name that is UTF-8 of 1 to ``LONGEST_NAME`` bytes."""
     if not name or len(name) > LONGEST_NAME:
-        raise UnreadableError(
-            f"a series name of {len(name)} bytes; 1 to {LONGEST_NAME} are allowed"
-        )
+        raise BadSeriesError(f"a series name of {len(name)} bytes; 1 to {LONGEST_NAME} are allowed")
     try:
         name.decode()
     except UnicodeDecodeError as error:
-        raise UnreadableError(f"series name {shown(name)} is not UTF-8") from error
+        raise BadSeriesError(f"series name {shown(name)} is not UTF-8") from error
     return name
 
 
@@ -83,7 +95,7 @@ def name_of_json(name: Any) -> bytes:
         return name.encode("utf-8", "surrogatepass")
     if isinstance(name, int) and not isinstance(name, bool):
         return str(name).encode()
-    raise UnreadableError(f"series is {shown(name)}, not a name")
+    raise BadSeriesError(f"series is {shown(name)}, not a name")
 
 
 def time_of_id(entry_id: bytes) -> int:
@@ -102,7 +114,7 @@ def time_of_text(text: bytes) -> int:
     try:
         moment = datetime.datetime.fromisoformat(text.decode())
     except ValueError as error:
-        raise UnreadableError(
+        raise BadTimeError(
             f"time {shown(text)} is neither milliseconds since 1970 nor ISO 8601"
         ) from error
     if moment.tzinfo is None:
@@ -119,12 +131,12 @@ def time_of_json(time: Any) -> int:
         time = int(time)
     if isinstance(time, int) and not isinstance(time, bool):
         return _bounded(time, time)
-    raise UnreadableError(f"time is {shown(time)}, not milliseconds since 1970 nor ISO 8601")
+    raise BadTimeError(f"time is {shown(time)}, not milliseconds since 1970 nor ISO 8601")
 
 
 def _bounded(time: int, said: object) -> int:
     if not 0 <= time <= LATEST_TIME:
-        raise UnreadableError(f"time {shown(said)} lies outside the years 1970 to 9999")
+        raise BadTimeError(f"time {shown(said)} lies outside the years 1970 to 9999")
     return time
 
 

@@ -112,7 +112,7 @@ class Decoder:
             try:
                 document = self._document(place, entry)
             except UnreadableError as error:
-                rejects[place] = Reject(str(error), entry[0], payload_of(entry[1]))
+                rejects[place] = _reject(entry, error)
                 continue
             if document is None:
                 layouts.setdefault(tuple(entry[1][::2]), []).append(place)
@@ -135,9 +135,7 @@ class Decoder:
             try:
                 rows.add(place, entries[place][0], self._rows(entries[place], odd.get(place)))
             except UnreadableError as error:
-                rejects[place] = Reject(
-                    str(error), entries[place][0], payload_of(entries[place][1])
-                )
+                rejects[place] = _reject(entries[place], error)
         return joined([*parts, rows.readings()]), [rejects[place] for place in sorted(rejects)]
 
     def _document(self, place: int, entry: Entry) -> Document | None:
@@ -168,6 +166,10 @@ class Decoder:
         time = time_of_id(entry_id) if stamp is None else time_of_text(stamp)
         values = {name: cells[key] for key, name in self._wanted.items() if key in cells}
         return [(checked_name(series), time, values, fields)]
+
+
+def _reject(entry: Entry, error: UnreadableError) -> Reject:
+    return Reject(str(error), entry[0], payload_of(entry[1]), error.kind)
 
 
 def _one(_: int) -> int:

@@ -11,11 +11,13 @@ loop collects them after trouble and with each summary.
 """
 
 import gc
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from worker.commit import Committer
-from worker.errors import LeaseError, RebuildError
+from worker.errors import LeaseError, LostServerError, RebuildError
+from worker.health import Health
 from worker.lease import Leases
 from worker.logs import LOGGER
 from worker.pipeline import Commit
@@ -23,7 +25,7 @@ from worker.recovery import Partition, Recovery
 from worker.settings import Settings
 from worker.share import share_out
 from worker.source import LiveReader, Streams
-from worker.tally import Tally
+from worker.tally import Measures, Tally
 from worker.trouble import Outage
 from worker.wire import Entry, Position
 
@@ -66,6 +68,9 @@ class Worker:
         pause: waits, after so many failures in a row, or less when told to stop.
         saving_share: how much of its time may go into checkpoints; see ``rest``.
         reached: told the name of each step between a read and a checkpoint as it is reached.
+        now: seconds since 1970, to tell how old readings are.
+        health: is told how the loop fares.
+        measures: counts what ``total`` does not.
     """
 
     settings: Settings
@@ -79,7 +84,11 @@ class Worker:
     pause: Callable[[int], object]
     saving_share: float = SAVING_SHARE
     reached: Callable[[str], object] = lambda _: None
+    now: Callable[[], float] = time.time
+    health: Health = field(default_factory=Health)
+    measures: Measures = field(default_factory=Measures)
     total: Tally = field(default_factory=Tally)
+    _held: dict[str, Partition] = field(default_factory=dict, init=False)
 
     def run(self) -> None:
         """Work until told to stop, or with ``burst`` until all is read.
@@ -92,21 +101,35 @@ class Worker:
         while not self.stopping():
             try:
                 for _ in self._follow():
-                    failures = 0
+                    failures, self.health.trouble = 0, None
                 break
             except RebuildError as error:
                 failures += 1
-                self.total.rebuilds += 1
-                self._since.rebuilds += 1
+                self._note(error)
                 if outage.is_news(str(error), self.clock()):
                     LOGGER.warning("rebuilding from the server after: %s", error)
                 self.pause(failures)
+        self.health.trouble = "stopped"
         self._summarize()
         LOGGER.info("stopped: %s", self.total.sentence("in all"))
 
+    @property
+    def partitions(self) -> dict[str, Partition]:
+        """The partitions that are held right now; safe to ask for from another thread."""
+        return self._held.copy()
+
+    def _note(self, error: RebuildError) -> None:
+        """Count and tell that what the worker stood on is gone."""
+        for tally in (self.total, self._since):
+            tally.rebuilds += 1
+            tally.reconnects += isinstance(error, LostServerError)
+        self.health.beat_at = self.clock()
+        if isinstance(error, LostServerError):
+            self.health.trouble = str(error)
+        self._held = {}
+
     def _follow(self) -> Iterator[None]:
         """Rebuild from the server, then work; yields whenever the server has proved to work."""
-        self._held: dict[str, Partition] = {}
         self._commits: list[Commit] = []
         gc.collect()  # errors may hold the windows that were lost, in cycles
         self._tend_at = self._renew_at = float("-inf")
@@ -116,6 +139,7 @@ class Worker:
             while not self.stopping():
                 if self._tend():
                     reader = self._reopen(reader)
+                self.health.started = True
                 counted = self.total.batches
                 arrived = self._read_and_step(reader) if reader else False
                 if reader is None or reader.caught_up:
@@ -176,10 +200,11 @@ class Worker:
 
     def _count(self) -> None:
         """Tally the commits that are known to be on the server."""
-        settled = len(self._commits) - self._committer.under_way
+        settled, now = len(self._commits) - self._committer.under_way, self.now()
         for commit in self._commits[:settled]:
             self.total.add(commit)
             self._since.add(commit)
+            self.measures.add(commit, now)
             self._announce(commit)
         del self._commits[:settled]
 
@@ -213,7 +238,7 @@ class Worker:
         Raises:
             LeaseError: one has run out.
         """
-        now = self.clock()
+        now = self.health.beat_at = self.clock()
         if now < self._renew_at:
             return
         self._renew_at = now + self.settings.lease / RENEWALS_PER_LEASE

@@ -1,5 +1,6 @@
 """Entries in, one commit out: decode -> windows -> model -> records; pure, no IO."""
 
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from worker.registry import Registry
 from worker.roster import UNSERVED, Roster
 from worker.snapshot import SeriesState, rows_within
 from worker.windows import WindowStore
-from worker.wire import Entry, Reject
+from worker.wire import Entry, Kind, Reject
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -34,11 +35,13 @@ SECTION = 4_000_000
 class Commit:
     """What one micro-batch writes, and what it was made of.
 
-    ``newest`` is the id of its last entry of ``entries``, ``series[i]`` and ``records[i]`` the i-th
-    forecast in stream order; ``started`` names series that forecast for the first time; ``evicted``
-    counts series that were forgotten to make room.
+    ``oldest`` and ``newest`` are the ids of the first and last of its ``entries``, ``series[i]``
+    and ``records[i]`` the i-th forecast in stream order; ``started`` names series that forecast for
+    the first time; ``evicted`` counts series that were forgotten to make room; ``inference`` holds
+    the seconds that models took, by their name.
     """
 
+    oldest: str
     newest: str
     entries: int
     readings: int
@@ -48,6 +51,7 @@ class Commit:
     started: list[str] = field(default_factory=list)
     unserved: int = 0
     evicted: int = 0
+    inference: list[tuple[str, float]] = field(default_factory=list)
 
 
 class Pipeline:
@@ -59,9 +63,18 @@ class Pipeline:
         decoder: reads the features that the registry's models want.
         max_series: how many series have a window at most; beyond, the one longest without a
             reading is forgotten.
+        clock: seconds, to measure how long models take.
     """
 
-    def __init__(self, registry: Registry, decoder: Decoder, max_series: int) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        decoder: Decoder,
+        max_series: int,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._clock = clock
         self._registry = registry
         self._decoder = decoder
         self._stores = [
@@ -161,13 +174,14 @@ class Pipeline:
         """Yield the readings of each commit that ``entries`` make, and what it holds so far."""
         for part, readings, rejects in self._decoder.decode_in_parts(entries, LARGEST_DECODE):
             if len(readings) <= self._largest:
-                newest = part[-1][0].decode()
-                yield readings, Commit(newest, len(part), len(readings), rejects)
+                ids = part[0][0].decode(), part[-1][0].decode()
+                yield readings, Commit(*ids, len(part), len(readings), rejects)
                 continue
             for low, high, first, beyond in _pieces(readings.places, len(part), self._largest):
-                ids = {entry_id for entry_id, _ in part[low:high]} if rejects else ()
-                mine = [reject for reject in rejects if reject.entry in ids]
-                commit = Commit(part[high - 1][0].decode(), high - low, beyond - first, mine)
+                own = {entry_id for entry_id, _ in part[low:high]} if rejects else ()
+                mine = [reject for reject in rejects if reject.entry in own]
+                ids = part[low][0].decode(), part[high - 1][0].decode()
+                commit = Commit(*ids, high - low, beyond - first, mine)
                 yield readings.part(first, beyond), commit
 
     def _forecast(self, readings: Readings, commit: Commit, pulse: Pulse | None) -> Commit:
@@ -213,15 +227,18 @@ class Pipeline:
             chosen, rows, values = chosen[finite], rows[finite], values[finite]
         advance = self._stores[number].push(rows, readings.times[chosen], values)
         for place, reason in advance.refused.items():
-            _reject(readings, int(chosen[place]), reason, commit)
+            _reject(readings, int(chosen[place]), reason, "late", commit)
         if pulse is None or not len(advance.ready):
             return chosen[:0], []
         ready = chosen[advance.ready]
+        start = self._clock()
         forecasts = model.predict(advance.windows, pulse)
+        commit.inference.append((model.spec.name, self._clock() - start))
         if not np.isfinite(forecasts).all():
             finite = np.isfinite(forecasts).all(axis=(1, 2))
             for reading in ready[~finite].tolist():
-                _reject(readings, reading, "the model answers with a non-finite forecast", commit)
+                reason = "the model answers with a non-finite forecast"
+                _reject(readings, reading, reason, "forecast", commit)
             ready, forecasts = ready[finite], forecasts[finite]
         records = self._writers[number].write(
             _chosen(readings.series, ready),
@@ -314,8 +331,8 @@ def _reject_unfit(
     for reading, wrong in zip(unfit.tolist(), ~np.isfinite(values), strict=True):
         bad = [features[place] for place in np.flatnonzero(wrong).tolist()]
         reason = "; ".join(readings.fault(reading, name) for name in bad)
-        _reject(readings, reading, reason, commit)
+        _reject(readings, reading, reason, "value", commit)
 
 
-def _reject(readings: Readings, reading: int, reason: str, commit: Commit) -> None:
-    commit.rejects.append(Reject(reason, readings.ids[reading], readings.payload(reading)))
+def _reject(readings: Readings, reading: int, reason: str, kind: Kind, commit: Commit) -> None:
+    commit.rejects.append(Reject(reason, readings.ids[reading], readings.payload(reading), kind))

@@ -31,7 +31,8 @@ class Partition:
 
     ``entries`` counts what was added to the stream up to ``offset``, ``lost`` what was removed from
     it unread; ``saved`` is the checkpoint that stands, ``saved_at`` when it was written, in
-    monotonic seconds, and ``save_seconds`` how long that took.
+    monotonic seconds, and ``save_seconds`` how long that took. ``added`` counts what was
+    ever added to the stream, as of the last look.
     """
 
     pipeline: Pipeline
@@ -42,7 +43,13 @@ class Partition:
     saved: Manifest | None = None
     saved_at: float = float("-inf")
     save_seconds: float = 0.0
+    added: int = 0
     removed: int | None = None
+
+    @property
+    def lag(self) -> int:
+        """How many entries lay behind ``offset`` at the last look and still do."""
+        return max(0, self.added - self.entries)
 
     @property
     def evicted_in_all(self) -> int:
@@ -138,6 +145,7 @@ class Recovery:
     def lost_unread(self, stream: str, partition: Partition) -> int:
         """Return how many entries were removed unread since the last call, if that can be told."""
         facts = self._streams.facts(stream)
+        partition.added = facts.added
         if facts.removed == partition.removed:
             return 0
         lost = self._streams.removed_unread(stream, partition.offset, partition.entries)

@@ -4,10 +4,15 @@ Imports nothing internal, so that the stages share these words without knowing e
 """
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 Entry = tuple[bytes, list[bytes]]
 """An entry as the server sends it: its id, then its fields and values in turn."""
 LONGEST_REASON = 512
+Kind = Literal["malformed", "series", "time", "value", "late", "forecast"]
+"""What was wrong with a reading, in a word: no reading at all, its series' name, its time, a value,
+when it came, or what the model answered."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,7 @@ class Reject:
     reason: str
     entry: bytes
     payload: bytes
+    kind: Kind = "malformed"
 
     def __post_init__(self) -> None:
         if len(self.reason) * 4 > LONGEST_REASON:  # UTF-8 takes 4 bytes a character at most

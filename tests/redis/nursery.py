@@ -23,6 +23,7 @@ from worker import server
 from worker.__main__ import compose
 from worker.commit import SCRIPT, Committer
 from worker.errors import TidecastError
+from worker.health import Health
 from worker.logs import LOGGER, start_logging
 from worker.loop import Worker
 from worker.registry import load_registry
@@ -57,7 +58,7 @@ def work(wish: dict[str, Any]) -> None:
     registry = load_registry(settings.models)
     url = settings.url or ""
     client = server.connect(url, patience=60, notice=LOGGER.warning)
-    worker, stopping = compose(settings, registry, client)
+    worker, stopping = compose(settings, registry, client, Health())
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     opened: Callable[..., Committer] = worker.open_committer
     worker.open_committer = partial(opened, script=broken(wish.get("without")))

@@ -6,14 +6,15 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pytest
 import redis
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from tests.conftest import Run
 from tests.model_files import write_mean_model
@@ -21,7 +22,26 @@ from tests.redis.campaigns import wait_for
 from worker.metrics import COUNTERS
 from worker.tally import Tally
 
-Scrape = Callable[[], dict[str, float]]
+
+@dataclass
+class Scrape:
+    """A running worker's HTTP port; a call asks for its metrics."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+
+    def __call__(self) -> dict[str, float]:
+        url = f"http://127.0.0.1:{self.port}/metrics"
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            text = answer.read().decode()
+        families = text_string_to_metric_families(text)
+        return {name_of(sample): sample.value for one in families for sample in one.samples}
+
+
+def name_of(sample: Sample) -> str:
+    """A sample's name, with the values of its labels where there are any."""
+    values = ",".join(sample.labels.values())
+    return f"{sample.name}{{{values}}}" if values else sample.name
 
 
 @contextmanager
@@ -31,19 +51,13 @@ def scraped(url: str, model: Path, log: Path, *options: str) -> Iterator[Scrape]
     command += ["--from", "earliest", "--http-port", "0", *options]
     with log.open("w") as file, subprocess.Popen(command, stderr=file) as process:
 
-        def address() -> str | None:
-            found = re.search(r"metrics at (\S+)", log.read_text())
-            return found[1] if found else None
-
-        def scrape() -> dict[str, float]:
-            with urllib.request.urlopen(str(address()), timeout=60) as answer:  # noqa: S310 - ours
-                text = answer.read().decode()
-            families = text_string_to_metric_families(text)
-            return {sample.name: sample.value for one in families for sample in one.samples}
+        def port() -> int | None:
+            found = re.search(r"metrics at http://127.0.0.1:(\d+)/metrics", log.read_text())
+            return int(found[1]) if found else None
 
         try:
-            wait_for(lambda: address() is not None)
-            yield scrape
+            wait_for(lambda: port() is not None)
+            yield Scrape(process, port() or 0)
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=120) == 0, log.read_text()
         finally:
@@ -62,15 +76,26 @@ def test_a_scrape_tells_what_was_done_and_what_was_removed_unread(
     client.xadd("readings", {"series": "other", "value": 1})
     client.xtrim("readings", maxlen=15, approximate=False)
     with scraped(server_url, model, tmp_path / "log") as scrape:
-        wait_for(lambda: scrape()["tidecast_entries_removed_unread_total"] > 0)
+        wait_for(lambda: scrape().get("tidecast_entries_removed_unread_total", 0) > 0)
         wait_for(lambda: scrape()["tidecast_readings_total"] >= 15)
         counts = scrape()
     assert counts["tidecast_entries_removed_unread_total"] == 7
     assert counts["tidecast_readings_total"] == 15
     assert counts["tidecast_forecasts_total"] == 13
-    assert counts["tidecast_rejects_total"] == 1
+    assert counts["tidecast_rejects_total{value}"] == 1
+    assert counts["tidecast_rejects_total{late}"] == 0
     assert counts["tidecast_unserved_readings_total"] == 1
-    assert counts["tidecast_rebuilds_total"] == 0
+    assert counts["tidecast_rebuilds_total"] == counts["tidecast_reconnects_total"] == 0
+    assert counts["tidecast_connected"] == counts["tidecast_partitions"] == 1
+    assert counts["tidecast_series{readings}"] == 1
+    assert counts["tidecast_partition_lag_entries{readings}"] == 0
+    assert 0 <= counts["tidecast_checkpoint_age_seconds{readings}"] < 60
+    assert counts["tidecast_commit_readings_sum"] == 15
+    assert counts["tidecast_commit_readings_count"] == counts["tidecast_commits_total"]
+    assert counts["tidecast_forecast_latency_seconds_count"] == counts["tidecast_commits_total"]
+    assert counts["tidecast_inference_seconds_count{tiny}"] > 0
+    assert counts["tidecast_model_info{tiny,univariate_one_step,s*,abcdef}"] == 1
+    assert counts["process_resident_memory_bytes"] > 1e6
 
 
 def test_every_count_has_a_metric() -> None:

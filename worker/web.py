@@ -1,0 +1,106 @@
+"""The worker's HTTP port: metrics for Prometheus, probes for a container platform.
+
+It answers ``GET`` and ``HEAD`` of its own routes and nothing else. Whoever sends slowly, much or
+nonsense is cut off: a connection lives ``PATIENCE`` seconds from its opening or its last answer,
+requests are small and connections few. What it knows it reads; nothing can be changed through it.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from waitress.channel import HTTPChannel
+from waitress.server import create_server
+
+from worker.errors import SettingsError
+
+Why = Callable[[], str | None]
+"""Tells why a probe fails, None if it passes."""
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+PATIENCE = 10
+"""Seconds that a connection may go without an answer."""
+MOST_CONNECTIONS = 200
+LONGEST_HEADER = 8192
+"""Bytes of a request's head; no request of ours has a body."""
+THREADS = 2
+PLAIN = ("Content-Type", "text/plain; charset=utf-8")
+
+
+def application_of(registry: CollectorRegistry, probes: Mapping[str, Why]) -> Application:
+    """Return the WSGI application: ``/metrics`` and the probes by their path."""
+    metrics: Application = make_wsgi_app(registry)
+
+    def application(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+        if path != "/metrics" and path not in probes:
+            routes = ", ".join(sorted(["/metrics", *probes]))
+            return _say(start, "404 Not Found", f"no such route; there are {routes}")
+        if method not in {"GET", "HEAD"}:
+            return _say(start, "405 Method Not Allowed", "GET or HEAD", ("Allow", "GET, HEAD"))
+        if path == "/metrics":
+            return metrics(environ, start)
+        why = probes[path]()
+        return _say(start, "200 OK" if why is None else "503 Service Unavailable", why or "ok")
+
+    return application
+
+
+def _reason(error: OSError) -> str:
+    """Return what the system says, without what Python adds to it."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+
+
+def _say(
+    start: Callable[..., Any], status: str, text: str, *headers: tuple[str, str]
+) -> list[bytes]:
+    body = f"{text}\n".encode()
+    start(status, [PLAIN, ("Content-Length", str(len(body))), *headers])
+    return [body]
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress ships no types
+    """A connection whose patience only an answer renews, not every byte that trickles in."""
+
+    last_activity: float
+
+    def handle_read(self) -> None:
+        before = self.last_activity
+        super().handle_read()
+        self.last_activity = before
+
+
+def serve(application: Application, host: str, port: int, *, patience: int = PATIENCE) -> int:
+    """Answer requests from threads of their own until the process ends; return the port.
+
+    Port 0 lets the system choose one.
+
+    Raises:
+        SettingsError: the address cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot serve metrics at {host}:{port}: {_reason(error)}; "
+            "choose another --http-port or --http-host"
+        ) from error
+    server = create_server(
+        application,
+        sockets=[listening],
+        threads=THREADS,
+        connection_limit=MOST_CONNECTIONS,
+        channel_timeout=patience,
+        cleanup_interval=patience // 2,
+        max_request_header_size=LONGEST_HEADER,
+        max_request_body_size=1,
+        ident=None,
+        clear_untrusted_proxy_headers=True,
+    )
+    server.channel_class = _Channel
+    threading.Thread(target=server.run, name="http", daemon=True).start()
+    return int(server.effective_port)
