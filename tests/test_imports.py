@@ -9,7 +9,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 STAGES = {"source", "decode", "windows", "model", "commit", "checkpoint", "lease"}
-LEAVES = {"address", "cells", "contract", "errors", "health", "keys", "quota", "readings", "roster"}
+LEAVES = {
+    "address",
+    "cells",
+    "contract",
+    "errors",
+    "health",
+    "keys",
+    "login",
+    "quota",
+    "readings",
+    "roster",
+}
 LEAVES |= {"share", "snapshot", "stop", "terminal", "trouble", "wire"}
 EDGES = {"source", "commit", "checkpoint", "lease", "server", "embedded", "feed", "watch"}
 EDGES |= {"dead_letters", "dead_letters_command", "status", "__main__"}

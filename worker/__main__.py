@@ -21,6 +21,7 @@ from rich.live import Live
 from typer.exceptions import TyperException
 
 from worker import embedded, metrics, quota, server, web
+from worker.address import masked
 from worker.checkpoint import Checkpoints
 from worker.commit import Committer
 from worker.dead_letters_command import commands
@@ -109,9 +110,23 @@ def run_command(
     connect_patience: Annotated[
         float | None, typer.Option(help="Seconds to wait for the server at start.  [default: 10]")
     ] = None,
+    redis_user: Annotated[str | None, typer.Option(help="ACL user on the server.")] = None,
+    redis_password_file: Annotated[
+        Path | None, typer.Option(help="File with the user's password, read at each connection.")
+    ] = None,
+    redis_ca_file: Annotated[
+        Path | None,
+        typer.Option(help="PEM: who vouches for a rediss:// server.  [default: the system's]"),
+    ] = None,
+    redis_cert_file: Annotated[
+        Path | None, typer.Option(help="PEM: our own certificate, for mutual TLS.")
+    ] = None,
+    redis_key_file: Annotated[
+        Path | None, typer.Option(help="PEM: its key.  [default: in the certificate's file]")
+    ] = None,
     http_port: Annotated[
         int | None,
-        typer.Option(help="Port for Prometheus metrics; 0: any free one.  [default: none]"),
+        typer.Option(help="Port for metrics and probes; 0: any free one.  [default: none]"),
     ] = None,
     http_host: Annotated[
         str | None, typer.Option(help="Address that port listens on.  [default: 127.0.0.1]")
@@ -131,6 +146,11 @@ def run_command(
     settings = load_settings(
         config,
         redis_url=redis_url,
+        redis_user=redis_user,
+        redis_password_file=redis_password_file,
+        redis_ca_file=redis_ca_file,
+        redis_cert_file=redis_cert_file,
+        redis_key_file=redis_key_file,
         models=models,
         input=tuple(input_) if input_ else None,
         start=start,
@@ -150,6 +170,7 @@ def run_command(
     start_logging(settings.log_format)
     # Until there is a batch to finish, SIGTERM ends the command as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _warn_of_arguments(redis_url, LOGGER.warning)
     registry = load_registry(settings.models, threads=_threads(settings))
     for model in registry.models:
         LOGGER.info("model %s", model, extra={"facts": model.facts})
@@ -220,6 +241,14 @@ def compose(
     return worker, stopping
 
 
+def _warn_of_arguments(redis_url: str | None, notice: Callable[[str], object]) -> None:
+    if redis_url is not None and masked(redis_url) != redis_url:
+        notice(
+            "the password in --redis-url shows in the list of processes; "
+            "TIDECAST_REDIS_PASSWORD_FILE or TIDECAST_REDIS_URL keep it out"
+        )
+
+
 def _threads(settings: Settings) -> int:
     """Return how many threads each model gets, which 0 leaves to the CPU quota."""
     if settings.threads:
@@ -235,7 +264,9 @@ def _server(settings: Settings) -> Iterator[redis.Redis]:
     """Yield a client of the configured server, or of an embedded one that lives as long."""
     patience = settings.connect_patience
     if settings.url is not None:
-        yield server.connect(settings.url, patience=patience, notice=LOGGER.warning)
+        yield server.connect(
+            settings.url, login=settings.login, patience=patience, notice=LOGGER.warning
+        )
         return
     running = embedded.find() is not None
     with embedded.serve() as url:
@@ -245,13 +276,19 @@ def _server(settings: Settings) -> Iterator[redis.Redis]:
 
 
 def _client_of(redis_url: str | None) -> redis.Redis:
-    """Return a client of the named server, or of this user's running embedded one."""
+    """Return a client of the named server, or of this user's running embedded one.
+
+    How to enter it is told by the environment: ``TIDECAST_REDIS_USER`` and the other settings.
+    """
     settings = load_settings(None, redis_url=redis_url)
     notice = functools.partial(typer.echo, err=True)
+    _warn_of_arguments(redis_url, notice)
     url, patience = settings.url, settings.connect_patience
     if url is None:
-        url = embedded.wait_for(patience=patience, notice=notice)
-    return server.connect(url, patience=patience, notice=notice)
+        return server.connect(
+            embedded.wait_for(patience=patience, notice=notice), patience=patience, notice=notice
+        )
+    return server.connect(url, login=settings.login, patience=patience, notice=notice)
 
 
 register_feed(app, _client_of)

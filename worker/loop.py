@@ -229,6 +229,7 @@ class Worker:
         for stream, partition in self._held.items():
             self._look_for_gaps(stream, partition)
             if now - partition.saved_at >= between:
+                self._renew()
                 self._save(stream)
         return set(self._held) != before
 
@@ -280,6 +281,7 @@ class Worker:
     def _leave(self) -> None:
         """Give up all partitions at once, so that others can go on."""
         for stream in list(self._held):
+            self._renew()  # the save before may have taken long
             self._save(stream)
             del self._held[stream]
             self.leases.release(stream)

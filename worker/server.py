@@ -4,18 +4,22 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import ContextDecorator
+from pathlib import Path
 from typing import Any
 
 import redis
 from redis.backoff import DecorrelatedJitterBackoff, NoBackoff
 from redis.connection import SSLConnection, parse_url
+from redis.credentials import CredentialProvider
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelManagedConnection
 
 from worker.address import Address, address_of, masked
 from worker.errors import LostServerError, ServerError, SettingsError
+from worker.login import TLS_SCHEMES, Login, read_password
 
 LONGEST_BLOCK_MS = 500
+NOBODY = Login()
 SOCKET_TIMEOUT = 10.0
 CONNECT_TIMEOUT = 5.0
 
@@ -24,6 +28,7 @@ BASICS: dict[str, Any] = {
     "socket_timeout": SOCKET_TIMEOUT,
     "socket_connect_timeout": CONNECT_TIMEOUT,
     "retry": Retry(NoBackoff(), 0),
+    "driver_info": None,  # which a user of few rights may not tell, and which costs two round trips
 }
 
 PASSING = frozenset(
@@ -79,15 +84,37 @@ def _code(error: redis.ResponseError) -> str:
     return cause.partition(" ")[0]
 
 
+MAYBE_PLAIN = "a port that does not speak TLS does that too; nothing was sent"
+MAYBE_TLS = "a port that speaks TLS does that to plain text: rediss:// is for it"
+UNTRUSTED = "its authority is not trusted: --redis-ca-file names the one that is"
+MISNAMED = "the URL must name the server as its certificate does"
+NEEDED = "it may want a certificate of ours that it trusts: --redis-cert-file, --redis-key-file"
+TLS_TROUBLE = {
+    "self-signed": UNTRUSTED,
+    "unable to get local issuer": UNTRUSTED,
+    "certificate has expired": "the server needs a new certificate",
+    "Hostname mismatch": MISNAMED,
+    "IP address mismatch": MISNAMED,
+    "WRONG_VERSION_NUMBER": "that port does not speak TLS; nothing was sent",
+    "CERTIFICATE_REQUIRED": NEEDED,
+    "EOF occurred in violation of protocol": NEEDED,
+    "ALERT_UNKNOWN_CA": NEEDED,
+    "ALERT_CERTIFICATE_EXPIRED": "our certificate, --redis-cert-file, has expired",
+}
+"""What to do about what the driver says of TLS, by a piece of its message."""
+
+
 def _told(error: Exception) -> str:
-    """Return what an error says, each sentinel by its address alone."""
+    """Return what an error says and what to do, each sentinel by its address alone."""
     told = re.sub(r"<redis\.client.*?\bhost=([^,]+),port=(\d+).*?> - ", r"\1:\2 - ", str(error))
-    return told or repr(error)
+    advice = next((advice for piece, advice in TLS_TROUBLE.items() if piece in told), None)
+    return (told or repr(error)) + (f" [{advice}]" if advice else "")
 
 
 def connect(
     url: str,
     *,
+    login: Login = NOBODY,
     patience: float,
     notice: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
@@ -99,16 +126,17 @@ def connect(
     Args:
         url: ``redis://``, ``rediss://``, ``unix://``, or ``redis+sentinel://`` and its TLS twin
             ``rediss+sentinel://``.
+        login: how to enter it; the URL may hold user and password instead.
         patience: seconds to keep trying; a try under way may end up to ``CONNECT_TIMEOUT`` later,
             for each of several sentinels.
         notice: called with one line the first time the server does not answer.
         clock: monotonic seconds.
 
     Raises:
-        SettingsError: the URL is none.
+        SettingsError: the URL is none, or a file of the login cannot be used.
         ServerError: no answer in time, or a refused password.
     """
-    client = client_of(url)
+    client = client_of(url, login)
     start, tries = clock(), 0
 
     def after_failure(error: Exception) -> None:
@@ -117,11 +145,24 @@ def connect(
         if clock() - start >= patience:
             raise _unusable(url, error, tries, clock() - start) from error
         if tries == 1:
-            notice(f"no answer from {masked(url)} yet ({_told(error)}); trying for {patience:g} s")
+            told = _told_at_start(url, error)
+            notice(f"no answer from {masked(url)} yet ({told}); trying for {patience:g} s")
 
     forever = Retry(backoff(longest=1.0), -1, (redis.RedisError,))
     forever.call_with_retry(client.ping, after_failure)
+    for warning in login.warnings(url):
+        notice(warning)
     return client
+
+
+def _told_at_start(url: str, error: Exception) -> str:
+    """Return what an error says; a strange answer to the first word may be another language's."""
+    told = _told(error)
+    hung_up = re.search("closed by server|reset by peer|Broken pipe", told)
+    if url.startswith(TLS_SCHEMES):
+        told += f" [{MAYBE_PLAIN}]" * ("Timeout connecting" in told)
+        return told + f" [{NEEDED}]" * bool(hung_up)
+    return told + f" [{MAYBE_TLS}]" * bool(hung_up)
 
 
 def backoff(*, longest: float) -> DecorrelatedJitterBackoff:
@@ -140,20 +181,24 @@ def _unusable(url: str, error: Exception, tries: int, seconds: float) -> ServerE
         )
     return ServerError(
         f"no usable server at {masked(url)} after {tries} tries in {seconds:.0f} s "
-        f"({_told(error)}); "
+        f"({_told_at_start(url, error)}); "
         "start it, or correct --redis-url"
     )
 
 
-def client_of(url: str) -> redis.Redis:
+def client_of(url: str, login: Login = NOBODY) -> redis.Redis:
     """Return a client that has yet to connect, and that never retries a command.
 
     Raises:
-        SettingsError: the URL is none.
+        SettingsError: the URL is none, or a file of the login cannot be used.
     """
     try:
-        address = address_of(url)
-        client = _client_by_sentinels(address) if address.sentinels else _client_at(address.server)
+        plain, user, entry = login.applied(url)
+        if login.password_file is not None:
+            entry["credential_provider"] = _FileCredentials(user, login.password_file)
+        address = address_of(plain)
+        open_client = _client_by_sentinels if address.sentinels else _client_at
+        client = open_client(address, entry)
         client.connection_pool.make_connection()
     except (ValueError, TypeError, redis.RedisError) as error:
         raise SettingsError(
@@ -163,12 +208,28 @@ def client_of(url: str) -> redis.Redis:
     return client
 
 
-def _client_at(url: str) -> redis.Redis:
-    return redis.Redis.from_url(url, **BASICS)
+class _FileCredentials(CredentialProvider):
+    """A user and the password that its file holds when a connection is made."""
+
+    def __init__(self, user: str | None, path: Path) -> None:
+        self._user = user
+        self._path = path
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        """Return what to log in with; a file that is being replaced is there in a moment."""
+        try:
+            password = read_password(self._path)
+        except ValueError as error:
+            raise redis.ConnectionError(str(error)) from error
+        return (self._user, password) if self._user else (password,)
 
 
-def _client_by_sentinels(address: Address) -> redis.Redis:
-    options = BASICS | parse_url(address.server)  # type: ignore[no-untyped-call]
+def _client_at(address: Address, entry: dict[str, Any]) -> redis.Redis:
+    return redis.Redis.from_url(address.server, **BASICS, **entry)
+
+
+def _client_by_sentinels(address: Address, entry: dict[str, Any]) -> redis.Redis:
+    options = BASICS | parse_url(address.server) | entry  # type: ignore[no-untyped-call]
     del options["host"]
     tls = options.pop("connection_class", None) is SSLConnection
     for_sentinels = {

@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 from worker.errors import SettingsError
+from worker.login import Login
 
 MOST_PARTITIONS = 4096
 RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
@@ -34,6 +35,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TIDECAST_", frozen=True, extra="forbid")
 
     redis_url: SecretStr | None = None
+    redis_user: Annotated[str, Field(min_length=1)] | None = None
+    redis_password_file: Path | None = None
+    redis_ca_file: Path | None = None
+    redis_cert_file: Path | None = None
+    redis_key_file: Path | None = None
     models: Path = Path("models")
     input: Annotated[tuple[StreamName, ...], NoDecode, Field(min_length=1)] = ("readings",)
     fleet: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^{}:]+$")] = "default"
@@ -83,6 +89,17 @@ class Settings(BaseSettings):
         if len(set(names)) < len(names):
             raise ValueError(f"a stream is named twice: {', '.join(names)}")
         return names
+
+    @property
+    def login(self) -> Login:
+        """How to enter the server, beside what its URL says."""
+        return Login(
+            user=self.redis_user,
+            password_file=self.redis_password_file,
+            ca_file=self.redis_ca_file,
+            cert_file=self.redis_cert_file,
+            key_file=self.redis_key_file,
+        )
 
     @property
     def url(self) -> str | None:

@@ -1,0 +1,121 @@
+"""How a URL and a login go together, and what is refused before anything is sent."""
+
+from pathlib import Path
+
+import pytest
+import trustme
+
+from worker.errors import SettingsError
+from worker.login import Login, read_password
+from worker.server import client_of
+
+
+@pytest.fixture
+def password(tmp_path: Path) -> Path:
+    path = tmp_path / "password"
+    path.write_text("s3cret\n")
+    return path
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    trustme.CA().issue_cert("a@b").private_key_and_cert_chain_pem.write_to_path(tmp_path / "c.pem")
+    return tmp_path / "c.pem"
+
+
+def test_a_password_file_loses_the_end_of_its_line_alone(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_text(" a b \r\n")
+    assert read_password(path) == " a b "
+
+
+@pytest.mark.parametrize(
+    ("url", "user", "named"),
+    [
+        ("redis://h", None, None),
+        ("redis://h", "u", "u"),
+        ("redis://u@h/3", None, "u"),
+        ("redis://u%40x@h", "u@x", "u@x"),
+        ("redis+sentinel://u@h,i/s", None, "u"),
+    ],
+)
+def test_a_user_comes_from_either_side(
+    password: Path, url: str, user: str | None, named: str | None
+) -> None:
+    login = Login(user=user, password_file=password)
+    plain, found, options = login.applied(url)
+    assert "@" not in plain
+    assert (found, options) == (named, {})
+    pool = client_of(url, login).connection_pool
+    said = pool.connection_kwargs["credential_provider"].get_credentials()
+    assert said == ((named, "s3cret") if named else ("s3cret",))
+
+
+def test_a_url_with_its_own_password_stays_as_it_is() -> None:
+    assert Login().applied("redis://u:p@h/1") == ("redis://u:p@h/1", "u", {})
+    assert Login(user="u").applied("redis://:p@h/1")[2] == {"username": "u"}
+
+
+@pytest.mark.parametrize(
+    ("url", "told", "message"),
+    [
+        ("redis://:p@h", {"password_file": "password"}, "leave one out"),
+        ("redis://a@h", {"password_file": "password", "user": "b"}, "names the user 'a'"),
+        ("redis://h", {"user": "b"}, "no password for the user 'b'"),
+        ("redis://h", {"password_file": "nowhere"}, "No such file"),
+        ("redis://h", {"password_file": "empty"}, "is empty"),
+        ("redis://h", {"ca_file": "c.pem"}, "--redis-ca-file is for TLS"),
+        ("unix:///s", {"cert_file": "c.pem"}, "--redis-cert-file is for TLS"),
+        ("rediss://h", {"key_file": "c.pem"}, "--redis-key-file without --redis-cert-file"),
+        ("rediss://h", {"ca_file": "nowhere"}, "No such file"),
+        ("rediss://h", {"ca_file": "password"}, "no usable PEM file"),
+        ("rediss://h", {"cert_file": "password"}, "no usable PEM file"),
+        ("rediss://h", {"cert_file": "c.pem", "key_file": "password"}, "no usable PEM file"),
+    ],
+)
+@pytest.mark.usefixtures("password", "certificate")
+def test_what_cannot_be_meant_is_refused(
+    tmp_path: Path, url: str, told: dict[str, str], message: str
+) -> None:
+    (tmp_path / "empty").write_text("\n")
+    paths = {k: tmp_path / v for k, v in told.items() if k != "user"}
+    login = Login(user=told.get("user"), **paths)
+    with pytest.raises(SettingsError, match=message) as refused:
+        client_of(url, login)
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "dangerous"),
+    [
+        ("redis://localhost:6379/0", False),
+        ("redis://127.0.0.5", False),
+        ("redis://[::1]:7", False),
+        ("unix:///run/server.sock", False),
+        ("redis://10.0.0.1", True),
+        ("redis://[fd00::1]:7", True),
+        ("redis://user:p@db.example", False),
+        ("redis://db.example", True),
+        ("redis+sentinel://localhost,db.example/s", True),
+        ("redis+sentinel://localhost,127.0.0.1:3/s", False),
+        ("rediss://db.example", True),
+        ("rediss://:p@db.example?ssl_cert_reqs=none", True),
+        ("rediss://:p@db.example?ssl_check_hostname=False", True),
+        ("rediss://:p@db.example?ssl_cert_reqs=required", False),
+    ],
+)
+def test_what_is_dangerous_is_told(url: str, dangerous: bool) -> None:
+    assert bool(list(Login().warnings(url))) == dangerous
+
+
+def test_a_certificate_or_a_password_of_ours_is_protection(certificate: Path) -> None:
+    assert list(Login(password_file=certificate).warnings("redis://10.0.0.1")) == []
+    assert list(Login(cert_file=certificate).warnings("rediss://10.0.0.1")) == []
+
+
+def test_tls_is_never_older_than_it_should_be(certificate: Path) -> None:
+    login = Login(cert_file=certificate)
+    for url in ("rediss://h", "rediss+sentinel://h/s"):
+        options = client_of(url, login).connection_pool.connection_kwargs
+        assert options["ssl_min_version"].name == "TLSv1_2"
+        assert options["ssl_certfile"] == str(certificate)
