@@ -1,7 +1,9 @@
 """Real servers and real processes for tests."""
 
+import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,29 +11,67 @@ import pytest
 import redis
 from hypothesis import HealthCheck, settings
 
+from tests.redis.servers import FLAVOURS, Server, needed, version_of
 from worker import embedded
 
 # A slow machine is no failure, so nothing is timed.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-TENSORFLOW = {"test_end_to_end.py", "test_demo.py"}
+FITTING = {"test_end_to_end.py", "test_demo.py"}
+WHOLE_LINE = {"test_end_to_end.py", "test_metrics.py", "test_worker_process.py"}
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks at the marks in a hook of its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests that load TensorFlow in one process; it takes seconds, and half a gigabyte."""
+    """Keep the tests that share fitted models in one process, so that they are fitted once."""
     for item in items:
-        if item.path.name in TENSORFLOW or item.path.parent.name == "trainer":
-            item.add_marker(pytest.mark.xdist_group("tensorflow"))
+        if item.path.name in FITTING:
+            item.add_marker(pytest.mark.xdist_group("fitting"))
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of the whole line on each flavour of server."""
+    if metafunc.definition.path.name in WHOLE_LINE and "server_url" in metafunc.fixturenames:
+        metafunc.parametrize("server_url", FLAVOURS, indirect=True, scope="session")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in a table, a column for each flavour of server, how many tests passed on it."""
+    passed, ran = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.stats.get(outcome, []):
+            file, _, case = report.nodeid.partition("::")
+            for flavour in set(FLAVOURS) & set(re.split(r"[\[\]-]", case)):
+                passed[file, flavour] += outcome == "passed"
+                ran[file, flavour] += 1
+    files = sorted({file for file, _ in ran})
+    if not files:
+        return
+    heads = [version_of(flavour) or f"no {flavour}" for flavour in FLAVOURS]
+    terminalreporter.section("tests passed on real servers")
+    terminalreporter.write_line(f"{'':40}" + "".join(f"{head:>20}" for head in heads))
+    for file in files:
+        cells = (f"{passed[file, one]} of {ran[file, one]}" for one in FLAVOURS)
+        terminalreporter.write_line(f"{file:40}" + "".join(f"{cell:>20}" for cell in cells))
+
+
 @pytest.fixture(scope="session")
-def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with embedded.serve(tmp_path_factory.mktemp("valkey") / "private") as url:
-        yield url
+def server_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The embedded server, or one of the flavour that a test of the whole line asks for."""
+    flavour: str = getattr(request, "param", FLAVOURS[0])
+    if flavour == FLAVOURS[0]:
+        with embedded.serve(tmp_path_factory.mktemp("valkey") / "private") as url:
+            yield url
+        return
+    needed(flavour)
+    with Server(flavour=flavour, folder=tmp_path_factory.mktemp(flavour) / "server") as server:
+        yield server.url
 
 
 @pytest.fixture
@@ -42,7 +82,7 @@ def client(server_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real records; a test that needs it skips where it is absent."""
     folder = Path(__file__).parents[2] / "shared" / "data"

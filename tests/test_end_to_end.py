@@ -156,17 +156,24 @@ def full_windows(sent: list[tuple[str, Any]]) -> tuple[list[str], Floats]:
     return names, np.array(windows, np.float32)
 
 
-def test_taxi_live_errors_are_the_evaluations(
-    client: redis.Redis, tidecast: Run, tmp_path: Path, shared_data: Path
-) -> None:
-    data = shared_data / "nyc_taxi.csv"
+@pytest.fixture(scope="module")
+def taxi(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> tuple[Path, Any]:
+    """A model of taxi rides, and what its evaluation says."""
+    data, folder = shared_data / "nyc_taxi.csv", tmp_path_factory.mktemp("taxi")
     fitted = trainer(
         *("fit", data, "--targets", "value", "--n-steps", 24, "--horizon", 5),
-        *("--name", "taxi", "--epochs", 6, "--out", tmp_path),
+        *("--name", "taxi", "--epochs", 6, "--out", folder),
     )
     assert fitted.returncode == 0, fitted.stderr
-    model = tmp_path / "taxi.onnx"
-    evaluated = json.loads(trainer("evaluate", model, data, "--json").stdout)
+    model = folder / "taxi.onnx"
+    return model, json.loads(trainer("evaluate", model, data, "--json").stdout)
+
+
+def test_taxi_live_errors_are_the_evaluations(
+    client: redis.Redis, tidecast: Run, taxi: tuple[Path, Any], shared_data: Path
+) -> None:
+    data = shared_data / "nyc_taxi.csv"
+    model, evaluated = taxi
     spec, _ = open_model(model)
     history = load_history(data, spec.targets, step_seconds=spec.step_seconds)
     windows = windows_for(spec, history)

@@ -1,22 +1,18 @@
 """Servers of every flavour for tests that break them."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.redis.servers import FLAVOURS, OLDEST_REDIS, Server, flavours
+from tests.redis.servers import FLAVOURS, Server, needed
 
 
 @pytest.fixture(params=FLAVOURS)
 def server_flavour(request: pytest.FixtureRequest) -> str:
     """Each flavour of server; a missing one skips, and fails where CI is set."""
     flavour: str = request.param
-    if flavour not in flavours():
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
-        oldest = ".".join(map(str, OLDEST_REDIS))
-        missing(f"no {flavour} server is installed; Redis must be {oldest} or newer")
+    needed(flavour)
     return flavour
 
 

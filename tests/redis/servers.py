@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Self
 
+import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -47,6 +48,25 @@ def _binary(flavour: str) -> Path | None:
     version = re.search(r"v=(\d+)\.(\d+)", said)
     new_enough = version and (int(version[1]), int(version[2])) >= OLDEST_REDIS
     return Path(found) if new_enough else None
+
+
+def needed(flavour: str) -> None:
+    """Skip the running test where a flavour is missing, or fail it where CI is set."""
+    if flavour not in flavours():
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        oldest = ".".join(map(str, OLDEST_REDIS))
+        missing(f"no {flavour} server is installed; Redis must be {oldest} or newer")
+
+
+@cache
+def version_of(flavour: str) -> str | None:
+    """Return what an installed flavour calls itself, such as ``Redis 7.0.15``."""
+    binary = _binary(flavour)
+    if binary is None:
+        return None
+    said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"v=([\d.]+)", said)
+    return f"{flavour.capitalize()} {found[1] if found else '?'}"
 
 
 def free_port() -> int:

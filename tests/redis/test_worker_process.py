@@ -268,12 +268,12 @@ def test_watch_ends_well_when_its_reader_has_heard_enough(
         assert (process.returncode, process.stderr.read()) == (0, b"")
 
 
-def test_errors_of_the_driver_are_translated_at_the_edges(client: redis.Redis) -> None:
+def test_errors_of_the_driver_are_translated_at_the_edges(
+    client: redis.Redis, server_url: str
+) -> None:
     nowhere = redis.Redis(port=1, retry=Retry(NoBackoff(), 0))
     client.acl_setuser("guest", enabled=True, nopass=True, commands=["+ping"])
-    guest = redis.Redis(
-        unix_socket_path=client.connection_pool.connection_kwargs["path"], username="guest"
-    )
+    guest = redis.Redis.from_url(server_url, username="guest")
     for stranger, error in ((nowhere, LostServerError), (guest, ServerError)):
         streams = Streams(client=stranger, count=1, block_ms=None)
         for call in (
@@ -350,7 +350,9 @@ def test_two_commits_are_under_way_at_most(client: redis.Redis) -> None:
 
 
 @pytest.mark.parametrize("rules", [["-set"], ["-xadd", "(+xadd ~readings:forecasts)"], ["-xgroup"]])
-def test_missing_rights_stop_the_whole_commit(client: redis.Redis, rules: list[str]) -> None:
+def test_missing_rights_stop_the_whole_commit(
+    client: redis.Redis, server_url: str, rules: list[str]
+) -> None:
     """What the second half of a commit may not write, the first half must not have written."""
     client.set("readings:lease:default", "me")
     begun = Committer(client, "default", "me", longest_forecasts=0, longest_dead=0)
@@ -358,8 +360,7 @@ def test_missing_rights_stop_the_whole_commit(client: redis.Redis, rules: list[s
     begun.close()
     all_but = ["reset", "on", "nopass", "~*", "&*", "+@all", *rules]
     client.execute_command("ACL", "SETUSER", "clerk", *all_but)  # type: ignore[no-untyped-call]
-    path = client.connection_pool.connection_kwargs["path"]
-    clerk = redis.Redis(unix_socket_path=path, username="clerk", password="x", protocol=2)  # noqa: S106
+    clerk = redis.Redis.from_url(server_url, username="clerk", password="x", protocol=2)  # noqa: S106
     committer = Committer(clerk, "default", "me", longest_forecasts=0, longest_dead=0)
     committer.send(
         "readings", "0-0", Position("5-0", 1), [b"a"], [b"{}"], [Reject("why", b"1-0", b"{}")]
