@@ -72,20 +72,30 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield found
 
 
+STARTED: list[subprocess.Popen[str]] = []
+
+
 @pytest.fixture(autouse=True)
-def _emptied(house: House) -> None:
+def _alone(house: House) -> Iterator[None]:
+    """An empty server for each test, and no process left behind."""
     with house.client("administrator") as client:
         client.flushall()
+    yield
+    while STARTED:
+        with STARTED.pop() as process:
+            process.kill()
 
 
 def command(house: House, user: str, *words: str | Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "worker", *map(str, words)],
         env=os.environ | house.environment(user),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    STARTED.append(process)
+    return process
 
 
 def finished(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
