@@ -7,11 +7,15 @@
 #               (QUICK=1 for one minute, WRITE=1 into docs/benchmarks.md, JSON=file, ONLY="rates latency")
 # make accuracy DATA=folder   fits the published tables' rows and replays them live, into docs/accuracy.md; about
 #               half an hour (SEEDS=3, ONLY="ETTh1 taxi" without writing)
+# make image-test   the container images, built and run for real with buildah (as root, on Debian)
+# make audit    known weaknesses of the locked packages, by their public database
+# make sbom     the worker's packages as CycloneDX, into sbom.json
 # make format   rewrite to the project's format
-# make lock     resolve the newest versions into requirements.lock and requirements-peers.lock
+# make lock     resolve the newest versions into requirements*.lock
 # make .venv-peers/.ready   the environment of the programs that the benchmark compares with
+# make .venv-checks/.ready  the environment of what checks containers, manifests and packages
 SEEDS ?= 3
-.PHONY: setup demo test lint types tests soak bench accuracy format lock clean
+.PHONY: setup demo test lint types tests soak bench accuracy image-test audit sbom format lock clean
 
 # TensorFlow has no packages for Python 3.14 yet.
 usable = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -45,6 +49,11 @@ PEERS_PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11,\
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-peers.lock
 	@touch $@
 
+.venv-checks/.ready: requirements-checks.lock
+	$(PYTHON) -m venv .venv-checks
+	.venv-checks/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-checks.lock
+	@touch $@
+
 demo: setup
 	@$(BIN)/python deploy/demo.py $(if $(DATA),--data "$(DATA)") $(if $(TARGETS),--targets "$(TARGETS)") \
 	  $(if $(N_STEPS),--n-steps "$(N_STEPS)") $(if $(HORIZON),--horizon "$(HORIZON)")
@@ -58,7 +67,7 @@ lint: setup
 types: setup
 	$(BIN)/mypy worker trainer tests deploy
 
-tests: setup
+tests: setup .venv-checks/.ready
 	$(BIN)/pytest --numprocesses auto --dist loadgroup
 
 soak: setup
@@ -73,18 +82,34 @@ accuracy: setup
 	$(BIN)/python -m tests.accuracy --data "$(DATA)" --seeds $(SEEDS) $(if $(ONLY),--only $(ONLY),--write) \
 	  $(if $(JSON),--json $(JSON))
 
+image-test: setup
+	$(BIN)/python -m tests.deploy.images
+
+# An index without the database would let every package pass, so --strict makes that an error.
+audit: .venv-checks/.ready
+	@.venv-checks/bin/pip-audit --strict --require-hashes --disable-pip -r requirements-worker.lock \
+	  -r requirements-trainer.lock || { echo "audit: a weakness, or no database to ask (see above)" >&2; exit 1; }
+
+sbom: .venv-checks/.ready
+	.venv-checks/bin/cyclonedx-py requirements requirements-worker.lock --outfile sbom.json
+	@echo "sbom.json lists what the worker is made of"
+
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-COMPILE = $(BIN)/uv pip compile --quiet --upgrade pyproject.toml --universal --python-version 3.11 \
+COMPILE = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
   --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
 
 # The peers are measured with the worker's own versions of what both use.
 lock: setup
 	$(BIN)/python -m pip install --quiet uv
-	$(COMPILE) --extra embedded --extra trainer --extra dev -o requirements.lock
-	$(COMPILE) --extra peers --constraint requirements.lock -o requirements-peers.lock
+	$(COMPILE) pyproject.toml --extra embedded --extra trainer --extra dev -o requirements.lock
+	$(COMPILE) pyproject.toml --extra peers --constraint requirements.lock -o requirements-peers.lock
+	$(COMPILE) pyproject.toml --constraint requirements.lock -o requirements-worker.lock
+	$(COMPILE) pyproject.toml --extra trainer --constraint requirements.lock -o requirements-trainer.lock
+	echo setuptools | $(COMPILE) - --constraint requirements.lock -o requirements-build.lock
+	$(COMPILE) --group pyproject.toml:checks -o requirements-checks.lock
 
 clean:
-	rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info demo-output
+	rm -rf .venv .venv-peers .venv-checks .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info demo-output

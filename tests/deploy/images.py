@@ -1,0 +1,297 @@
+"""Builds the images without a Docker engine, and runs what is in them as one would.
+
+    python -m tests.deploy.images      # checks them: ``image_checks.py``
+
+The base is assembled by debootstrap, once, under the name that the Dockerfiles' build argument
+expects, and kept in ``build/images``. The images are built on it by buildah and removed in the end.
+
+A process of an image gets what its configuration says: entry point, environment, user. It is the
+first of a process namespace, so the kernel treats its signals as in a container. Its root is
+read-only, with nothing writable below, and it can gain no privileges. (``buildah run`` would give
+it the host's processes and a writable root.)
+
+What this does not show: limits of processor and memory, a network of its own, profiles of seccomp
+and AppArmor, the schedule of the health check (its command is run), and names of other services.
+The base is Debian's own, not the one that the build argument names by default: its Python lies
+elsewhere and is another patch release.
+"""
+
+import ast
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / "build" / "images"
+RELEASE = "bookworm"
+BASE_NAME = f"python:3.11-slim-{RELEASE}"
+BASE = f"localhost/{BASE_NAME}"
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PACKAGES = ("buildah", "debootstrap", "util-linux")
+TOOLS = ("buildah", "debootstrap", "setpriv", "unshare")
+NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--propagation", "private")
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+UNSHIPPED = (
+    "usr/share/doc",
+    "usr/share/locale",
+    "usr/share/man",
+    "var/cache/apt",
+    "var/lib/apt/lists",
+)
+USER = 10001
+
+
+def missing() -> str | None:
+    """Return why images can be neither built nor run here, None if they can."""
+    absent = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if absent:
+        return f"no {', '.join(absent)} here; apt-get install {' '.join(PACKAGES)}"
+    if os.geteuid() != 0:
+        return "only root can assemble the base image and enter an image"
+    enter = [*NAMESPACES, "mount", "-t", "proc", "proc", "/proc"]
+    tried = subprocess.run(enter, capture_output=True, text=True, check=False)
+    return f"this machine gives no namespaces: {tried.stderr.strip()}" if tried.returncode else None
+
+
+def buildah(*words: str | Path) -> str:
+    """Run a buildah command on the storage of these tests; return what it said on stdout."""
+    storage = ("--root", CACHE / "storage", "--runroot", CACHE / "run", "--storage-driver", "vfs")
+    return _run("buildah", *storage, *words)
+
+
+def _run(*words: str | Path) -> str:
+    CACHE.mkdir(parents=True, exist_ok=True)
+    log = CACHE / f"{words[0]}.log"
+    with log.open("wb") as stderr:
+        ran = subprocess.run(words, stdout=subprocess.PIPE, stderr=stderr, text=True, check=False)
+    if ran.returncode:
+        told = f"{ran.stdout}\n{log.read_text(errors='replace')}"[-5000:]
+        raise RuntimeError(f"{shlex.join(map(str, words))}: exit code {ran.returncode}\n{told}")
+    return ran.stdout.strip()
+
+
+def assemble_base() -> None:
+    """Make the base image unless it is there: Debian's smallest system, with Python."""
+    buildah("rm", "--all")  # of a run that was broken off, as are images without a name
+    buildah("rmi", "--prune")
+    if BASE in buildah("images", "--format", "{{.Name}}:{{.Tag}}").splitlines():
+        return
+    container = buildah("from", "scratch")
+    try:
+        root = Path(buildah("mount", container))
+        include = "--include=ca-certificates,python3,python3-venv"
+        _run("debootstrap", "--variant=minbase", include, RELEASE, root, *_mirror())
+        for folder in UNSHIPPED:
+            shutil.rmtree(root / folder, ignore_errors=True)
+        buildah("config", "--env", f"PATH={SYSTEM_PATH}", "--cmd", "python3", container)
+        buildah("commit", "--quiet", container, BASE)
+    finally:
+        buildah("rm", container)
+
+
+def _mirror() -> list[str]:
+    """Return where this machine's own packages come from, if they are of the same release."""
+    apt = shutil.which("apt-get")
+    if apt is None:
+        return []
+    words = [apt, "indextargets", "--format", "$(SITE)", f"Codename: {RELEASE}"]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.split()[:1]
+
+
+@contextmanager
+def built(dockerfile: str, name: str) -> Iterator["Image"]:
+    """Build an image as its Dockerfile says; it is there for the length of the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        buildah(
+            *("build", "--isolation", "chroot", "--format", "docker", "--pull-never"),
+            *("--file", ROOT / "deploy" / dockerfile, "--tag", name),
+            *_pip_of_this_machine(Path(folder)),
+            ROOT,
+        )
+    try:
+        with opened(name) as image:
+            yield image
+    finally:
+        buildah("rmi", name)
+
+
+def version() -> str:
+    """Return the project's version."""
+    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+
+
+def _pip_of_this_machine(folder: Path) -> list[str]:
+    """Return the options that let a build find packages where pip finds them here.
+
+    What pip is told by files and environment goes into the build as one secret file, and with it
+    the folders and the certificate on this machine that it names.
+    """
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    told: dict[str, list[str]] = {}
+    for section, key, value in re.findall(r"^:?(\w+):?\.([\w-]+)=(.*)$", said, re.MULTILINE):
+        if section in {"env", "global", "install"} and key != "config-file":
+            told.setdefault(key, []).extend(ast.literal_eval(value).split())
+    configuration = folder / "pip.conf"
+    lines = [f"{key} = {' '.join(dict.fromkeys(values))}" for key, values in told.items()]
+    configuration.write_text("\n".join(["[global]", *lines]) + "\n")
+    words = [word for values in told.values() for word in values]
+    # The pages of an index on disk link to files beside it.
+    places = {Path(word.removeprefix("file://")).parent for word in words if "file://" in word}
+    places |= {Path(word) for word in words if word.startswith("/")}
+    volumes = sorted(str(place) for place in places if place.exists())
+    mounts = [word for place in volumes for word in ("--volume", f"{place}:{place}:ro")]
+    return ["--secret", f"id=pip.conf,src={configuration}", *mounts]
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image: what its configuration says, and its files in a copy that processes can enter."""
+
+    config: Mapping[str, Any]
+    history: Sequence[Mapping[str, Any]]
+    root: Path
+
+    @property
+    def command(self) -> list[str]:
+        """What it runs when it is told nothing."""
+        return [*self.config["Entrypoint"], *self.config["Cmd"]]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that its processes get."""
+        return dict(entry.split("=", 1) for entry in self.config["Env"])
+
+    def start(
+        self,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        mounts: Mapping[str, Path] | None = None,
+        writable: Mapping[str, Path] | None = None,
+        user: str | None = None,
+        log: Path,
+        out: Path | None = None,
+    ) -> "Process":
+        """Start a command as the image's user, or another.
+
+        Args:
+            command: words, the first of which is found in the image.
+            environment: variables beside those of the image.
+            mounts: what stands at a path of the image, to be read.
+            writable: the same, to be written as well.
+            user: numbers of a user and a group with a colon between.
+            log: what it writes to stderr is added to this file.
+            out: the same for stdout; None: the log gets that, too.
+        """
+        uid, gid = (user or self.config["User"]).split(":")
+        become = ["setpriv", "--reuid", uid, "--regid", gid, "--clear-groups", "--no-new-privs"]
+        become += ["--bounding-set", "-all", "--inh-caps", "-all"]
+        variables = self.environment | dict(environment or {})
+        inside = ["env", "-i", *(f"{name}={value}" for name, value in variables.items()), *command]
+        script = self._mounting(mounts or {}, writable or {})
+        script.append(shlex.join(["exec", "chroot", str(self.root), *become, *inside]))
+        with (out or log).open("ab") as stdout, log.open("ab") as stderr:
+            outer = subprocess.Popen(
+                [*NAMESPACES, "sh", "-euc", "\n".join(script)], stdout=stdout, stderr=stderr
+            )
+        return Process(outer)
+
+    def _mounting(self, mounts: Mapping[str, Path], writable: Mapping[str, Path]) -> list[str]:
+        """Return the lines of a shell script that let the image's root be as in a container."""
+        root = shlex.quote(str(self.root))
+        script = [f"mount --bind {root} {root}", f"mount -t proc proc {root}/proc"]
+        script += [f"mount --bind /dev/{one} {root}/dev/{one}" for one in DEVICES]
+        for inside, outside in {**mounts, **writable}.items():
+            place = self.root / inside.lstrip("/")
+            if outside.is_dir():
+                place.mkdir(parents=True, exist_ok=True)
+            else:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.touch()
+            script.append(shlex.join(["mount", "--bind", str(outside), str(place)]))
+            if inside in mounts:
+                script.append(shlex.join(["mount", "-o", "remount,bind,ro", str(place)]))
+        return [*script, f"mount -o remount,bind,ro {root}"]
+
+
+@contextmanager
+def opened(name: str) -> Iterator[Image]:
+    """Yield an image with a copy of its files for the length of the block."""
+    container = buildah("from", "--pull-never", name)
+    try:
+        told = json.loads(buildah("inspect", container))["Docker"]
+        yield Image(told["config"], told["history"], Path(buildah("mount", container)))
+    finally:
+        buildah("rm", container)
+
+
+def unpacked(image: Image) -> int:
+    """Return the bytes of an image's files, each counted once."""
+    sizes = {}
+    for folder, _, files in os.walk(image.root):
+        for name in files:
+            found = Path(folder, name).lstat()
+            sizes[found.st_ino] = found.st_size
+    return sum(sizes.values())
+
+
+class Process:
+    """The first process of a container, seen from outside; it is ended with the block."""
+
+    def __init__(self, outer: "subprocess.Popen[bytes]") -> None:
+        self._outer = outer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.send(signal.SIGKILL)
+        self._outer.wait()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is gone."""
+        return self._outer.poll() is not None
+
+    @property
+    def pid(self) -> int | None:
+        """Its number outside, None before its start and after its end."""
+        children = Path(f"/proc/{self._outer.pid}/task/{self._outer.pid}/children")
+        with suppress(OSError, ValueError):
+            return int(children.read_text())
+        return None
+
+    def hears(self, number: signal.Signals) -> bool:
+        """Tell whether it has said what a signal does to it; the kernel drops all others."""
+        with suppress(OSError):
+            status = Path(f"/proc/{self.pid}/status").read_text()
+            caught = next(row for row in status.splitlines() if row.startswith("SigCgt:"))
+            return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+        return False
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, as the engine does to stop a container."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid or self._outer.pid, number)
+
+    def wait(self, timeout: float) -> int:
+        """Wait for its end; return its exit code, negative for a signal's number."""
+        return self._outer.wait(timeout)
+
+
+if __name__ == "__main__":
+    checks = Path(__file__).with_name("image_checks.py")
+    sys.exit(subprocess.call([sys.executable, "-m", "pytest", "-rs", checks], cwd=ROOT))
