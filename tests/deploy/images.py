@@ -50,7 +50,6 @@ UNSHIPPED = (
     "var/cache/apt",
     "var/lib/apt/lists",
 )
-USER = 10001
 
 
 def missing() -> str | None:

@@ -1,6 +1,8 @@
 """A real worker process on a real server: order, resumption, signals, bad entries."""
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from redis.retry import Retry
 
 from tests.conftest import Run
 from tests.model_files import write_lstm_model, write_mean_model
+from tests.redis.campaigns import wait_for
 from worker.checkpoint import Checkpoints
 from worker.commit import UNDER_WAY, Committer
 from worker.errors import (
@@ -470,3 +473,43 @@ def test_a_heavy_stream_is_forecast_in_order(
     pipeline.execute()
     assert tidecast("run", "--models", model, "--from", "earliest", "--burst").returncode == 0
     assert [f["at"] for f in forecasts(client)] == list(range(28, 5000))
+
+
+def test_nobody_is_told_of_what_runs_here(server_url: str, tmp_path: Path) -> None:
+    """ONNX Runtime's telemetry would complain of a home that it cannot write to."""
+    model = write_mean_model(tmp_path / "m.onnx")
+    words = ["run", "--redis-url", server_url, "--models", str(model), "--burst"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("ORT_")}
+    result = subprocess.run(
+        [sys.executable, "-m", "worker", *words],
+        env=environment | {"HOME": "/proc/nowhere"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "telemetry" not in result.stderr
+
+
+def hears_sigterm(process: Path) -> bool:
+    """Whether a process has a handler for SIGTERM, by the kernel's word."""
+    status = (process / "status").read_text()
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+
+def test_a_stop_is_heard_while_the_command_loads() -> None:
+    """The first process of a namespace hears no signal that it has no handler for."""
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("only root may make a process namespace")
+    command = shutil.which("tidecast-worker", path=str(Path(sys.executable).parent))
+    assert command is not None
+    words = ["unshare", "--pid", "--fork", "--kill-child", command, "run"]
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as outer:
+        children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
+        wait_for(lambda: children.read_text() != "")
+        first = Path("/proc") / children.read_text().split()[0]
+        wait_for(lambda: hears_sigterm(first))
+        assert "onnxruntime" not in (first / "maps").read_text()
+        os.kill(int(first.name), signal.SIGTERM)
+        assert outer.wait(timeout=60) == 0
