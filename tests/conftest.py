@@ -48,7 +48,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             for flavour in set(FLAVOURS) & set(re.split(r"[\[\]-]", case)):
                 passed[file, flavour] += outcome == "passed"
                 ran[file, flavour] += 1
-    files = sorted({file for file, _ in ran})
+    files = sorted({file for file, _ in ran if all(ran[file, one] for one in FLAVOURS)})
     if not files:
         return
     heads = [version_of(flavour) or f"no {flavour}" for flavour in FLAVOURS]

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import trustme
 
+from worker.address import address_of, masked
 from worker.errors import SettingsError
 from worker.login import Login, read_password
 from worker.server import client_of
+from worker.settings import load_settings
 
 
 @pytest.fixture
@@ -119,3 +121,16 @@ def test_tls_is_never_older_than_it_should_be(certificate: Path) -> None:
         options = client_of(url, login).connection_pool.connection_kwargs
         assert options["ssl_min_version"].name == "TLSv1_2"
         assert options["ssl_certfile"] == str(certificate)
+
+
+def test_nothing_that_is_printed_holds_a_password(password: Path) -> None:
+    url = "redis://u:s3cret@h/1"
+    settings = load_settings(None, redis_url="rediss://:s3cret@h", redis_password_file=password)
+    login = Login(user="u", password_file=password)
+    sentinels = address_of("redis+sentinel://:s3cret@h/s?sentinel_password=s3cret")
+    shown = [settings, settings.login, login, sentinels]
+    shown += [client_of(url), client_of(url).connection_pool, client_of("redis://h", login)]
+    shown.append(client_of("redis://h", login).connection_pool.make_connection())
+    for one in shown:
+        assert "s3cret" not in f"{one!r} {one}"
+    assert "s3cret" not in masked(url)
