@@ -475,6 +475,7 @@ def test_a_heavy_stream_is_forecast_in_order(
     assert [f["at"] for f in forecasts(client)] == list(range(28, 5000))
 
 
+@pytest.mark.usefixtures("client")
 def test_nobody_is_told_of_what_runs_here(server_url: str, tmp_path: Path) -> None:
     """ONNX Runtime's telemetry would complain of a home that it cannot write to."""
     model = write_mean_model(tmp_path / "m.onnx")
