@@ -1,30 +1,29 @@
 """What counting costs a worker, being scraped every second, and being pestered.
 
-    python -m tests.benchmarks.bench_metrics [--series 1000] [--steps 2000] [--rounds 7]
+    python -m tests.benchmarks.bench_metrics [--series 1000] [--steps 12000]
 
-Forecasts per second of a real worker process, in turns: without an HTTP port; scraped once a
-second, as by Prometheus; and pestered: 150 connections that send a byte now and then, and every
-tenth of a second a head that is too long, one that is nonsense and one that asks for no route.
-Counted: seconds that the loop spends on what only metrics want of a commit, as a share of what a
-commit takes.
+One real worker works off a full stream. Second by second it is left alone, scraped once, as by
+Prometheus, and pestered: 150 connections that send a byte ten times a second, each time beside a
+head that is too long, one that is nonsense and one that asks for no route. Ratio: forecasts in such
+a second, to the mean of the quiet seconds next to it. Counted: what the loop spends on what only
+metrics want of a commit, as a share of what a commit takes.
 """
 
 import argparse
+import itertools
 import socket
 import tempfile
-import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from functools import partial
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from statistics import median
+from statistics import mean, median, quantiles
 
 import redis
 
 from tests.benchmarks.bench_recovery import fill
-from tests.benchmarks.workers import command, rate_of
+from tests.benchmarks.workers import added, command, running, wait_for
 from tests.model_files import write_lstm_model
 from tests.redis.servers import HOST, free_port
 from worker import embedded
@@ -32,6 +31,9 @@ from worker.logs import LOGGER
 from worker.pipeline import LARGEST_COMMIT, Commit
 from worker.tally import Measures
 
+KEY = "load:forecasts"
+MODES = ("quiet", "scraped", "quiet", "pestered")
+VISITS = 10
 SLOW = 150
 NONSENSE = (
     b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n",
@@ -39,26 +41,6 @@ NONSENSE = (
     b"GET /admin HTTP/1.1\r\n\r\n",
 )
 COUNTED = 10_000
-
-
-@contextmanager
-def every(seconds: float, visit: Callable[[], object]) -> Iterator[list[int]]:
-    """Visit something again and again for the length of the block; yield a list of good visits."""
-    over, good = threading.Event(), list[int]()
-
-    def visits() -> None:
-        while not over.wait(seconds):
-            with suppress(OSError):
-                visit()
-                good.append(1)
-
-    thread = threading.Thread(target=visits)
-    thread.start()
-    try:
-        yield good
-    finally:
-        over.set()
-        thread.join()
 
 
 def scrape(port: int) -> None:
@@ -87,7 +69,10 @@ class Pest:
             self._slow.append(socket.create_connection((HOST, self._port), 5))
             self._slow[-1].send(b"GET /livez HTTP/1.1\r\nX: ")
         for words in NONSENSE:
-            with socket.create_connection((HOST, self._port), 5) as connection:
+            with (
+                suppress(ConnectionError),
+                socket.create_connection((HOST, self._port), 5) as connection,
+            ):
                 connection.send(words)
                 connection.recv(100)
 
@@ -102,47 +87,53 @@ def counting() -> float:
     return (time.perf_counter() - start) / COUNTED
 
 
+def speeds(client: redis.Redis, port: int, forecasts: int) -> Iterator[tuple[str, float]]:
+    """Yield what is done in each second, and the forecasts in it, until there are so many."""
+    pest = Pest(port)
+    for mode in itertools.cycle(MODES):
+        start, before = time.perf_counter(), added(client, KEY)
+        for visit in range(VISITS):
+            if mode == "scraped" and visit == 0:
+                scrape(port)
+            if mode == "pestered":
+                pest.visit()
+            time.sleep(max(0.0, start + (visit + 1) / VISITS - time.perf_counter()))
+        after = added(client, KEY)
+        if after >= forecasts:
+            return
+        yield mode, (after - before) / (time.perf_counter() - start)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--series", type=int, default=1000)
-    parser.add_argument("--steps", type=int, default=2000, help="forecasts of each series and run")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=12_000, help="forecasts of each series")
     options = parser.parse_args()
     LOGGER.setLevel("ERROR")
-    modes, visits = ("no port", "scraped", "pestered"), {"scraped": 0, "pestered": 0}
-    speeds: dict[str, list[float]] = {mode: [] for mode in modes}
     with tempfile.TemporaryDirectory() as folder, embedded.serve(Path(folder) / "server") as url:
         client = redis.Redis.from_url(url, protocol=2)
-        model = write_lstm_model(Path(folder) / "m.onnx", n_steps=5)
-        for turn in range(options.rounds):
-            for mode in modes if turn % 2 else reversed(modes):
-                client.flushall()
-                fill(client, "load", options.series, options.steps + 4)
-                words, port = command(url, model, "load", "--from", "earliest"), free_port()
-                made = options.series * options.steps
-                if mode == "no port":
-                    speeds[mode].append(rate_of(client, "load", words, made))
-                    continue
-                scraped = mode == "scraped"
-                visit = partial(scrape, port) if scraped else Pest(port).visit
-                with every(1.0 if scraped else 0.1, visit) as good:
-                    words += ["--http-port", str(port)]
-                    speeds[mode].append(rate_of(client, "load", words, made))
-                visits[mode] += len(good)
-            print(  # noqa: T201 - a script for people
-                f"round {turn + 1}: "
-                + ", ".join(f"{mode} {speeds[mode][-1]:,.0f} forecasts/s" for mode in modes),
-                flush=True,
-            )
-    for mode, number in visits.items():
-        ratios = [one / bare for one, bare in zip(speeds[mode], speeds["no port"], strict=True)]
+        model, port = write_lstm_model(Path(folder) / "m.onnx", n_steps=5), free_port()
+        fill(client, "load", options.series, options.steps + 4)
+        words = command(url, model, "load", "--from", "earliest", "--http-port", port)
+        with running(words) as process:
+            wait_for(lambda: bool(client.exists(KEY)), process)
+            seconds = list(speeds(client, port, options.series * options.steps))
+    quiet = median(speed for mode, speed in seconds if mode == "quiet")
+    print(f"{len(seconds)} seconds, quiet ones {quiet:,.0f} forecasts/s (median)")  # noqa: T201
+    for wanted in ("scraped", "pestered"):
+        ratios = [
+            speed / mean((before[1], after[1]))
+            for before, (mode, speed), after in zip(seconds, seconds[1:], seconds[2:], strict=False)
+            if mode == wanted
+        ]
+        low, _, high = quantiles(ratios, n=4)
         print(  # noqa: T201
-            f"{mode}: median ratio {median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}), "
-            f"{number} visits"
+            f"{wanted}: median ratio {median(ratios):.3f} (quartiles {low:.3f}, {high:.3f})"
         )
-    share = counting() * median(speeds["no port"]) / LARGEST_COMMIT
-    print(f"counting a commit takes {1e6 * counting():.1f} us, {share:.2%} of it")  # noqa: T201
+    each = counting()
+    share = each * quiet / LARGEST_COMMIT
+    print(f"counting a commit takes {1e6 * each:.1f} us, {share:.2%} of it")  # noqa: T201
 
 
 if __name__ == "__main__":
