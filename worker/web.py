@@ -1,10 +1,11 @@
 """The worker's HTTP port: metrics for Prometheus, probes for a container platform.
 
 It answers ``GET`` and ``HEAD`` of its own routes and nothing else. Whoever sends slowly, much or
-nonsense is cut off: a connection lives ``PATIENCE`` seconds from its opening or its last answer,
-requests are small and connections few. What it knows it reads; nothing can be changed through it.
+nonsense is cut off: a connection brings one answer and lives ``PATIENCE`` seconds, requests are
+small and connections few. What it knows it reads; nothing can be changed through it.
 """
 
+import logging
 import os
 import socket
 import threading
@@ -16,13 +17,14 @@ from waitress.channel import HTTPChannel
 from waitress.server import create_server
 
 from worker.errors import SettingsError
+from worker.logs import LOGGER
 
 Why = Callable[[], str | None]
 """Tells why a probe fails, None if it passes."""
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 PATIENCE = 10
-"""Seconds that a connection may go without an answer."""
+"""Seconds that a connection may wait for its request or its answer."""
 MOST_CONNECTIONS = 200
 LONGEST_HEADER = 8192
 """Bytes of a request's head; no request of ours has a body."""
@@ -42,11 +44,15 @@ def application_of(registry: CollectorRegistry, probes: Mapping[str, Why]) -> Ap
         if method not in {"GET", "HEAD"}:
             return _say(start, "405 Method Not Allowed", "GET or HEAD", ("Allow", "GET, HEAD"))
         if path == "/metrics":
-            return metrics(environ, start)
+            return metrics(environ | {"REQUEST_METHOD": "GET"}, start)
         why = probes[path]()
         return _say(start, "200 OK" if why is None else "503 Service Unavailable", why or "ok")
 
-    return application
+    def without_body(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        body = application(environ, start)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else body
+
+    return without_body
 
 
 def _reason(error: OSError) -> str:
@@ -66,11 +72,18 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress ships no types
     """A connection whose patience only an answer renews, not every byte that trickles in."""
 
     last_activity: float
+    requests: list[Any]
 
     def handle_read(self) -> None:
         before = self.last_activity
         super().handle_read()
         self.last_activity = before
+
+    def service(self) -> None:
+        # One answer and no more: whoever asks on and on and never listens would keep a thread.
+        self.requests[0].headers["CONNECTION"] = "close"
+        del self.requests[1:]
+        super().service()
 
 
 def serve(application: Application, host: str, port: int, *, patience: int = PATIENCE) -> int:
@@ -102,5 +115,10 @@ def serve(application: Application, host: str, port: int, *, patience: int = PAT
         clear_untrusted_proxy_headers=True,
     )
     server.channel_class = _Channel
+    # It would tell of every request that has to wait, as often as a stranger likes.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    waitress = logging.getLogger("waitress")
+    waitress.setLevel(logging.ERROR)
+    waitress.handlers, waitress.propagate = LOGGER.handlers, False
     threading.Thread(target=server.run, name="http", daemon=True).start()
     return int(server.effective_port)

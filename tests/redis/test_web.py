@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter
 
 from tests.model_files import write_mean_model
 from tests.redis.campaigns import wait_for
@@ -43,6 +43,33 @@ def said_to(port: int, sent: bytes) -> bytes:
             while piece := connection.recv(65536):
                 received += piece
         return received
+
+
+def test_head_is_get_without_a_body(port: int) -> None:
+    for path, status in (("/livez", b"200"), ("/metrics", b"200"), ("/readyz", b"503")):
+        said = said_to(port, f"HEAD {path} HTTP/1.1\r\n\r\n".encode())
+        assert said.split(b" ")[1] == status
+        assert said.endswith(b"\r\n\r\n")
+
+
+def test_a_connection_brings_one_answer(port: int) -> None:
+    said = said_to(port, b"GET /livez HTTP/1.1\r\n\r\n" * 300)
+    assert said.count(b"HTTP/1.1 200") == 1
+
+
+def test_who_asks_on_and_on_and_never_listens_keeps_no_thread() -> None:
+    registry = CollectorRegistry()
+    for number in range(400):
+        Counter(f"a_rather_long_name_of_a_counter_{number}", "x" * 100, registry=registry).inc()
+    port = web.serve(web.application_of(registry, {"/livez": lambda: None}), "127.0.0.1", 0)
+    deaf = [socket.socket() for _ in range(2 * web.THREADS)]
+    for one in deaf:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        one.connect(("127.0.0.1", port))
+        one.sendall(b"GET /metrics HTTP/1.1\r\n\r\n" * 320)
+    assert asked(port, "/livez") == (200, "ok\n")
+    for one in deaf:
+        one.close()
 
 
 def test_a_probe_passes_or_tells_why_not(port: int) -> None:
