@@ -222,14 +222,15 @@ class Worker:
         for stream in before - set(mine):
             self._give_up(stream)
         for stream in mine:
+            self._renew()
             if stream not in self._held and owners[stream] in (None, self.leases.token):
                 self._take(stream)
         seconds = sum(partition.save_seconds for partition in self._held.values())
         between = rest(self.settings.checkpoint_every, seconds, self.saving_share)
         for stream, partition in self._held.items():
+            self._renew()
             self._look_for_gaps(stream, partition)
             if now - partition.saved_at >= between:
-                self._renew()
                 self._save(stream)
         return set(self._held) != before
 
@@ -245,6 +246,7 @@ class Worker:
         self._renew_at = now + self.settings.lease / RENEWALS_PER_LEASE
         self.leases.members()  # says that this member lives
         for stream in [*self._held, *([restoring] if restoring else [])]:
+            self.health.beat_at = self.clock()
             if not self.leases.renew(stream):
                 raise LeaseError(f"{stream}: its lease has run out before it was renewed")
         self.reached("renewed")
@@ -291,7 +293,7 @@ class Worker:
         """Write a checkpoint, and remove what nobody needs any more from the stream."""
         self._settle()
         partition, start = self._held[stream], self.clock()
-        self.recovery.save(stream, partition)
+        self.recovery.save(stream, partition, self._renew)
         partition.saved_at = self.clock()
         partition.save_seconds = max(0.0, partition.saved_at - start)
         self.reached("saved")

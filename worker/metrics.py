@@ -40,7 +40,10 @@ COUNTERS = {
     "rebuilds": ("tidecast_rebuilds", "Times all state was taken from the server again."),
     "reconnects": ("tidecast_reconnects", "Rebuilds because the server went away or failed."),
     "batches": ("tidecast_commits", "Atomic commits of a micro-batch."),
-    "started": ("tidecast_series_started", "Series that gave their first forecast."),
+    "started": (
+        "tidecast_series_started",
+        "Series that gave their first forecast, anew after each rebuild.",
+    ),
 }
 """What each count of a tally is called, without the suffix ``_total``, and what it says."""
 

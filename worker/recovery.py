@@ -5,7 +5,7 @@ the readings between its offset and the committed one. Without a checkpoint that
 readings that the stream still holds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -18,7 +18,7 @@ from worker.logs import LOGGER
 from worker.pipeline import Pipeline
 from worker.registry import Registry
 from worker.settings import Settings
-from worker.snapshot import decode, encode
+from worker.snapshot import SeriesState, decode, encode
 from worker.source import START, Streams, order_of
 from worker.wire import Position
 
@@ -90,6 +90,8 @@ class Recovery:
             waiting = self._streams.waiting(stream, position.offset) or 0
             entries = self._streams.facts(stream).added - waiting
         found = self._load(stream, position.offset)
+        if found.saved and found.offset == position.offset:
+            entries = found.entries  # it knows what was removed unread since the commit
         replayed, after = 0, found.offset
         if position.offset != after:
             batches = self._streams.replay(stream, after, position.offset)
@@ -115,10 +117,12 @@ class Recovery:
         )
         return found
 
-    def save(self, stream: str, partition: Partition) -> None:
+    def save(
+        self, stream: str, partition: Partition, pulse: Callable[[], object] = lambda: None
+    ) -> None:
         """Write a partition's checkpoint; only what changed, while that is less than the whole.
 
-        The partition's offset must be committed.
+        The partition's offset must be committed. ``pulse`` is called before each part of it.
         """
         pipeline, before = partition.pipeline, partition.saved
         if before is None or _is_bloated(before):
@@ -127,7 +131,7 @@ class Recovery:
         else:
             earlier, since = before.sections, before.clock
         states = pipeline.changed(since) if since < pipeline.clock or not earlier else ()
-        written = self._checkpoints.write(stream, map(encode, states))
+        written = self._checkpoints.write(stream, map(encode, _with_pulse(states, pulse)))
         partition.saved = Manifest(
             fleet=self._settings.fleet,
             models=self._models,
@@ -210,6 +214,14 @@ class Recovery:
             raise CheckpointError(
                 f"it stands at {saved.offset}, ahead of the committed offset {until}"
             )
+
+
+def _with_pulse(
+    states: Iterable[SeriesState], pulse: Callable[[], object]
+) -> Iterator[SeriesState]:
+    for state in states:
+        pulse()
+        yield state
 
 
 def identity_of(spec: ModelSpec) -> dict[str, object]:

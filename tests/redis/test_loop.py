@@ -1,5 +1,6 @@
 """The loop on a real server, in this process: trouble that passes, and when to stop."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 from itertools import count
@@ -33,8 +34,12 @@ def worker_of(client: redis.Redis, tmp_path: Path) -> Callable[..., Worker]:
         *,
         burst: bool = True,
         read_size: int = 1,
+        reached: Callable[[str], object] = lambda _: None,
+        **told: Any,
     ) -> Worker:
-        settings = Settings(models=model, burst=burst, start="earliest", read_size=read_size)
+        settings = Settings(
+            models=model, burst=burst, start="earliest", read_size=read_size, **told
+        )
         streams = Streams(client=client, count=read_size, block_ms=None)
         checkpoints = Checkpoints(client, "default", "me")
         return Worker(
@@ -47,6 +52,7 @@ def worker_of(client: redis.Redis, tmp_path: Path) -> Callable[..., Worker]:
             stopping=stopping,
             wait=lambda _: None,
             pause=pause,
+            reached=reached,
         )
 
     return make
@@ -193,8 +199,8 @@ def test_a_worker_saves_as_often_as_its_saves_allow(
     worker = worker_of(lambda: now[0] > 205, pytest.fail, clock, burst=False)
     save = worker.recovery.save
 
-    def slow(stream: str, partition: Partition) -> None:
-        save(stream, partition)
+    def slow(stream: str, partition: Partition, pulse: Callable[[], object]) -> None:
+        save(stream, partition, pulse)
         now[0] += seconds
         saved.append(now[0])
 
@@ -202,3 +208,47 @@ def test_a_worker_saves_as_often_as_its_saves_allow(
     worker.run()
     at_the_end = 1
     assert abs(len(saved) - at_the_end - times) <= times / 10 + 1, saved
+
+
+def test_leases_last_while_many_partitions_are_taken_and_saved(
+    client: redis.Redis, worker_of: Callable[..., Worker]
+) -> None:
+    """Each of 30 partitions takes a while to get, all of them several leases."""
+    client.xadd("many:{29}", {"value": 1})
+    beats = []
+
+    def slowly(step: str) -> None:
+        if step in {"acquired", "saved"}:
+            time.sleep(0.05)
+        beats.append(worker.health.beat_at)
+
+    worker = worker_of(
+        lambda: False,
+        lambda _: None,
+        time.monotonic,
+        reached=slowly,
+        lease=0.5,
+        input="many:{0..29}",
+    )
+    worker.run()
+    assert worker.total.rebuilds == 0
+    assert worker.total.forecasts == 1
+    assert worker.health.trouble == "stopped"
+    assert len(set(beats)) > 30  # it said that it lives all the time
+
+
+def test_a_loss_is_counted_once_however_often_the_connection_breaks(
+    client: redis.Redis, worker_of: Callable[..., Worker]
+) -> None:
+    for value in range(3):
+        client.xadd("readings", {"value": value})
+    worker_of(lambda: False, lambda _: None).run()
+    for value in range(10):
+        client.xadd("readings", {"value": value})
+    client.xtrim("readings", maxlen=0, approximate=False)
+    lost = []
+    for _ in range(3):  # each takes its state from the server anew
+        again = worker_of(lambda: False, lambda _: None)
+        again.run()
+        lost.append(again.total.lost)
+    assert lost == [10, 0, 0]
