@@ -242,7 +242,8 @@ def compose(
 
 
 def _warn_of_arguments(redis_url: str | None, notice: Callable[[str], object]) -> None:
-    if redis_url is not None and masked(redis_url) != redis_url:
+    shown = redis_url is not None and any(redis_url in word for word in sys.argv)
+    if redis_url is not None and shown and masked(redis_url) != redis_url:
         notice(
             "the password in --redis-url shows in the list of processes; "
             "TIDECAST_REDIS_PASSWORD_FILE or TIDECAST_REDIS_URL keep it out"

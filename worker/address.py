@@ -7,7 +7,14 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 SENTINEL_PORT = 26379
 SENTINEL_SCHEMES = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}
-FIXED = {"protocol", "decode_responses", "retry", "redis_connect_func"}
+FIXED = {
+    "ssl_min_version",
+    "ssl_ciphers",
+    "protocol",
+    "decode_responses",
+    "retry",
+    "redis_connect_func",
+}
 LOGIN = {"sentinel_username": "username", "sentinel_password": "password"}
 UNREADABLE = "host or port cannot be read (in a password, / ? # [ ] @ are %2F %3F %23 %5B %5D %40)"
 
@@ -83,6 +90,11 @@ def _split(url: str) -> SplitResult:
 
 def masked(url: str) -> str:
     """Return a URL fit for a log: without its passwords, wherever they stand."""
-    url = re.sub(r"(?i)([?&][^=&]*password)=[^&]*", r"\1=***", url)
+    url = re.sub(r"([?&])([^=&]*)=[^&]*", _masked_option, url)
     # Up to the last @, because a password may hold what ends it for a parser.
     return re.sub(r"(?s)^([a-z+]+://)?+[^:]*:.*@", r"\1***@", url)
+
+
+def _masked_option(found: re.Match[str]) -> str:
+    secret = "password" in unquote(found[2]).lower()
+    return f"{found[1]}{found[2]}=***" if secret else found[0]

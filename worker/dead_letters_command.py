@@ -24,7 +24,7 @@ from rich.text import Text
 from worker.cells import LATEST_TIME
 from worker.dead_letters import DeadLetters, Letter, StuckLetterError
 from worker.errors import SettingsError
-from worker.settings import load_settings
+from worker.settings import load_settings, single
 from worker.terminal import printable, write, write_json
 
 COUNTED = 1000
@@ -37,7 +37,12 @@ Url = Annotated[
     str | None,
     typer.Option(help="redis://host:6379/0 or redis+sentinel://host/service.  [default: embedded]"),
 ]
-Input = Annotated[str, typer.Option("--input", help="Input stream whose dead letters are meant.")]
+Input = Annotated[
+    str,
+    typer.Option(
+        "--input", parser=single, metavar="NAME", help="Input stream whose dead letters are meant."
+    ),
+]
 Ids = Annotated[
     list[str] | None, typer.Argument(metavar="ID...", help="Letters, as 'list' names them.")
 ]

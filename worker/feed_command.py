@@ -26,6 +26,7 @@ from rich.progress import (
 from worker.dead_letters_command import ClientOf, Url
 from worker.errors import SettingsError
 from worker.feed import CsvRows, FeedTally, Sent, feed, feed_synthetic
+from worker.settings import single
 from worker.stop import Stop
 from worker.synthetic import SyntheticReadings, synthetic_readings
 
@@ -62,7 +63,9 @@ def duration_of(text: str) -> float:
 Data = Annotated[
     Path | None, typer.Argument(help="CSV file with a header line; none with --synthetic.")
 ]
-Input = Annotated[str, typer.Option("--input", help="Input stream to write.")]
+Input = Annotated[
+    str, typer.Option("--input", parser=single, metavar="NAME", help="Input stream to write.")
+]
 Series = Annotated[
     str | None,
     typer.Option(

@@ -8,7 +8,6 @@ next one.
 import ipaddress
 import re
 import ssl
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 USERINFO = re.compile(r"(?s)^([a-z+]+://)([^/?]*)@")
 TLS_SCHEMES = ("rediss://", "rediss+sentinel://")
-HERE = {"localhost", ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,20 +59,6 @@ class Login:
             options["username"] = user
         return url, user, options
 
-    def warnings(self, url: str) -> Iterator[str]:
-        """Yield what is dangerous about a server that let us in, a line each."""
-        parts = urlsplit(url)
-        asked = self.password_file or parts.password or self.cert_file or "ssl_certfile" in url
-        if not asked and not _is_here(url):
-            yield (
-                "the server asks for no password and is not on this machine: whoever reaches it "
-                "can read, forge and delete everything; give it users, see SECURITY.md"
-            )
-        query = dict(parse_qsl(parts.query))
-        unchecked = {"ssl_cert_reqs": {"none", "optional"}, "ssl_check_hostname": {"false", "0"}}
-        if any(query.get(name, "").lower() in off for name, off in unchecked.items()):
-            yield "the URL turns the check of the server's certificate off: anyone can pose as it"
-
     def _tls(self, url: str) -> dict[str, Any]:
         files = {
             "--redis-ca-file": self.ca_file,
@@ -104,6 +88,8 @@ def read_password(path: Path) -> str:
     Raises:
         ValueError: it cannot be read, or holds no password.
     """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"the password file {path} is no file")
     try:
         password = path.read_text().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -147,16 +133,18 @@ def _said(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def _is_here(url: str) -> bool:
-    """Tell whether a URL leads to this very machine."""
-    if url.startswith("unix://"):
-        return True
-    hosts = re.sub(r"^[a-z+]+://", "", USERINFO.sub(r"\1", url)).partition("/")[0].split(",")
-    return all(_is_loopback(urlsplit(f"//{host}").hostname or "") for host in hosts)
+def is_unchecked(url: str) -> bool:
+    """Tell whether a URL turns the check of the server's certificate off, in the driver's words."""
+    query = {name: value.lower() for name, value in parse_qsl(urlsplit(url).query)}
+    off = {"0", "f", "false", "n", "no"}
+    return (
+        query.get("ssl_cert_reqs") in {"none", "optional"} or query.get("ssl_check_hostname") in off
+    )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this very machine by its name or address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host in HERE
+        return host == "localhost"

@@ -16,10 +16,13 @@ from redis.sentinel import Sentinel, SentinelManagedConnection
 
 from worker.address import Address, address_of, masked
 from worker.errors import LostServerError, ServerError, SettingsError
-from worker.login import TLS_SCHEMES, Login, read_password
+from worker.login import TLS_SCHEMES, Login, is_loopback, is_unchecked, read_password
 
 LONGEST_BLOCK_MS = 500
 NOBODY = Login()
+STRANGERS = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_check_hostname", "ssl_min_version")
+"""What one who shows nothing of himself still asks of a server."""
+SENTINEL_TIMEOUT = 2.0
 SOCKET_TIMEOUT = 10.0
 CONNECT_TIMEOUT = 5.0
 
@@ -58,8 +61,8 @@ def driver_errors() -> _DriverErrors:
     """Translate the driver's errors, for the length of a block or of a decorated function.
 
     Raises:
-        ServerError: the server refuses, and would again: a wrong password, missing rights, a key of
-            another type in the way.
+        ServerError: the server refuses, and would again: missing rights, a key of another type in
+            the way.
         LostServerError: anything else that redis-py or the socket says.
     """
     return _DRIVER_ERRORS
@@ -67,7 +70,8 @@ def driver_errors() -> _DriverErrors:
 
 def _translated(error: redis.RedisError | OSError) -> ServerError | LostServerError:
     if isinstance(error, redis.AuthenticationError):
-        return ServerError(f"the server refuses: {error}; check user and password")
+        # It has let us in before, so a password is being replaced, or will be.
+        return LostServerError(f"the server refuses: {error}; check user and password")
     if isinstance(error, redis.ResponseError):
         if _code(error) in PASSING:
             return LostServerError(str(error))
@@ -150,8 +154,13 @@ def connect(
 
     forever = Retry(backoff(longest=1.0), -1, (redis.RedisError,))
     forever.call_with_retry(client.ping, after_failure)
-    for warning in login.warnings(url):
-        notice(warning)
+    if is_unchecked(url):
+        notice("the URL turns the check of the server's certificate off: anyone can pose as it")
+    if _lets_anyone_in(client):
+        notice(
+            "the server is on another machine and lets anyone in: whoever reaches it can read, "
+            "forge and delete everything; give it users, see SECURITY.md"
+        )
     return client
 
 
@@ -163,6 +172,26 @@ def _told_at_start(url: str, error: Exception) -> str:
         told += f" [{MAYBE_PLAIN}]" * ("Timeout connecting" in told)
         return told + f" [{NEEDED}]" * bool(hung_up)
     return told + f" [{MAYBE_TLS}]" * bool(hung_up)
+
+
+def _lets_anyone_in(client: redis.Redis) -> bool:
+    """Tell whether a server on another machine answers one who shows nothing."""
+    try:
+        connection: Any = client.connection_pool.get_connection()
+    except redis.RedisError:
+        return False  # whoever needs it will say so
+    host, port = getattr(connection, "host", "localhost"), getattr(connection, "port", 0)
+    client.connection_pool.release(connection)
+    if is_loopback(host):
+        return False
+    known = client.connection_pool.connection_kwargs
+    checks = {name: value for name, value in known.items() if name in STRANGERS}
+    tls = isinstance(connection, SSLConnection)
+    with redis.Redis(host=host, port=port, ssl=tls, **BASICS, **checks) as stranger:
+        try:
+            return bool(stranger.ping())
+        except redis.RedisError:
+            return False
 
 
 def backoff(*, longest: float) -> DecorrelatedJitterBackoff:
@@ -225,7 +254,8 @@ class _FileCredentials(CredentialProvider):
 
 
 def _client_at(address: Address, entry: dict[str, Any]) -> redis.Redis:
-    return redis.Redis.from_url(address.server, **BASICS, **entry)
+    options = BASICS | parse_url(address.server) | entry  # type: ignore[no-untyped-call]
+    return redis.Redis.from_pool(redis.ConnectionPool(**options))
 
 
 def _client_by_sentinels(address: Address, entry: dict[str, Any]) -> redis.Redis:
@@ -237,6 +267,9 @@ def _client_by_sentinels(address: Address, entry: dict[str, Any]) -> redis.Redis
         for name, value in options.items()
         if name in BASICS or name.startswith(("socket_", "ssl_"))
     }
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        # There are several, asked one after the other.
+        for_sentinels[name] = min(SENTINEL_TIMEOUT, for_sentinels[name])
     sentinels = Sentinel(  # type: ignore[no-untyped-call]
         address.sentinels, sentinel_kwargs=for_sentinels | address.login | {"ssl": tls}
     )

@@ -126,6 +126,17 @@ def expanded(name: object) -> list[object]:
     return [f"{before}{{{number}}}{after}" for number in range(first, last + 1)]
 
 
+def single(name: str) -> str:
+    """Return the name of one stream.
+
+    Raises:
+        SettingsError: it stands for several.
+    """
+    if RANGE.search(name):
+        raise SettingsError(f"--input {name!r} stands for several streams; name one of them")
+    return name
+
+
 def load_settings(config: Path | None = None, **options: Any) -> Settings:
     """Combine options (None: not given), environment and the TOML file ``config``.
 

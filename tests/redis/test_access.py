@@ -30,6 +30,9 @@ KEYS = {
     "checkpoint": "readings:{0}:checkpoint:default",
     "members": "tidecast:members:default",
     "other": "orders",
+    "beside the input": "readings:{0}x}",
+    "beside the forecasts": "readings:{9}:forecasts:{0}",
+    "a name too long": "readings:{12345}",
 }
 MAY: dict[str, dict[str, set[str]]] = {
     "worker": {
@@ -283,8 +286,10 @@ def test_a_new_password_counts_from_the_next_connection(house: House, tmp_path: 
     with house.client("administrator") as client:
         wait_for(lambda: client.exists("readings:{0}:lease:default"))
         client.execute_command("ACL SETUSER", "worker", ">another", f"<{password_of('worker')}")
-        path.write_text("another")
         client.execute_command("CLIENT KILL", "USER", "worker")
+        # A mounted secret follows seconds later; until then the server refuses, and is asked again.
+        wait_for(lambda: "auth" in str(client.acl_log()), 60)
+        path.write_text("another")
         client.xadd("readings:{0}", {"value": 1})
         wait_for(lambda: client.xlen("readings:{0}:forecasts") == 1)
         worker.send_signal(signal.SIGTERM)

@@ -347,7 +347,7 @@ def test_a_url_of_sentinels_says_all(scheme: str, *, tls: bool) -> None:
         ("other", 7),
     ]
     for one in asked:
-        login = {"username": "you", "password": "q", "db": 0, "socket_connect_timeout": 5.0}
+        login = {"username": "you", "password": "q", "db": 0, "socket_connect_timeout": 2.0}
         assert login.items() <= one.connection_kwargs.items()
         assert one.connection_kwargs["retry"].get_retries() == 0
         assert issubclass(one.connection_class, redis.SSLConnection) == tls
@@ -481,8 +481,8 @@ def read_for_a_group_that_is_none(server: Server) -> None:
         (come_as_one_too_many, LostServerError, "max number of clients|closed|reset"),
         (ask_a_string_for_its_length, ServerError, "WRONGTYPE"),
         (come_without_rights, ServerError, "no permissions"),
-        (come_without_password, ServerError, "Authentication required"),
-        (come_with_a_wrong_password, ServerError, "invalid username-password"),
+        (come_without_password, LostServerError, "Authentication required"),
+        (come_with_a_wrong_password, LostServerError, "invalid username-password"),
         (read_for_a_group_that_is_none, ServerError, "NOGROUP"),
     ],
     ids=lambda value: getattr(value, "__name__", None) if callable(value) else "",

@@ -381,10 +381,10 @@ def test_missing_rights_stop_the_whole_commit(
         (f"{code} some words", LostServerError)
         for code in (
             *("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS"),
-            *("NOSCRIPT", "OOM", "READONLY", "TRYAGAIN", "UNBLOCKED"),
+            *("NOAUTH", "NOSCRIPT", "OOM", "READONLY", "TRYAGAIN", "UNBLOCKED", "WRONGPASS"),
         )
     ]
-    + [(f"{code} some words", ServerError) for code in ("WRONGTYPE", "NOPERM", "ERR", "NOAUTH")],
+    + [(f"{code} some words", ServerError) for code in ("WRONGTYPE", "NOPERM", "ERR")],
 )
 def test_what_passes_is_told_from_what_does_not(reply: str, error: type[Exception]) -> None:
     with pytest.raises(error), driver_errors():
