@@ -5,8 +5,9 @@
 One real worker works off a full stream. Second by second it is left alone, scraped once, as by
 Prometheus, and pestered: 150 connections that send a byte ten times a second, each time beside a
 head that is too long, one that is nonsense and one that asks for no route. Ratio: forecasts in such
-a second, to the mean of the quiet seconds next to it. Counted: what the loop spends on what only
-metrics want of a commit, as a share of what a commit takes.
+a second, to the mean of the quiet seconds next to it. A scrape: the processor's time that an idle
+worker spends on one. Counted: what the loop spends on what only metrics want of a commit, as a
+share of what a commit takes.
 """
 
 import argparse
@@ -35,6 +36,7 @@ KEY = "load:forecasts"
 MODES = ("quiet", "scraped", "quiet", "pestered")
 VISITS = 10
 SLOW = 150
+SCRAPES = 500
 NONSENSE = (
     b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n",
     b"\x16\x03\x01 what\r\n\r\n",
@@ -43,11 +45,22 @@ NONSENSE = (
 COUNTED = 10_000
 
 
-def scrape(port: int) -> None:
-    """Ask for the metrics as Prometheus does."""
+def scrape(port: int) -> float:
+    """Ask for the metrics as Prometheus does; return the worker's seconds of processor so far."""
     url = f"http://{HOST}:{port}/metrics"
     with urllib.request.urlopen(url, timeout=5) as answer:
-        answer.read()
+        text = answer.read().decode()
+    return float(text.partition("\nprocess_cpu_seconds_total ")[2].split()[0])
+
+
+def seconds_of_scrape(port: int) -> float:
+    """Return the seconds of processor that an idle worker spends on one scrape."""
+    begun, before = time.perf_counter(), scrape(port)
+    for _ in range(SCRAPES):
+        middle = scrape(port)
+    time.sleep(time.perf_counter() - begun)
+    idle = scrape(port) - middle
+    return (middle - before - idle) / SCRAPES
 
 
 class Pest:
@@ -119,6 +132,8 @@ def main() -> None:
         with running(words) as process:
             wait_for(lambda: bool(client.exists(KEY)), process)
             seconds = list(speeds(client, port, options.series * options.steps))
+            time.sleep(2)
+            asking = seconds_of_scrape(port)
     quiet = median(speed for mode, speed in seconds if mode == "quiet")
     print(f"{len(seconds)} seconds, quiet ones {quiet:,.0f} forecasts/s (median)")  # noqa: T201
     for wanted in ("scraped", "pestered"):
@@ -131,6 +146,10 @@ def main() -> None:
         print(  # noqa: T201
             f"{wanted}: median ratio {median(ratios):.3f} (quartiles {low:.3f}, {high:.3f})"
         )
+    print(  # noqa: T201
+        f"a scrape takes {1000 * asking:.2f} ms of processor: {asking:.2%} of a core at one a "
+        f"second, {asking / 15:.3%} at one in 15 s"
+    )
     each = counting()
     share = each * quiet / LARGEST_COMMIT
     print(f"counting a commit takes {1e6 * each:.1f} us, {share:.2%} of it")  # noqa: T201
