@@ -206,7 +206,7 @@ def _unusable(url: str, error: Exception, tries: int, seconds: float) -> ServerE
     if isinstance(error, redis.AuthenticationError):
         return ServerError(
             f"{masked(url)} refuses the user name or password ({error}); "
-            "check the URL or TIDECAST_REDIS_URL"
+            "check the URL, TIDECAST_REDIS_URL or --redis-password-file"
         )
     return ServerError(
         f"no usable server at {masked(url)} after {tries} tries in {seconds:.0f} s "

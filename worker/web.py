@@ -69,7 +69,7 @@ def _say(
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress ships no types
-    """A connection whose patience only an answer renews, not every byte that trickles in."""
+    """A connection of one answer, whose patience no byte that trickles in renews."""
 
     last_activity: float
     requests: list[Any]
