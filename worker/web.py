@@ -2,17 +2,21 @@
 
 It answers ``GET`` and ``HEAD`` of its own routes and nothing else. Whoever sends slowly, much or
 nonsense is cut off: a connection brings one answer and lives ``PATIENCE`` seconds, requests are
-small and connections few. What it knows it reads; nothing can be changed through it.
+small and connections few. However many bytes trickle in, they are looked at only every ``PAUSE``
+seconds, so that the forecasts keep the processor. What it knows it reads; nothing can be changed
+through it.
 """
 
 import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
+from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import create_server
 
@@ -25,6 +29,10 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 PATIENCE = 10
 """Seconds that a connection may wait for its request or its answer."""
+PAUSE = 0.02
+"""Seconds between two looks at all connections."""
+MOST_NEW = 4
+"""Connections that are let in at a look, so 200 a second."""
 MOST_CONNECTIONS = 200
 LONGEST_HEADER = 8192
 """Bytes of a request's head; no request of ours has a body."""
@@ -102,8 +110,10 @@ def serve(application: Application, host: str, port: int, *, patience: int = PAT
             f"cannot serve metrics at {host}:{port}: {_reason(error)}; "
             "choose another --http-port or --http-host"
         ) from error
+    connections: dict[int, Any] = {}
     server = create_server(
         application,
+        map=connections,
         sockets=[listening],
         threads=THREADS,
         connection_limit=MOST_CONNECTIONS,
@@ -115,10 +125,19 @@ def serve(application: Application, host: str, port: int, *, patience: int = PAT
         clear_untrusted_proxy_headers=True,
     )
     server.channel_class = _Channel
+    let_one_in = server.handle_accept
+    server.handle_accept = lambda: [let_one_in() for _ in range(MOST_NEW)]
     # It would tell of every request that has to wait, as often as a stranger likes.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     waitress = logging.getLogger("waitress")
     waitress.setLevel(logging.ERROR)
     waitress.handlers, waitress.propagate = LOGGER.handlers, False
-    threading.Thread(target=server.run, name="http", daemon=True).start()
+    threading.Thread(target=_look_on, args=(connections,), name="http", daemon=True).start()
     return int(server.effective_port)
+
+
+def _look_on(connections: dict[int, Any]) -> None:
+    """Hear all connections again and again, with a pause after each time."""
+    while True:
+        wasyncore.loop(timeout=1.0, use_poll=True, map=connections, count=1)
+        time.sleep(PAUSE)

@@ -3,21 +3,23 @@
     python -m tests.benchmarks.bench_metrics [--series 1000] [--steps 12000]
 
 One real worker works off a full stream. Second by second it is left alone, scraped once, as by
-Prometheus, and pestered: 150 connections that send a byte ten times a second, each time beside a
-head that is too long, one that is nonsense and one that asks for no route. Ratio: forecasts in such
-a second, to the mean of the quiet seconds next to it. A scrape: the processor's time that an idle
-worker spends on one. Counted: what the loop spends on what only metrics want of a commit, as a
-share of what a commit takes.
+Prometheus, and pestered: 150 connections send a byte ten times a second, each at its own moment,
+and beside them heads that are too long, nonsense, and requests for no route come as fast as they
+are answered. Pestered elsewhere: an idle worker is, so that the same load is on the machine.
+Ratio: forecasts in such a second, to the mean of the quiet seconds next to it. A scrape, and
+pestering: the processor's time that the idle worker spends on them. Counted: what the loop spends
+on what only metrics want of a commit, as a share of what a commit takes.
 """
 
 import argparse
 import itertools
 import socket
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from statistics import mean, median, quantiles
 
@@ -33,10 +35,13 @@ from worker.pipeline import LARGEST_COMMIT, Commit
 from worker.tally import Measures
 
 KEY = "load:forecasts"
-MODES = ("quiet", "scraped", "quiet", "pestered")
-VISITS = 10
+MODES = ("quiet", "scraped", "quiet", "pestered", "quiet", "pestered elsewhere")
 SLOW = 150
-SCRAPES = 500
+BYTES = 10
+"""What a slow connection sends in a second."""
+SCRAPES = 200
+PESTERED = 5.0
+"""Seconds that an idle worker is pestered."""
 NONSENSE = (
     b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n",
     b"\x16\x03\x01 what\r\n\r\n",
@@ -63,31 +68,58 @@ def seconds_of_scrape(port: int) -> float:
     return (middle - before - idle) / SCRAPES
 
 
-class Pest:
-    """A stranger at a port, who keeps connections half said and sends nonsense."""
+def share_of_pestering(port: int) -> float:
+    """Return the share of a core that an idle worker spends on being pestered."""
+    before = scrape(port)
+    time.sleep(PESTERED)
+    idle = scrape(port) - before
+    with pestering(port):
+        before = scrape(port)
+        time.sleep(PESTERED)
+        return (scrape(port) - before - idle) / PESTERED
 
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._slow: list[socket.socket] = []
 
-    def visit(self) -> None:
-        """Send a byte on each slow connection, replace those that were cut off, talk nonsense."""
-        still = []
-        for connection in self._slow:
-            with suppress(OSError):
-                connection.send(b"y")
-                still.append(connection)
-        self._slow = still
-        while len(self._slow) < SLOW:
-            self._slow.append(socket.create_connection((HOST, self._port), 5))
-            self._slow[-1].send(b"GET /livez HTTP/1.1\r\nX: ")
-        for words in NONSENSE:
-            with (
-                suppress(ConnectionError),
-                socket.create_connection((HOST, self._port), 5) as connection,
-            ):
-                connection.send(words)
-                connection.recv(100)
+@contextmanager
+def pestering(port: int) -> Iterator[None]:
+    """Keep connections half said and talk nonsense for the length of the block."""
+    ended = threading.Event()
+    pests = [threading.Thread(target=pest, args=(port, ended)) for pest in (trickle, babble)]
+    for one in pests:
+        one.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        for one in pests:
+            one.join()
+
+
+def trickle(port: int, ended: threading.Event) -> None:
+    """Send a byte on one slow connection after the other; replace those that were cut off."""
+    slow: list[socket.socket] = []
+    for turn in itertools.count():
+        if len(slow) < SLOW:
+            slow.append(socket.create_connection((HOST, port), 5))
+            slow[-1].send(b"GET /livez HTTP/1.1\r\nX: ")
+            continue
+        try:
+            slow[turn % SLOW].send(b"y")
+        except OSError:
+            slow.pop(turn % SLOW).close()
+        if ended.wait(1 / (SLOW * BYTES)):
+            break
+    for connection in slow:
+        connection.close()
+
+
+def babble(port: int, ended: threading.Event) -> None:
+    """Send nonsense as fast as it is answered."""
+    for words in itertools.cycle(NONSENSE):
+        if ended.is_set():
+            break
+        with suppress(OSError), socket.create_connection((HOST, port), 5) as connection:
+            connection.send(words)
+            connection.recv(100)
 
 
 def counting() -> float:
@@ -100,21 +132,24 @@ def counting() -> float:
     return (time.perf_counter() - start) / COUNTED
 
 
-def speeds(client: redis.Redis, port: int, forecasts: int) -> Iterator[tuple[str, float]]:
-    """Yield what is done in each second, and the forecasts in it, until there are so many."""
-    pest = Pest(port)
+def speeds(
+    client: redis.Redis, port: int, idle: int, forecasts: int
+) -> Iterator[tuple[str, float]]:
+    """Yield what is done in each second, and the forecasts in it, until there are so many.
+
+    ``port`` is the worker's own, ``idle`` that of one which has nothing to do.
+    """
+    pestered = {"pestered": port, "pestered elsewhere": idle}
     for mode in itertools.cycle(MODES):
-        start, before = time.perf_counter(), added(client, KEY)
-        for visit in range(VISITS):
-            if mode == "scraped" and visit == 0:
+        with pestering(pestered[mode]) if mode in pestered else nullcontext():
+            start, before = time.perf_counter(), added(client, KEY)
+            if mode == "scraped":
                 scrape(port)
-            if mode == "pestered":
-                pest.visit()
-            time.sleep(max(0.0, start + (visit + 1) / VISITS - time.perf_counter()))
-        after = added(client, KEY)
+            time.sleep(max(0.0, start + 1.0 - time.perf_counter()))
+            after, now = added(client, KEY), time.perf_counter()
         if after >= forecasts:
             return
-        yield mode, (after - before) / (time.perf_counter() - start)
+        yield mode, (after - before) / (now - start)
 
 
 def main() -> None:
@@ -126,17 +161,20 @@ def main() -> None:
     LOGGER.setLevel("ERROR")
     with tempfile.TemporaryDirectory() as folder, embedded.serve(Path(folder) / "server") as url:
         client = redis.Redis.from_url(url, protocol=2)
-        model, port = write_lstm_model(Path(folder) / "m.onnx", n_steps=5), free_port()
+        model = write_lstm_model(Path(folder) / "m.onnx", n_steps=5)
+        port, idle = free_port(), free_port()
         fill(client, "load", options.series, options.steps + 4)
         words = command(url, model, "load", "--from", "earliest", "--http-port", port)
-        with running(words) as process:
+        others = command(url, model, "nothing", "--fleet", "idle", "--http-port", idle)
+        with running(others), running(words) as process:
             wait_for(lambda: bool(client.exists(KEY)), process)
-            seconds = list(speeds(client, port, options.series * options.steps))
+            seconds = list(speeds(client, port, idle, options.series * options.steps))
             time.sleep(2)
-            asking = seconds_of_scrape(port)
+            asking = seconds_of_scrape(idle)
+            pestered = share_of_pestering(idle)
     quiet = median(speed for mode, speed in seconds if mode == "quiet")
     print(f"{len(seconds)} seconds, quiet ones {quiet:,.0f} forecasts/s (median)")  # noqa: T201
-    for wanted in ("scraped", "pestered"):
+    for wanted in ("scraped", "pestered", "pestered elsewhere"):
         ratios = [
             speed / mean((before[1], after[1]))
             for before, (mode, speed), after in zip(seconds, seconds[1:], seconds[2:], strict=False)
@@ -150,6 +188,7 @@ def main() -> None:
         f"a scrape takes {1000 * asking:.2f} ms of processor: {asking:.2%} of a core at one a "
         f"second, {asking / 15:.3%} at one in 15 s"
     )
+    print(f"being pestered takes {pestered:.1%} of a core")  # noqa: T201
     each = counting()
     share = each * quiet / LARGEST_COMMIT
     print(f"counting a commit takes {1e6 * each:.1f} us, {share:.2%} of it")  # noqa: T201

@@ -2,12 +2,17 @@
 
 import http.client
 import socket
+import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
+from prometheus_client import Counter as Counted
+from waitress import wasyncore
 
 from tests.model_files import write_mean_model
 from tests.redis.campaigns import wait_for
@@ -60,7 +65,7 @@ def test_a_connection_brings_one_answer(port: int) -> None:
 def test_who_asks_on_and_on_and_never_listens_keeps_no_thread() -> None:
     registry = CollectorRegistry()
     for number in range(400):
-        Counter(f"a_rather_long_name_of_a_counter_{number}", "x" * 100, registry=registry).inc()
+        Counted(f"a_rather_long_name_of_a_counter_{number}", "x" * 100, registry=registry).inc()
     port = web.serve(web.application_of(registry, {"/livez": lambda: None}), "127.0.0.1", 0)
     deaf = [socket.socket() for _ in range(2 * web.THREADS)]
     for one in deaf:
@@ -122,6 +127,28 @@ def test_who_trickles_is_cut_off_like_who_is_silent() -> None:
                     if slow.recv(100) == b"":
                         raise ConnectionResetError("reset")
     assert asked(port, "/livez")[0] == 200
+
+
+def test_bytes_that_trickle_in_are_looked_at_only_every_pause(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    loop = wasyncore.loop
+
+    def counted(**how: Any) -> None:
+        looks.append(id(how["map"]))
+        loop(**how)
+
+    monkeypatch.setattr(wasyncore, "loop", counted)
+    start = time.monotonic()
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as slow:
+        slow.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        slow.sendall(b"GET /livez HTTP/1.1\r\nX: ")
+        while time.monotonic() < start + 1:
+            slow.sendall(b"y")
+            time.sleep(web.PAUSE / 40)
+    (_, most), *_ = Counter(looks).most_common(1)
+    assert 2 < most <= (time.monotonic() - start) / web.PAUSE + 2
 
 
 def test_probes_of_a_worker_from_its_start_through_an_outage(tmp_path: Path) -> None:
