@@ -125,6 +125,13 @@ class WorkerCollector(Collector):
 
     def _partitions(self) -> Iterator[Metric]:
         held = self._worker.partitions
+        followed = GaugeMetricFamily(
+            "tidecast_partition_followed",
+            "1 for each input stream that this worker would hold if nobody else did.",
+            labels=["stream"],
+        )
+        for stream in self._worker.settings.input:
+            followed.add_metric([stream], 1)
         lag = GaugeMetricFamily(
             "tidecast_partition_lag_entries",
             "Entries of an input stream that are not forecast yet, as of the last look.",
@@ -147,7 +154,7 @@ class WorkerCollector(Collector):
         yield GaugeMetricFamily(
             "tidecast_partitions", "Input streams that this worker holds.", value=len(held)
         )
-        yield from (lag, age, series)
+        yield from (followed, lag, age, series)
 
 
 def registry_of(

@@ -87,6 +87,7 @@ def test_a_scrape_tells_what_was_done_and_what_was_removed_unread(
     assert counts["tidecast_unserved_readings_total"] == 1
     assert counts["tidecast_rebuilds_total"] == counts["tidecast_reconnects_total"] == 0
     assert counts["tidecast_connected"] == counts["tidecast_partitions"] == 1
+    assert counts["tidecast_partition_followed{readings}"] == 1
     assert counts["tidecast_series{readings}"] == 1
     assert counts["tidecast_partition_lag_entries{readings}"] == 0
     assert 0 <= counts["tidecast_checkpoint_age_seconds{readings}"] < 60

@@ -186,7 +186,10 @@ def test_a_worker_that_waits_for_its_server_lives_and_has_not_started(tmp_path: 
             # A second worker has nothing to do, and is ready to take over.
             with scraped(server.url, model, tmp_path / "log2") as standby:
                 wait_for(lambda: asked(standby.port, "/readyz")[0] == 200)
-                assert standby()["tidecast_partitions"] == 0
+                counts = standby()
+                assert counts["tidecast_partitions"] == 0
+                assert counts["tidecast_partition_followed{readings}"] == 1
+                assert "tidecast_partition_lag_entries{readings}" not in counts
 
 
 def test_a_flood_of_connections_does_not_stop_the_forecasts(tmp_path: Path) -> None:
