@@ -7,7 +7,8 @@
 #               (QUICK=1 for one minute, WRITE=1 into docs/benchmarks.md, JSON=file, ONLY="rates latency")
 # make accuracy DATA=folder   fits the published tables' rows and replays them live, into docs/accuracy.md; about
 #               half an hour (SEEDS=3, ONLY="ETTh1 taxi" without writing)
-# make image-test   the container images, built and run for real with buildah (as root, on Debian)
+# make image-test   the container images, built and run for real with buildah, and the compose file on a Docker
+#               engine, its own where none runs (as root, on Debian); ten minutes
 # make audit    known weaknesses of the locked packages, by their public database
 # make sbom     the worker's packages as CycloneDX, into sbom.json
 # make format   rewrite to the project's format

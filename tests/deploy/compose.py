@@ -1,4 +1,4 @@
-"""The compose file, its passwords and its server, without an engine."""
+"""The compose file, its passwords and its server."""
 
 import subprocess
 import sys
@@ -16,6 +16,10 @@ FOLDER = ROOT / "deploy" / "compose"
 WHOLE: dict[str, Any] = yaml.safe_load(FILE.read_text())
 SERVICES: dict[str, dict[str, Any]] = WHOLE["services"]
 STREAMS = [f"readings:{{{number}}}" for number in range(4)]
+JOBS = {"passwords", "record", "trainer"}
+"""What ends by itself; all other services are to run on."""
+SILENT = {"feeder"}
+"""What listens nowhere; it ends when it cannot go on."""
 OURS_TO_SAY = ("include", "port", "dir")
 
 

@@ -1,9 +1,9 @@
 """The images, built and run: what is in them, and that a worker in one does its work and ends well.
 
-    make image-test             # TRAINER=1 for the trainer's image, too
+    make image-test
 
-It is not collected with the other tests, since it takes a minute or two, and five more with the
-trainer's image, which has TensorFlow in it and fits the model of the compose file.
+It is not collected with the other tests, since it takes minutes: the trainer's image has TensorFlow
+in it and fits the model of the compose file.
 """
 
 import json
@@ -58,8 +58,6 @@ def worker(base: str) -> Iterator[Image]:
 @pytest.fixture(scope="module")
 def trainer(base: str) -> Iterator[Image]:
     del base
-    if not os.environ.get("TRAINER"):
-        pytest.skip("the trainer's image is built where TRAINER=1 says so; it takes minutes")
     with images.built("Dockerfile.trainer", "tidecast-trainer") as image:
         yield image
 

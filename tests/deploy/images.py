@@ -1,6 +1,6 @@
 """Builds the images without a Docker engine, and runs what is in them as one would.
 
-    python -m tests.deploy.images      # checks them: ``image_checks.py``
+    python -m tests.deploy.images      # checks them: ``image_checks.py``, ``compose_checks.py``
 
 The base is assembled by debootstrap, once, under the name that the Dockerfiles' build argument
 expects, and kept in ``build/images``. The images are built on it by buildah and removed in the end.
@@ -11,9 +11,9 @@ read-only, with nothing writable below, and it can gain no privileges. (``builda
 it the host's processes and a writable root.)
 
 What this does not show: limits of processor and memory, a network of its own, profiles of seccomp
-and AppArmor, the schedule of the health check (its command is run), and names of other services.
-The base is Debian's own, not the one that the build argument names by default: its Python lies
-elsewhere and is another patch release.
+and AppArmor, the schedule of the health check (its command is run), and names of other services;
+the compose file on a Docker engine does (``engine.py``). The base is Debian's own, not the one that
+the build argument names by default: its Python lies elsewhere and is another patch release.
 """
 
 import ast
@@ -85,23 +85,35 @@ def assemble_base() -> None:
     """Make the base image unless it is there: Debian's smallest system, with Python."""
     buildah("rm", "--all")  # of a run that was broken off, as are images without a name
     buildah("rmi", "--prune")
-    if BASE in buildah("images", "--format", "{{.Name}}:{{.Tag}}").splitlines():
-        return
+    if not made(BASE):
+        with assembled(RELEASE, "ca-certificates", "python3", "python3-venv") as (container, _):
+            buildah("config", "--cmd", "python3", container)
+            buildah("commit", "--quiet", container, BASE)
+
+
+def made(name: str) -> bool:
+    """Tell whether there is an image of a name."""
+    return name in buildah("images", "--format", "{{.Name}}:{{.Tag}}").splitlines()
+
+
+@contextmanager
+def assembled(release: str, *packages: str) -> Iterator[tuple[str, Path]]:
+    """Yield a container of the smallest system of a Debian release, and where its files are."""
     container = buildah("from", "scratch")
     try:
         root = Path(buildah("mount", container))
-        include = "--include=ca-certificates,python3,python3-venv"
-        _run("debootstrap", "--variant=minbase", include, RELEASE, root, *_mirror())
+        include = f"--include={','.join(packages)}"
+        _run("debootstrap", "--variant=minbase", include, release, root, *_mirror())
         for folder in UNSHIPPED:
             shutil.rmtree(root / folder, ignore_errors=True)
-        buildah("config", "--env", f"PATH={SYSTEM_PATH}", "--cmd", "python3", container)
-        buildah("commit", "--quiet", container, BASE)
+        buildah("config", "--env", f"PATH={SYSTEM_PATH}", container)
+        yield container, root
     finally:
         buildah("rm", container)
 
 
 def _mirror() -> list[str]:
-    """Return where this machine's own packages come from, if they are of the same release."""
+    """Return where this machine's own packages come from, if it is a Debian of that release."""
     apt = shutil.which("apt-get")
     if apt is None:
         return []
@@ -137,15 +149,8 @@ def _pip_of_this_machine(folder: Path) -> list[str]:
     What pip is told by files and environment goes into the build as one secret file, and with it
     the folders and the certificate on this machine that it names.
     """
-    command = [sys.executable, "-m", "pip", "config", "list"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    told: dict[str, list[str]] = {}
-    for section, key, value in re.findall(r"^:?(\w+):?\.([\w-]+)=(.*)$", said, re.MULTILINE):
-        if section in {"env", "global", "install"} and key != "config-file":
-            told.setdefault(key, []).extend(ast.literal_eval(value).split())
-    configuration = folder / "pip.conf"
-    lines = [f"{key} = {' '.join(dict.fromkeys(values))}" for key, values in told.items()]
-    configuration.write_text("\n".join(["[global]", *lines]) + "\n")
+    told, configuration = pip_settings(), folder / "pip.conf"
+    write_pip_settings(told, configuration)
     words = [word for values in told.values() for word in values]
     # The pages of an index on disk link to files beside it.
     places = {Path(word.removeprefix("file://")).parent for word in words if "file://" in word}
@@ -153,6 +158,23 @@ def _pip_of_this_machine(folder: Path) -> list[str]:
     volumes = sorted(str(place) for place in places if place.exists())
     mounts = [word for place in volumes for word in ("--volume", f"{place}:{place}:ro")]
     return ["--secret", f"id=pip.conf,src={configuration}", *mounts]
+
+
+def pip_settings() -> dict[str, list[str]]:
+    """Return what pip is told on this machine by files and environment: words by their key."""
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    told: dict[str, list[str]] = {}
+    for section, key, value in re.findall(r"^:?(\w+):?\.([\w-]+)=(.*)$", said, re.MULTILINE):
+        if section in {"env", "global", "install"} and key != "config-file":
+            told.setdefault(key, []).extend(ast.literal_eval(value).split())
+    return told
+
+
+def write_pip_settings(told: Mapping[str, Sequence[str]], file: Path) -> None:
+    """Write pip's settings into a file of its kind."""
+    lines = [f"{key} = {' '.join(dict.fromkeys(values))}" for key, values in told.items()]
+    file.write_text("\n".join(["[global]", *lines]) + "\n")
 
 
 @dataclass(frozen=True)
@@ -292,5 +314,5 @@ class Process:
 
 
 if __name__ == "__main__":
-    checks = Path(__file__).with_name("image_checks.py")
-    sys.exit(subprocess.call([sys.executable, "-m", "pytest", "-rs", checks], cwd=ROOT))
+    checks = [Path(__file__).with_name(f"{what}_checks.py") for what in ("image", "compose")]
+    sys.exit(subprocess.call([sys.executable, "-m", "pytest", "-rs", *checks], cwd=ROOT))

@@ -16,7 +16,9 @@ from tests.deploy import images
 from tests.deploy.compose import (
     FILE,
     FOLDER,
+    JOBS,
     SERVICES,
+    SILENT,
     STREAMS,
     WHOLE,
     client_of,
@@ -28,12 +30,8 @@ from trainer import __main__ as trainer
 from trainer.series import load_history
 from worker.settings import load_settings
 
-JOBS = {"passwords", "record", "trainer"}
-"""What ends by itself; all other services are to run on."""
 OWN_IMAGES = {"tidecast-worker", "tidecast-trainer"}
 HEALTH_OF_ITS_IMAGE = {"worker"}
-SILENT = {"feeder"}
-"""What listens nowhere; it ends when it cannot go on."""
 
 each_service = pytest.mark.parametrize("name", SERVICES)
 

