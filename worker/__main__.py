@@ -124,6 +124,9 @@ def run_command(
     redis_key_file: Annotated[
         Path | None, typer.Option(help="PEM: its key.  [default: in the certificate's file]")
     ] = None,
+    redis_sentinel_password_file: Annotated[
+        Path | None, typer.Option(help="File with the password that the sentinels ask for.")
+    ] = None,
     http_port: Annotated[
         int | None,
         typer.Option(help="Port for metrics and probes; 0: any free one.  [default: none]"),
@@ -151,6 +154,7 @@ def run_command(
         redis_ca_file=redis_ca_file,
         redis_cert_file=redis_cert_file,
         redis_key_file=redis_key_file,
+        redis_sentinel_password_file=redis_sentinel_password_file,
         models=models,
         input=tuple(input_) if input_ else None,
         start=start,

@@ -27,6 +27,7 @@ class Login:
         ca_file: who may vouch for the server; None: whom this machine trusts.
         cert_file: our own certificate, with those that lead to its authority behind it.
         key_file: the certificate's key, not encrypted; None: it is in ``cert_file``.
+        sentinel_password_file: holds what the sentinels themselves ask for.
     """
 
     user: str | None = None
@@ -34,6 +35,7 @@ class Login:
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
+    sentinel_password_file: Path | None = None
 
     def applied(self, url: str) -> tuple[str, str | None, dict[str, Any]]:
         """Return the URL without a user, that user, and options for the driver.
@@ -58,6 +60,21 @@ class Login:
         elif user and not named:
             options["username"] = user
         return url, user, options
+
+    def check_sentinels(self, *, named: bool, has_password: bool) -> None:
+        """Refuse a password for sentinels that a URL does not name, or has a password for.
+
+        Raises:
+            ValueError: it is so, or the file cannot be used.
+        """
+        if self.sentinel_password_file is None:
+            return
+        option = "--redis-sentinel-password-file"
+        if not named:
+            raise ValueError(f"{option} is for sentinels, and this URL names none")
+        if has_password:
+            raise ValueError(f"it holds a sentinel_password and {option} another; leave one out")
+        read_password(self.sentinel_password_file)
 
     def _tls(self, url: str) -> dict[str, Any]:
         files = {

@@ -92,8 +92,12 @@ MAYBE_PLAIN = "a port that does not speak TLS does that too; nothing was sent"
 MAYBE_TLS = "a port that speaks TLS does that to plain text: rediss:// is for it"
 UNTRUSTED = "its authority is not trusted: --redis-ca-file names the one that is"
 MISNAMED = "the URL must name the server as its certificate does"
+GONE = "a file that --redis-ca-file, --redis-cert-file or --redis-key-file names is gone"
+BROKEN = "the file of --redis-ca-file, --redis-cert-file or --redis-key-file cannot be used"
 NEEDED = "it may want a certificate of ours that it trusts: --redis-cert-file, --redis-key-file"
 TLS_TROUBLE = {
+    "Error 2 connecting to (?!/)": GONE,
+    "PEM lib": BROKEN,
     "self-signed": UNTRUSTED,
     "unable to get local issuer": UNTRUSTED,
     "certificate has expired": "the server needs a new certificate",
@@ -105,13 +109,13 @@ TLS_TROUBLE = {
     "ALERT_UNKNOWN_CA": NEEDED,
     "ALERT_CERTIFICATE_EXPIRED": "our certificate, --redis-cert-file, has expired",
 }
-"""What to do about what the driver says of TLS, by a piece of its message."""
+"""What to do about what the driver says of TLS, by a pattern in its message."""
 
 
 def _told(error: Exception) -> str:
     """Return what an error says and what to do, each sentinel by its address alone."""
     told = re.sub(r"<redis\.client.*?\bhost=([^,]+),port=(\d+).*?> - ", r"\1:\2 - ", str(error))
-    advice = next((advice for piece, advice in TLS_TROUBLE.items() if piece in told), None)
+    advice = next((advice for piece, advice in TLS_TROUBLE.items() if re.search(piece, told)), None)
     return (told or repr(error)) + (f" [{advice}]" if advice else "")
 
 
@@ -226,8 +230,13 @@ def client_of(url: str, login: Login = NOBODY) -> redis.Redis:
         if login.password_file is not None:
             entry["credential_provider"] = _FileCredentials(user, login.password_file)
         address = address_of(plain)
-        open_client = _client_by_sentinels if address.sentinels else _client_at
-        client = open_client(address, entry)
+        login.check_sentinels(
+            named=bool(address.sentinels), has_password="password" in address.login
+        )
+        if address.sentinels:
+            client = _client_by_sentinels(address, entry, login.sentinel_password_file)
+        else:
+            client = _client_at(address, entry)
         client.connection_pool.make_connection()
     except (ValueError, TypeError, redis.RedisError) as error:
         raise SettingsError(
@@ -258,7 +267,9 @@ def _client_at(address: Address, entry: dict[str, Any]) -> redis.Redis:
     return redis.Redis.from_pool(redis.ConnectionPool(**options))
 
 
-def _client_by_sentinels(address: Address, entry: dict[str, Any]) -> redis.Redis:
+def _client_by_sentinels(
+    address: Address, entry: dict[str, Any], password_file: Path | None
+) -> redis.Redis:
     options = BASICS | parse_url(address.server) | entry  # type: ignore[no-untyped-call]
     del options["host"]
     tls = options.pop("connection_class", None) is SSLConnection
@@ -270,8 +281,12 @@ def _client_by_sentinels(address: Address, entry: dict[str, Any]) -> redis.Redis
     for name in ("socket_timeout", "socket_connect_timeout"):
         # There are several, asked one after the other.
         for_sentinels[name] = min(SENTINEL_TIMEOUT, for_sentinels[name])
+    for_sentinels |= {"ssl": tls, **address.login}
+    if password_file is not None:
+        user = for_sentinels.pop("username", None)
+        for_sentinels["credential_provider"] = _FileCredentials(user, password_file)
     sentinels = Sentinel(  # type: ignore[no-untyped-call]
-        address.sentinels, sentinel_kwargs=for_sentinels | address.login | {"ssl": tls}
+        address.sentinels, sentinel_kwargs=for_sentinels
     )
     client: redis.Redis = sentinels.master_for(  # type: ignore[no-untyped-call]
         address.service,

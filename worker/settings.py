@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     redis_ca_file: Path | None = None
     redis_cert_file: Path | None = None
     redis_key_file: Path | None = None
+    redis_sentinel_password_file: Path | None = None
     models: Path = Path("models")
     input: Annotated[tuple[StreamName, ...], NoDecode, Field(min_length=1)] = ("readings",)
     fleet: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^{}:]+$")] = "default"
@@ -99,6 +100,7 @@ class Settings(BaseSettings):
             ca_file=self.redis_ca_file,
             cert_file=self.redis_cert_file,
             key_file=self.redis_key_file,
+            sentinel_password_file=self.redis_sentinel_password_file,
         )
 
     @property

@@ -22,6 +22,7 @@ from redis.retry import Retry
 from tests.model_files import write_mean_model
 from tests.redis.servers import dying_with_us
 from worker.errors import LostServerError, ServerError, SettingsError
+from worker.login import Login
 from worker.server import client_of, connect, driver_errors, forget
 
 N_STEPS = 3
@@ -271,6 +272,17 @@ def test_sentinels_and_servers_have_passwords_of_their_own(tmp_path: Path) -> No
                 "guest", enabled=True, nopass=True, keys="*", commands=["+get"]
             )
             assert client.get("a") is None
+        for_data, for_sentinels = tmp_path / "for-data", tmp_path / "for-sentinels"
+        for_data.write_text("for-data\n")
+        for_sentinels.write_text("for-sentinels\n")
+        login = Login(password_file=for_data, sentinel_password_file=for_sentinels)
+        for query in ("", "?sentinel_username=default"):
+            bare = f"redis+sentinel://127.0.0.1:{sentinel.port}/tide{query}"
+            with connect(bare, login=login, patience=10, notice=print) as client:
+                assert client.get("a") is None
+        for_sentinels.write_text("mistaken")
+        with pytest.raises(ServerError, match="No master found"):
+            connect(bare, login=login, patience=0, notice=print)
         with client_of(right.replace(":for-data", "guest:any", 1)) as guest:
             assert guest.get("a") is None  # though it may not ask whether this is a primary
         for passwords, words in (

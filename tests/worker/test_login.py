@@ -1,14 +1,16 @@
 """How a URL and a login go together, and what is refused before anything is sent."""
 
+import socket
 from pathlib import Path
 
 import pytest
+import redis
 import trustme
 
 from worker.address import address_of, masked
-from worker.errors import SettingsError
+from worker.errors import LostServerError, SettingsError
 from worker.login import Login, is_loopback, is_unchecked, read_password
-from worker.server import client_of
+from worker.server import client_of, driver_errors
 from worker.settings import load_settings
 
 
@@ -130,6 +132,49 @@ def test_tls_is_never_older_than_it_should_be(certificate: Path) -> None:
         assert options["ssl_certfile"] == str(certificate)
 
 
+def test_a_file_that_is_gone_since_the_start_is_told(certificate: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        url = f"rediss://127.0.0.1:{somebody.getsockname()[1]}"
+        with client_of(url, Login(ca_file=certificate, cert_file=certificate)) as client:
+            certificate.write_text("rotated badly")
+            with pytest.raises(LostServerError, match="--redis-key-file cannot be used"):
+                _ping(client)
+            certificate.unlink()
+            with pytest.raises(LostServerError, match="--redis-key-file names is gone"):
+                _ping(client)
+
+
+def test_a_socket_that_is_not_there_is_no_matter_of_tls(tmp_path: Path) -> None:
+    with (
+        client_of(f"unix://{tmp_path}/none.sock") as client,
+        pytest.raises(LostServerError, match=r"No such file or directory\.$"),
+    ):
+        _ping(client)
+
+
+@driver_errors()
+def _ping(client: redis.Redis) -> None:
+    client.ping()
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("redis://h", "this URL names none"),
+        ("redis+sentinel://h/s?sentinel_password=s3cret", "leave one out"),
+    ],
+)
+def test_a_password_for_sentinels_is_for_sentinels(url: str, why: str, password: Path) -> None:
+    with pytest.raises(SettingsError, match=why) as caught:
+        client_of(url, Login(sentinel_password_file=password))
+    assert "s3cret" not in str(caught.value)
+
+
+def test_the_sentinels_password_is_looked_at_before_anything_is_sent(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read: No such file"):
+        client_of("redis+sentinel://h/s", Login(sentinel_password_file=tmp_path / "none"))
+
+
 def test_nothing_that_is_printed_holds_a_password(password: Path) -> None:
     url = "redis://u:s3cret@h/1"
     settings = load_settings(None, redis_url="rediss://:s3cret@h", redis_password_file=password)
@@ -137,6 +182,7 @@ def test_nothing_that_is_printed_holds_a_password(password: Path) -> None:
     sentinels = address_of("redis+sentinel://:s3cret@h/s?sentinel_password=s3cret")
     shown = [settings, settings.login, login, sentinels]
     shown += [client_of(url), client_of(url).connection_pool, client_of("redis://h", login)]
+    shown.append(client_of("redis+sentinel://h/s", Login(sentinel_password_file=password)))
     shown.append(client_of("redis://h", login).connection_pool.make_connection())
     for one in shown:
         assert "s3cret" not in f"{one!r} {one}"
