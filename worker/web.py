@@ -2,9 +2,9 @@
 
 It answers ``GET`` and ``HEAD`` of its own routes and nothing else. Whoever sends slowly, much or
 nonsense is cut off: a connection brings one answer and lives ``PATIENCE`` seconds, requests are
-small and connections few. However many bytes trickle in, they are looked at only every ``PAUSE``
-seconds, so that the forecasts keep the processor. What it knows it reads; nothing can be changed
-through it.
+small and connections few. Whatever comes, connections are looked at only every ``PAUSE`` seconds
+and a thread rests after each answer, so that the forecasts keep the processor. What it knows it
+reads; nothing can be changed through it.
 """
 
 import logging
@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -29,11 +29,13 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 PATIENCE = 10
 """Seconds that a connection may wait for its request or its answer."""
-PAUSE = 0.02
+PAUSE = 0.04
 """Seconds between two looks at all connections."""
-MOST_NEW = 4
-"""Connections that are let in at a look, so 200 a second."""
+REST = 0.02
+"""Seconds that a thread rests after an answer; two threads give a hundred answers a second."""
 MOST_CONNECTIONS = 200
+"""All that are open at a time. Each look lets in as many as there is room for: one who opens and
+closes them as fast as he can must not keep others waiting at the door."""
 LONGEST_HEADER = 8192
 """Bytes of a request's head; no request of ours has a body."""
 THREADS = 2
@@ -92,6 +94,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress ships no types
         self.requests[0].headers["CONNECTION"] = "close"
         del self.requests[1:]
         super().service()
+        time.sleep(REST)
 
 
 def serve(application: Application, host: str, port: int, *, patience: int = PATIENCE) -> int:
@@ -126,7 +129,7 @@ def serve(application: Application, host: str, port: int, *, patience: int = PAT
     )
     server.channel_class = _Channel
     let_one_in = server.handle_accept
-    server.handle_accept = lambda: [let_one_in() for _ in range(MOST_NEW)]
+    server.handle_accept = lambda: _let_in(let_one_in, connections)
     # It would tell of every request that has to wait, as often as a stranger likes.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     waitress = logging.getLogger("waitress")
@@ -134,6 +137,14 @@ def serve(application: Application, host: str, port: int, *, patience: int = PAT
     waitress.handlers, waitress.propagate = LOGGER.handlers, False
     threading.Thread(target=_look_on, args=(connections,), name="http", daemon=True).start()
     return int(server.effective_port)
+
+
+def _let_in(let_one_in: Callable[[], None], connections: Sized) -> None:
+    """Let in all who wait, as long as there is room."""
+    before = -1
+    while before < len(connections) < MOST_CONNECTIONS:
+        before = len(connections)
+        let_one_in()
 
 
 def _look_on(connections: dict[int, Any]) -> None:

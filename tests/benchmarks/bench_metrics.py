@@ -6,9 +6,9 @@ One real worker works off a full stream. Second by second it is left alone, scra
 Prometheus, and pestered: 150 connections send a byte ten times a second, each at its own moment,
 and beside them heads that are too long, nonsense, and requests for no route come as fast as they
 are answered. Pestered elsewhere: an idle worker is, so that the same load is on the machine.
-Ratio: forecasts in such a second, to the mean of the quiet seconds next to it. A scrape, and
-pestering: the processor's time that the idle worker spends on them. Counted: what the loop spends
-on what only metrics want of a commit, as a share of what a commit takes.
+Ratio: forecasts in such a second, to the mean of the quiet seconds next to it. A scrape, and what
+worse strangers do: the processor's time that the idle worker spends on them. Counted: what the loop
+spends on what only metrics want of a commit, as a share of what a commit takes.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from statistics import mean, median, quantiles
@@ -40,6 +40,8 @@ SLOW = 150
 BYTES = 10
 """What a slow connection sends in a second."""
 SCRAPES = 200
+Pest = Callable[[int, threading.Event], None]
+"""Disturbs a port until the event is set."""
 PESTERED = 5.0
 """Seconds that an idle worker is pestered."""
 NONSENSE = (
@@ -68,30 +70,30 @@ def seconds_of_scrape(port: int) -> float:
     return (middle - before - idle) / SCRAPES
 
 
-def share_of_pestering(port: int) -> float:
+def share_of_pestering(port: int, pests: Sequence[Pest]) -> float:
     """Return the share of a core that an idle worker spends on being pestered."""
     before = scrape(port)
     time.sleep(PESTERED)
     idle = scrape(port) - before
-    with pestering(port):
+    with pestering(port, pests):
         before = scrape(port)
         time.sleep(PESTERED)
         return (scrape(port) - before - idle) / PESTERED
 
 
 @contextmanager
-def pestering(port: int) -> Iterator[None]:
-    """Keep connections half said and talk nonsense for the length of the block."""
+def pestering(port: int, pests: Sequence[Pest]) -> Iterator[None]:
+    """Have some strangers pester a port for the length of the block."""
     ended = threading.Event()
-    pests = [threading.Thread(target=pest, args=(port, ended)) for pest in (trickle, babble)]
-    for one in pests:
-        one.start()
+    threads = [threading.Thread(target=pest, args=(port, ended)) for pest in pests]
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
         ended.set()
-        for one in pests:
-            one.join()
+        for thread in threads:
+            thread.join()
 
 
 def trickle(port: int, ended: threading.Event) -> None:
@@ -114,12 +116,39 @@ def trickle(port: int, ended: threading.Event) -> None:
 
 def babble(port: int, ended: threading.Event) -> None:
     """Send nonsense as fast as it is answered."""
-    for words in itertools.cycle(NONSENSE):
+    talk(port, ended, NONSENSE)
+
+
+def ask(port: int, ended: threading.Event) -> None:
+    """Scrape as fast as it is answered."""
+    talk(port, ended, [b"GET /metrics HTTP/1.1\r\n\r\n"])
+
+
+def knock(port: int, ended: threading.Event) -> None:
+    """Connect and hang up, as fast as it goes."""
+    while not ended.is_set():
+        with suppress(OSError):
+            socket.create_connection((HOST, port), 0.05).close()
+
+
+def talk(port: int, ended: threading.Event, sayings: Iterable[bytes]) -> None:
+    """Say one thing after the other, each on a connection of its own, and hear the answers."""
+    for words in itertools.cycle(sayings):
         if ended.is_set():
             break
         with suppress(OSError), socket.create_connection((HOST, port), 5) as connection:
             connection.send(words)
-            connection.recv(100)
+            while connection.recv(65536):
+                pass
+
+
+MEAN: tuple[Pest, ...] = (trickle, babble)
+MEANER: dict[str, tuple[Pest, ...]] = {
+    "pestered": MEAN,
+    "scraped by twenty at once": (ask,) * 20,
+    "knocked at": (knock,),
+}
+"""What an idle worker has to bear."""
 
 
 def counting() -> float:
@@ -141,7 +170,7 @@ def speeds(
     """
     pestered = {"pestered": port, "pestered elsewhere": idle}
     for mode in itertools.cycle(MODES):
-        with pestering(pestered[mode]) if mode in pestered else nullcontext():
+        with pestering(pestered[mode], MEAN) if mode in pestered else nullcontext():
             start, before = time.perf_counter(), added(client, KEY)
             if mode == "scraped":
                 scrape(port)
@@ -171,7 +200,7 @@ def main() -> None:
             seconds = list(speeds(client, port, idle, options.series * options.steps))
             time.sleep(2)
             asking = seconds_of_scrape(idle)
-            pestered = share_of_pestering(idle)
+            shares = {name: share_of_pestering(idle, pests) for name, pests in MEANER.items()}
     quiet = median(speed for mode, speed in seconds if mode == "quiet")
     print(f"{len(seconds)} seconds, quiet ones {quiet:,.0f} forecasts/s (median)")  # noqa: T201
     for wanted in ("scraped", "pestered", "pestered elsewhere"):
@@ -188,7 +217,8 @@ def main() -> None:
         f"a scrape takes {1000 * asking:.2f} ms of processor: {asking:.2%} of a core at one a "
         f"second, {asking / 15:.3%} at one in 15 s"
     )
-    print(f"being pestered takes {pestered:.1%} of a core")  # noqa: T201
+    for name, share in shares.items():
+        print(f"being {name} takes {share:.1%} of a core")  # noqa: T201
     each = counting()
     share = each * quiet / LARGEST_COMMIT
     print(f"counting a commit takes {1e6 * each:.1f} us, {share:.2%} of it")  # noqa: T201

@@ -5,6 +5,7 @@ import socket
 import time
 from collections import Counter
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -129,17 +130,23 @@ def test_who_trickles_is_cut_off_like_who_is_silent() -> None:
     assert asked(port, "/livez")[0] == 200
 
 
-def test_bytes_that_trickle_in_are_looked_at_only_every_pause(
-    port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looks: list[int] = []
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """After each look at connections: whose they are, and how many of them are open."""
+    told: list[tuple[int, int]] = []
     loop = wasyncore.loop
 
-    def counted(**how: Any) -> None:
-        looks.append(id(how["map"]))
+    def watched(**how: Any) -> None:
         loop(**how)
+        told.append((id(how["map"]), len(how["map"])))
 
-    monkeypatch.setattr(wasyncore, "loop", counted)
+    monkeypatch.setattr(wasyncore, "loop", watched)
+    return told
+
+
+def test_bytes_that_trickle_in_are_looked_at_only_every_pause(
+    port: int, looks: list[tuple[int, int]]
+) -> None:
     start = time.monotonic()
     with socket.create_connection(("127.0.0.1", port), timeout=60) as slow:
         slow.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -147,8 +154,38 @@ def test_bytes_that_trickle_in_are_looked_at_only_every_pause(
         while time.monotonic() < start + 1:
             slow.sendall(b"y")
             time.sleep(web.PAUSE / 40)
-    (_, most), *_ = Counter(looks).most_common(1)
+    (_, most), *_ = Counter(whose for whose, _ in looks).most_common(1)
     assert 2 < most <= (time.monotonic() - start) / web.PAUSE + 2
+
+
+def test_a_look_lets_all_in_who_wait_as_long_as_there_is_room(
+    looks: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "PAUSE", 1.0)
+    monkeypatch.setattr(web, "MOST_CONNECTIONS", 60)
+    application = web.application_of(CollectorRegistry(), {"/livez": lambda: None})
+    port = web.serve(application, "127.0.0.1", 0, patience=4)
+    waiting = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(90)]
+    assert asked(port, "/livez") == (200, "ok\n")  # as soon as the others were cut off
+    counts = [count for whose, count in looks if (whose, 60) in looks]
+    assert max(counts) == 60
+    assert max(after - before for before, after in pairwise(counts)) > 20
+    for one in waiting:
+        one.close()
+
+
+def test_a_thread_rests_after_each_answer(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rested: list[float] = []
+    sleep = time.sleep
+
+    def counted(seconds: float) -> None:
+        rested.append(seconds)
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", counted)
+    for _ in range(3):
+        asked(port, "/livez")
+    wait_for(lambda: rested.count(web.REST) >= 3)
 
 
 def test_probes_of_a_worker_from_its_start_through_an_outage(tmp_path: Path) -> None:
