@@ -93,11 +93,11 @@ MAYBE_TLS = "a port that speaks TLS does that to plain text: rediss:// is for it
 UNTRUSTED = "its authority is not trusted: --redis-ca-file names the one that is"
 MISNAMED = "the URL must name the server as its certificate does"
 GONE = "a file that --redis-ca-file, --redis-cert-file or --redis-key-file names is gone"
-BROKEN = "the file of --redis-ca-file, --redis-cert-file or --redis-key-file cannot be used"
+BROKEN = "look at the files of --redis-ca-file, --redis-cert-file and --redis-key-file"
 NEEDED = "it may want a certificate of ours that it trusts: --redis-cert-file, --redis-key-file"
 TLS_TROUBLE = {
     "Error 2 connecting to (?!/)": GONE,
-    "PEM lib": BROKEN,
+    "PEM lib|NO_CERTIFICATE_OR_CRL_FOUND|KEY_VALUES_MISMATCH": BROKEN,
     "self-signed": UNTRUSTED,
     "unable to get local issuer": UNTRUSTED,
     "certificate has expired": "the server needs a new certificate",

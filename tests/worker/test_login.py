@@ -132,15 +132,39 @@ def test_tls_is_never_older_than_it_should_be(certificate: Path) -> None:
         assert options["ssl_certfile"] == str(certificate)
 
 
-def test_a_file_that_is_gone_since_the_start_is_told(certificate: Path) -> None:
+LOST = [
+    ("ca", None, "names is gone"),
+    ("ca", "", "look at the files of --redis-ca-file"),
+    ("ca", "no PEM", "look at the files of --redis-ca-file"),
+    ("cert", None, "names is gone"),
+    ("cert", "no PEM", "look at the files of --redis-ca-file"),
+    ("key", None, "names is gone"),
+    ("key", "no PEM", "look at the files of --redis-ca-file"),
+    ("key", "another's", "look at the files of --redis-ca-file"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "told"), LOST)
+def test_a_file_that_is_lost_or_spoilt_after_the_start_is_told(
+    name: str, content: str | None, told: str, tmp_path: Path
+) -> None:
+    paths = {name: tmp_path / f"{name}.pem" for name in ("ca", "cert", "key")}
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(paths["ca"])
+    issued, other = authority.issue_cert("a@b"), authority.issue_cert("c@d")
+    issued.cert_chain_pems[0].write_to_path(paths["cert"])
+    issued.private_key_pem.write_to_path(paths["key"])
+    login = Login(ca_file=paths["ca"], cert_file=paths["cert"], key_file=paths["key"])
     with socket.create_server(("127.0.0.1", 0)) as somebody:
         url = f"rediss://127.0.0.1:{somebody.getsockname()[1]}"
-        with client_of(url, Login(ca_file=certificate, cert_file=certificate)) as client:
-            certificate.write_text("rotated badly")
-            with pytest.raises(LostServerError, match="--redis-key-file cannot be used"):
-                _ping(client)
-            certificate.unlink()
-            with pytest.raises(LostServerError, match="--redis-key-file names is gone"):
+        with client_of(url, login) as client:
+            if content is None:
+                paths[name].unlink()
+            elif content == "another's":
+                other.private_key_pem.write_to_path(paths[name])
+            else:
+                paths[name].write_text(content)
+            with pytest.raises(LostServerError, match=told):
                 _ping(client)
 
 
