@@ -1,8 +1,9 @@
 """The compose file on a real Docker engine.
 
 The engine is the one at hand, with the images that the compose file names. Where none runs but its
-programs are installed, one is started for the length of the run, with all that it keeps in a folder
-of its own. That one asks no registry: the base of our images is assembled (``images.py``), and so
+programs are installed, one is started for the length of the run, with images, containers and
+settings in folders of its own; what it leaves are its chains in the machine's firewall. It asks no
+registry: the base of our images is assembled (``images.py``), and so
 are stand-ins for Valkey's and Prometheus' images, from Debian's packages and the embedded server.
 They bear the names that the compose file says, have other versions, and are otherwise as the
 originals: the same programs, and folders that belong to the same users. Nothing stands in for
@@ -34,6 +35,7 @@ STAND_INS = {"server": [], "prometheus": ["prometheus"]}
 """Services whose images are stood in for, with the images' entry points."""
 DEBIAN = "trixie"
 """The release whose packages stand in: the first with Valkey and a Compose of today."""
+DEBIAN_NAME = f"localhost/tidecast-stand-in:{DEBIAN}"
 PLUGIN = "usr/libexec/docker/cli-plugins/docker-compose"
 GRACE = 60.0
 
@@ -183,7 +185,9 @@ def _own_engine(folder: Path) -> Iterator[dict[str, str]]:
         *dying_with_us(),
         *("dockerd", "--host", f"unix://{socket}", "--pidfile", folder / "pid"),
         *("--data-root", data, "--exec-root", folder / "exec", "--bridge", "none"),
+        *("--config-file", folder / "daemon.json"),
     ]
+    (folder / "daemon.json").write_text("{}")
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "dockerd.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
@@ -215,20 +219,24 @@ def _answers(there: Project, process: "subprocess.Popen[bytes]") -> bool:
 
 
 def _assemble_stand_ins(plugins: Path) -> None:
-    """Make the images that stand in unless they are there, and take Compose out of one."""
-    names = [f"localhost/{SERVICES[service]['image']}" for service in STAND_INS]
-    if not all(map(images.made, names)):
+    """Make the images that stand in, and take Compose out of what they are made of."""
+    if not images.made(DEBIAN_NAME):
         packages = ("ca-certificates", "docker-compose", "prometheus", "valkey-tools", "wget")
         with images.assembled(DEBIAN, *packages) as (container, root):
-            shutil.copy2(_embedded_server(), root / "usr/local/bin/valkey-server")
-            shutil.rmtree(root / "etc/valkey")  # Debian's, for its own user alone
-            for service, entry in STAND_INS.items():
-                _own_volumes(root, service)
-                buildah("config", "--entrypoint", json.dumps(entry), container)
-                buildah("commit", "--quiet", container, f"localhost/{SERVICES[service]['image']}")
-    plugins.mkdir(parents=True)
-    with images.opened(names[0]) as image:
-        shutil.copy2(image.root / PLUGIN, plugins)
+            shutil.rmtree(root / "etc/valkey")  # for Debian's own user alone
+            buildah("commit", "--quiet", container, DEBIAN_NAME)
+    container = buildah("from", "--pull-never", DEBIAN_NAME)
+    try:
+        root = Path(buildah("mount", container))
+        plugins.mkdir(parents=True)
+        shutil.copy2(root / PLUGIN, plugins)
+        shutil.copy2(_embedded_server(), root / "usr/local/bin/valkey-server")
+        for service, entry in STAND_INS.items():
+            _own_volumes(root, service)
+            buildah("config", "--entrypoint", json.dumps(entry), container)
+            buildah("commit", "--quiet", container, f"localhost/{SERVICES[service]['image']}")
+    finally:
+        buildah("rm", container)
 
 
 def _embedded_server() -> Path:
