@@ -65,6 +65,16 @@ def answers(client: Any) -> bool:
     return False
 
 
+def refuses_writes(client: Any) -> bool:
+    """Tell whether a server is a replica; a sentinel hangs up on it more than once on the way."""
+    with suppress(redis.ConnectionError):
+        try:
+            client.set("a", 1)
+        except redis.ReadOnlyError:
+            return True
+    return False
+
+
 @contextmanager
 def serving(
     folder: Path, *lines: str, password: str | None = None, sentinel: bool = False
@@ -119,7 +129,7 @@ class Trio:
 
         eventually(accepted)
         eventually(lambda: self.announced == self.replica.port)
-        eventually(lambda: answers(self.primary.client) and self.primary.role == "slave")
+        eventually(lambda: refuses_writes(self.primary.client))
 
 
 @pytest.fixture
@@ -217,8 +227,6 @@ def test_a_demoted_primary_is_left_though_it_lives(
         add(trio.url, range(50))
         eventually(lambda: len(forecasts(trio.replica.client)) == 50 - N_STEPS + 1)
         trio.fail_over(*options)
-        with pytest.raises(redis.ReadOnlyError):
-            trio.primary.client.set("a", 1)
         add(trio.url, range(50, 100))
         assert trio.replica.client.xlen("readings") >= 100
         assert_survived(trio, log)
