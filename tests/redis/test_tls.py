@@ -119,6 +119,7 @@ def test_a_running_worker_waits_for_a_certificate_it_can_trust(tmp_path: Path) -
     with tls_house(tmp_path / "house") as house:
         right = {name: house.file(name).read_bytes() for name in ("server.pem", "server.key")}
         command = [sys.executable, "-m", "worker", "run", "--models", str(model)]
+        command += ["--from", "earliest"]  # it may come back after the reading
         with (
             log.open("w") as file,
             subprocess.Popen(
