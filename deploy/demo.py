@@ -30,8 +30,8 @@ from trainer.evaluate import open_model, windows_for
 from trainer.scores import Scale, score
 from trainer.series import History, load_history
 from trainer.tables import lead_table, overall_table
-from worker import embedded
 from worker.contract import ModelSpec
+from worker.store import embedded
 
 console = Console(highlight=False, soft_wrap=True)
 PRINTED = 12

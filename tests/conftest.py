@@ -12,7 +12,7 @@ import redis
 from hypothesis import HealthCheck, settings
 
 from tests.redis.servers import FLAVOURS, Server, needed, version_of
-from worker import embedded
+from worker.store import embedded
 
 # A slow machine is no failure, so nothing is timed.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -20,25 +20,26 @@ from rich.console import Console
 from rich.live import Live
 from typer.exceptions import TyperException
 
-from worker import embedded, metrics, quota, server, web
-from worker.address import masked
-from worker.checkpoint import Checkpoints
-from worker.commit import Committer
-from worker.dead_letters_command import commands
+from worker.commands.dead_letters import commands
+from worker.commands.feed import register as register_feed
+from worker.commands.status import register as register_status
+from worker.commands.watch import Board, hear
 from worker.errors import TidecastError
-from worker.feed_command import register as register_feed
-from worker.health import Health
-from worker.lease import Leases
 from worker.logs import LOGGER, start_logging
-from worker.loop import Worker, untended
-from worker.recovery import Recovery
-from worker.registry import Registry, load_registry
+from worker.pipeline.registry import Registry, load_registry
+from worker.service import metrics, quota, web
+from worker.service.health import Health
+from worker.service.loop import Worker, untended
+from worker.service.recovery import Recovery
+from worker.service.stop import Stop
+from worker.service.tally import Measures
 from worker.settings import Settings, load_settings
-from worker.source import Streams
-from worker.status_command import register as register_status
-from worker.stop import Stop
-from worker.tally import Measures
-from worker.watch import Board, hear
+from worker.store import embedded, server
+from worker.store.address import masked
+from worker.store.checkpoint import Checkpoints
+from worker.store.commit import Committer
+from worker.store.lease import Leases
+from worker.store.source import Streams
 
 app = typer.Typer(
     add_completion=False,

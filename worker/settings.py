@@ -18,7 +18,7 @@ from pydantic_settings import (
 )
 
 from worker.errors import SettingsError
-from worker.login import Login
+from worker.store.login import Login
 
 MOST_PARTITIONS = 4096
 RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")

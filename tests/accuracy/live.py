@@ -14,8 +14,8 @@ from trainer.baselines import scales, seasonal_naive
 from trainer.evaluate import open_model, windows_for
 from trainer.scores import Scale, Scores, score
 from trainer.series import load_history
-from worker import embedded
 from worker.contract import ModelSpec
+from worker.store import embedded
 
 Doubles = npt.NDArray[np.float64]
 

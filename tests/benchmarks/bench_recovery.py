@@ -19,14 +19,14 @@ import redis
 
 from tests.benchmarks.workers import command, rate_of
 from tests.model_files import write_lstm_model
-from worker import embedded
-from worker.checkpoint import Checkpoints
 from worker.logs import LOGGER
-from worker.recovery import Recovery
-from worker.registry import load_registry
+from worker.pipeline.registry import load_registry
+from worker.pipeline.wire import Position
+from worker.service.recovery import Recovery
 from worker.settings import Settings
-from worker.source import Streams
-from worker.wire import Position
+from worker.store import embedded
+from worker.store.checkpoint import Checkpoints
+from worker.store.source import Streams
 
 
 def fill(client: redis.Redis, stream: str, series: int, steps: int) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 from tests.benchmarks.cases import Bench
 from tests.benchmarks.streams import xadd
 from tests.benchmarks.workers import added, clear, command, running, wait_for
-from worker.commit import packed
-from worker.keys import offset_key
+from worker.store.commit import packed
+from worker.store.keys import offset_key
 
 SERIES = 10
 WARM = 0.2

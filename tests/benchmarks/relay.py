@@ -7,11 +7,11 @@ import argparse
 import signal
 import sys
 
-from worker import server
-from worker.commit import Committer
-from worker.keys import lease_key
-from worker.source import Streams
-from worker.wire import Position
+from worker.pipeline.wire import Position
+from worker.store import server
+from worker.store.commit import Committer
+from worker.store.keys import lease_key
+from worker.store.source import Streams
 
 RECORD = (
     b'{"series":"%b","at":%b,"step":null,"model":"small","version":"abcdef","entry":"%b",'

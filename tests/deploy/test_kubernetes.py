@@ -30,9 +30,9 @@ from tests.deploy.manifests import (
     settings_of,
 )
 from trainer import __main__ as trainer
-from worker.health import LONGEST_SILENCE
-from worker.server import CONNECT_TIMEOUT, SOCKET_TIMEOUT
+from worker.service.health import LONGEST_SILENCE
 from worker.settings import Settings, expanded, load_settings
+from worker.store.server import CONNECT_TIMEOUT, SOCKET_TIMEOUT
 
 SLOW_NETWORK = 12_500_000  # bytes a second
 BARE_WORKER = 150_000_000  # bytes without series, with some room

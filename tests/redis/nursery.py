@@ -19,15 +19,15 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from worker import server
 from worker.__main__ import compose
-from worker.commit import SCRIPT, Committer
 from worker.errors import TidecastError
-from worker.health import Health
 from worker.logs import LOGGER, start_logging
-from worker.loop import Worker
-from worker.registry import load_registry
+from worker.pipeline.registry import load_registry
+from worker.service.health import Health
+from worker.service.loop import Worker
 from worker.settings import Settings
+from worker.store import server
+from worker.store.commit import SCRIPT, Committer
 
 PR_SET_PDEATHSIG = 1
 LEASE = "if holder ~= ARGV[1] then return 'lost ' .. holder end\n"

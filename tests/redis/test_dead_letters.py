@@ -16,10 +16,10 @@ from redis.retry import Retry
 
 from tests.conftest import Run
 from tests.model_files import write_mean_model
-from worker.dead_letters import MOST_FIELDS, PAGE, DeadLetters, StuckLetterError
-from worker.decode import Decoder
 from worker.errors import LostServerError, ServerError
-from worker.wire import LONGEST_REASON, Entry, Reject
+from worker.pipeline.decode import Decoder
+from worker.pipeline.wire import LONGEST_REASON, Entry, Reject
+from worker.store.dead_letters import MOST_FIELDS, PAGE, DeadLetters, StuckLetterError
 
 FEATURES = ("value", "hum")
 ID = "1700000000123-4"

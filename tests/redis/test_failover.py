@@ -22,8 +22,8 @@ from redis.retry import Retry
 from tests.model_files import write_mean_model
 from tests.redis.servers import dying_with_us
 from worker.errors import LostServerError, ServerError, SettingsError
-from worker.login import Login
-from worker.server import client_of, connect, driver_errors, forget
+from worker.store.login import Login
+from worker.store.server import client_of, connect, driver_errors, forget
 
 N_STEPS = 3
 

@@ -19,9 +19,9 @@ import redis
 from tests.conftest import Run
 from tests.model_files import write_mean_model
 from tests.redis.servers import Server, client_at, free_port
+from worker.commands.feeder import Sent, feed_synthetic
+from worker.commands.synthetic import PIPELINES_PER_SECOND, SyntheticReadings, synthetic_readings
 from worker.errors import ServerError
-from worker.feed import Sent, feed_synthetic
-from worker.synthetic import PIPELINES_PER_SECOND, SyntheticReadings, synthetic_readings
 
 NOW = 1_700_000_000_000
 

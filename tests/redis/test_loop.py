@@ -12,14 +12,14 @@ import pytest
 import redis
 
 from tests.model_files import write_mean_model
-from worker.checkpoint import Checkpoints
-from worker.commit import Committer
-from worker.lease import Leases
-from worker.loop import Worker, rest
-from worker.recovery import Partition, Recovery
-from worker.registry import load_registry
+from worker.pipeline.registry import load_registry
+from worker.service.loop import Worker, rest
+from worker.service.recovery import Partition, Recovery
 from worker.settings import Settings
-from worker.source import Streams
+from worker.store.checkpoint import Checkpoints
+from worker.store.commit import Committer
+from worker.store.lease import Leases
+from worker.store.source import Streams
 
 
 @pytest.fixture

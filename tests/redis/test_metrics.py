@@ -19,8 +19,8 @@ from prometheus_client.samples import Sample
 from tests.conftest import Run
 from tests.model_files import write_mean_model
 from tests.redis.campaigns import wait_for
-from worker.metrics import COUNTERS
-from worker.tally import Tally
+from worker.service.metrics import COUNTERS
+from worker.service.tally import Tally
 
 
 @dataclass

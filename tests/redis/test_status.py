@@ -16,7 +16,7 @@ import redis
 
 from tests.conftest import Run
 from tests.model_files import write_mean_model
-from worker.status import fleets, statuses
+from worker.store.status import fleets, statuses
 
 OWN = {"lag": 0, "series": 1, "evicted": 0, "lost": 0, "dead_letters": 1, "owner": None}
 

@@ -20,8 +20,6 @@ from redis.retry import Retry
 from tests.conftest import Run
 from tests.model_files import write_lstm_model, write_mean_model
 from tests.redis.campaigns import wait_for
-from worker.checkpoint import Checkpoints
-from worker.commit import UNDER_WAY, Committer
 from worker.errors import (
     LeaseError,
     LostServerError,
@@ -29,11 +27,13 @@ from worker.errors import (
     RebuildError,
     ServerError,
 )
-from worker.keys import lease_key, offset_key
-from worker.lease import Leases
-from worker.server import driver_errors
-from worker.source import Streams
-from worker.wire import Position, Reject
+from worker.pipeline.wire import Position, Reject
+from worker.store.checkpoint import Checkpoints
+from worker.store.commit import UNDER_WAY, Committer
+from worker.store.keys import lease_key, offset_key
+from worker.store.lease import Leases
+from worker.store.server import driver_errors
+from worker.store.source import Streams
 
 
 def forecasts(client: redis.Redis, stream: str = "readings") -> list[dict[str, Any]]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import redis
 
-from worker.decode import Decoder
-from worker.pipeline import Pipeline
-from worker.registry import load_registry
-from worker.source import START, Streams
+from worker.pipeline.decode import Decoder
+from worker.pipeline.registry import load_registry
+from worker.pipeline.step import Pipeline
+from worker.store.source import START, Streams
 
 Record = tuple[bytes, ...]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trainer.dataset import make_windows
 from trainer.errors import DataError
 from trainer.series import History, Series, load_history, segments, split_rows
-from worker.windows import WindowStore
+from worker.pipeline.windows import WindowStore
 
 
 def write(path: Path, text: str) -> Path:

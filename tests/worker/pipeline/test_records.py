@@ -1,0 +1,45 @@
+"""Records are the JSON of docs/design.md, whatever series, models and targets are called."""
+
+import json
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.model_files import spec_of
+from worker.pipeline.records import RecordWriter
+
+texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=6)
+odd = texts | st.sampled_from(["100 %b", "%", 'say "x"', "a\\b", "tab\t", "é", "\x7f"])
+numbers = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@given(
+    st.lists(st.tuples(odd, st.integers(0, 10**14), numbers, numbers), max_size=5),
+    st.lists(odd, min_size=2, max_size=2, unique=True),
+    st.sampled_from([None, 0.5, 60.0]),
+)
+def test_records_are_json(
+    rows: list[tuple[str, int, float, float]], targets: list[str], step: float | None
+) -> None:
+    pair = (targets[0], targets[1])
+    spec = spec_of(features=pair, targets=pair, horizon=2, step_seconds=step)
+    forecasts = np.array([[[a, b], [b, a]] for *_, a, b in rows], np.float32).reshape(-1, 2, 2)
+    written = RecordWriter(spec).write(
+        [series.encode() for series, *_ in rows],
+        np.array([at for _, at, *_ in rows], np.int64),
+        [b"%d-0" % place for place in range(len(rows))],
+        forecasts,
+    )
+    assert [json.loads(record, parse_float=np.float32) for record in written] == [
+        {
+            "series": series,
+            "at": at,
+            "step": None if step is None else round(1000 * step),
+            "model": "tiny",
+            "version": "abcdef",
+            "entry": f"{place}-0",
+            "forecast": {pair[0]: [a, b], pair[1]: [b, a]},
+        }
+        for place, (series, at, a, b) in enumerate(rows)
+    ]

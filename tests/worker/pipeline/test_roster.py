@@ -1,0 +1,135 @@
+"""Which series are held, and which one goes, against an OrderedDict."""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.pipeline.roster import UNSERVED, Roster
+
+LONGEST = 1000
+FLOOD = 200_000
+BATCH = 700
+
+names = st.lists(st.sampled_from([b"%c%d" % (c, i) for c in b"abx" for i in range(5)]), max_size=80)
+cuts = st.lists(st.integers(1, 20), min_size=80, max_size=80)
+
+
+def serves(name: bytes) -> bool:
+    return not name.startswith(b"x")
+
+
+def reference(series: Sequence[bytes], longest: int) -> tuple[list[bytes], int]:
+    """Return the names held, the stalest first, and how many had to go."""
+    held: OrderedDict[bytes, None] = OrderedDict()
+    evicted = 0
+    for name in filter(serves, series):
+        held[name] = None
+        held.move_to_end(name)
+        if len(held) > longest:
+            held.popitem(last=False)
+            evicted += 1
+    return list(held), evicted
+
+
+def held_by(roster: Roster) -> list[bytes]:
+    """Return the names held, the stalest first."""
+    slots = roster.touched_since(0)
+    order = slots[np.argsort(roster.touched[slots])]
+    return [roster.names[slot] for slot in order.tolist()]
+
+
+def feed(roster: Roster, series: Sequence[bytes]) -> None:
+    """Place a batch and check that every reading's slot was its series' own."""
+    placed, added, gone = roster.place(series)
+    for slot, name in zip(placed.tolist(), series, strict=True):
+        assert roster.names[slot] == name if serves(name) else slot == UNSERVED
+    assert len(set(added)) == len(added)
+    assert len(set(gone)) == len(gone)
+    roster.release(gone)
+
+
+def batches(series: Sequence[bytes], sizes: list[int]) -> Iterator[Sequence[bytes]]:
+    first = 0
+    for size in sizes:
+        if first < len(series):
+            yield series[first : first + size]
+        first += size
+
+
+@given(names, cuts, st.integers(1, 8))
+def test_any_cut_into_batches_holds_the_same(
+    series: list[bytes], sizes: list[int], longest: int
+) -> None:
+    roster = Roster(longest, serves)
+    for batch in batches(series, sizes):
+        feed(roster, batch)
+    assert (held_by(roster), roster.evicted) == reference(series, longest)
+    assert len(roster) == len(held_by(roster))
+    assert roster.clock == len(series)
+
+
+@given(names, names, cuts, st.integers(1, 8))
+def test_a_restored_roster_goes_on_as_the_first_would(
+    before: list[bytes], after: list[bytes], sizes: list[int], longest: int
+) -> None:
+    first = Roster(longest, serves)
+    feed(first, before)
+    slots = first.touched_since(0)
+    second = Roster(longest, serves)
+    second.restore([first.names[s] for s in slots.tolist()], first.touched[slots], first.clock)
+    for batch in batches(after, sizes):
+        feed(second, batch)
+    held, evicted = reference(before + after, longest)
+    assert (held_by(second), first.evicted + second.evicted) == (held, evicted)
+
+
+@given(names, st.integers(0, 90))
+def test_touched_since_are_those_of_the_newest_readings(series: list[bytes], number: int) -> None:
+    roster = Roster(LONGEST, serves)
+    feed(roster, series)
+    since = {roster.names[slot] for slot in roster.touched_since(number).tolist()}
+    assert since == set(filter(serves, series[number:]))
+
+
+def test_a_lower_limit_after_a_restart_is_kept_from_the_next_new_series_on() -> None:
+    roster = Roster(2, serves)
+    roster.restore([b"a", b"b", b"c"], np.array([2, 0, 1]), 3)
+    feed(roster, [b"d"])
+    assert held_by(roster) == [b"a", b"d"]
+    assert roster.evicted == 2
+
+
+def test_a_flood_of_names_takes_no_more_room_than_allowed() -> None:
+    roster = Roster(LONGEST, serves)
+    flood = [b"a%d" % i for i in range(FLOOD)]
+    for batch in batches(flood, [BATCH] * FLOOD):
+        feed(roster, batch)
+        assert len(roster.names) <= LONGEST + BATCH
+    assert held_by(roster) == flood[-LONGEST:]
+    assert roster.evicted == FLOOD - LONGEST
+    assert len(roster.touched) <= 2 * (LONGEST + BATCH)
+
+
+def test_names_that_nobody_serves_are_not_all_remembered() -> None:
+    """One that is remembered is not asked for again, so asking tells how many are."""
+    asked = []
+
+    def counted(name: bytes) -> bool:
+        asked.append(name)
+        return serves(name)
+
+    roster = Roster(LONGEST, counted)
+    feed(roster, [b"a"])
+    flood = [b"x%d" % i for i in range(FLOOD)]
+    for batch in batches(flood, [BATCH] * FLOOD):
+        feed(roster, batch)
+    asked.clear()
+    for batch in batches(flood, [BATCH] * FLOOD):
+        feed(roster, batch)
+    assert len(asked) >= FLOOD - LONGEST
+    assert held_by(roster) == [b"a"]
+    assert len(roster) == 1
+    assert len(roster.names) == 1

@@ -1,0 +1,270 @@
+"""Windows that are saved, lost and made again against a reference that never forgets anything.
+
+``TIDECAST_EXAMPLES`` says how many histories are tried (60).
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import cycle
+from typing import ClassVar
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from tests.model_files import write_mean_model
+from worker.pipeline.decode import Decoder
+from worker.pipeline.registry import Registry, load_registry
+from worker.pipeline.snapshot import decode, encode
+from worker.pipeline.step import Pipeline
+from worker.pipeline.wire import Entry
+
+EXAMPLES = int(os.environ.get("TIDECAST_EXAMPLES", "60"))
+MAX_SERIES = 3
+STEP = 100
+SPECS: dict[str, tuple[int, int | None]] = {"a": (2, None), "b": (4, STEP)}
+"""By a name's first letter: n_steps and step; the sums are exact and so are their means."""
+NAMES = ["a0", "a1", "a2", "b0", "b1", "b2", "é0", "x1", "x2", "x3", "x4"]
+DELTAS = [STEP] * 5 + [51, 149, 150, 151, 2 * STEP, 50, 0, -STEP]
+
+Number = int | str
+Reading = tuple[str, int, Number, Number]
+"""Series, time, value and level; ``b`` reads both, ``a`` the value."""
+Forecast = tuple[str, int, str, float]
+"""Series, time, entry and the number forecast."""
+Window = tuple[int, int, list[list[float]]]
+"""Length of the run, newest time, and the tail's values."""
+
+numbers = st.integers(0, 9)
+unfit = numbers | st.sampled_from(["bad", "1e39"])
+head = (st.sampled_from(NAMES), st.sampled_from(DELTAS))
+fit = st.tuples(*head, numbers, numbers)
+drafts = fit | fit | fit | st.tuples(*head, unfit, unfit)
+batches = st.lists(st.lists(drafts, min_size=1, max_size=3), min_size=1, max_size=20)
+some_names = st.lists(st.sampled_from(NAMES), min_size=1, max_size=MAX_SERIES, unique=True)
+fullness = st.sampled_from([False, False, False, True])
+cuts = st.lists(st.integers(1, 12), min_size=1, max_size=5)
+
+
+class Reference:
+    """A list of readings per series; the first in the dictionary goes first."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, list[tuple[int, list[int]]]] = {}
+        self.evicted = 0
+
+    def read(self, name: str, time: int, value: Number, level: Number) -> float | None:
+        """Return the mean of the window that a reading completes, None where it completes none."""
+        if name[0] not in SPECS:
+            return None
+        n_steps, step = SPECS[name[0]]
+        if name not in self.runs and len(self.runs) == MAX_SERIES:
+            del self.runs[next(iter(self.runs))]
+            self.evicted += 1
+        self.runs[name] = run = self.runs.pop(name, [])
+        values = [v for v in ((value, level) if name[0] == "b" else (value,)) if isinstance(v, int)]
+        delta = time - run[-1][0] if run and step else STEP
+        if len(values) < (2 if name[0] == "b" else 1) or 2 * delta <= STEP:
+            return None
+        run[:] = [*([] if 2 * delta >= 3 * STEP else run), (time, values)][-n_steps:]
+        return float(np.mean([v for _, v in run])) if len(run) == n_steps else None
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint: its sections and what its manifest says."""
+
+    sections: tuple[bytes, ...]
+    place: int
+    clock: int
+    series: int
+    evicted: int
+
+
+class Histories(RuleBasedStateMachine):
+    """A partition that is fed, saved and killed at will."""
+
+    registry: ClassVar[Registry]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reference = Reference()
+        self.stream: list[Entry] = []
+        self.times: dict[str, int] = {}
+        self.published: Saved | None = None
+        self.saved: Saved | None = None
+        self.pipeline = self.empty()
+        self.evicted_before = 0
+
+    @rule(batch=batches)
+    def feed(self, batch: list[list[Reading]]) -> None:
+        readings = [self.timed(drafts) for drafts in batch]
+        entries = self.entries(readings)
+        self.stream += entries
+        expected = [
+            (name, time, entry_id.decode(), mean)
+            for (entry_id, _), several in zip(entries, readings, strict=True)
+            for name, time, value, level in several
+            if (mean := self.reference.read(name, time, value, level)) is not None
+        ]
+        assert forecasts(self.pipeline, entries) == expected
+
+    @rule(names=some_names, rounds=st.integers(1, 6), value=st.integers(0, 4))
+    def feed_in_step(self, names: list[str], rounds: int, value: int) -> None:
+        """Without these few windows would ever be full."""
+        self.feed([[(name, STEP, value + i, i) for name in names] for i in range(rounds)])
+
+    @rule(batch=batches, full=fullness)
+    def checkpoint(self, batch: list[list[Reading]], full: bool) -> None:
+        self.feed(batch)
+        self.published = self.saved = self.written(full=full)
+
+    @rule(batch=batches, sizes=cuts)
+    def die_before_the_commit(self, batch: list[list[Reading]], sizes: list[int]) -> None:
+        """What was forecast and not committed leaves no trace."""
+        times = dict(self.times)
+        forecasts(self.pipeline, self.entries([self.timed(drafts) for drafts in batch]))
+        self.times = times
+        self.crash(sizes)
+
+    @rule(sizes=cuts, full=fullness)
+    def die_before_the_checkpoint_stands(self, sizes: list[int], full: bool) -> None:
+        self.written(full=full)
+        self.crash(sizes)
+
+    @precondition(lambda self: self.published is not None)
+    @rule(sizes=cuts)
+    def die(self, sizes: list[int]) -> None:
+        self.crash(sizes)
+
+    @precondition(lambda self: self.published is not None)
+    @rule(sizes=cuts)
+    def die_and_find_the_checkpoint_unreadable(self, sizes: list[int]) -> None:
+        self.rebuild(None, sizes)
+
+    def crash(self, sizes: list[int]) -> None:
+        self.rebuild(self.published, sizes)
+
+    def rebuild(self, saved: Saved | None, sizes: list[int]) -> None:
+        """Lose the windows and make them again, from a checkpoint or from all of the stream."""
+        self.saved = saved
+        self.pipeline, self.evicted_before, place = self.empty(), 0, 0
+        if saved is not None:
+            states = [decode(section) for section in saved.sections]
+            self.pipeline.restore(states, saved.clock, saved.series)
+            self.evicted_before, place = saved.evicted, saved.place
+        for entries in in_batches(self.stream[place:], sizes):
+            list(self.pipeline.replay(entries))
+
+    @invariant()
+    def the_series_held_are_the_references(self) -> None:
+        runs = self.reference.runs
+        assert self.pipeline.series == len(runs)
+        assert self.evicted_before + self.pipeline.evicted == self.reference.evicted
+        assert list(windows(self.pipeline).items()) == [
+            (name, window_of(name, run)) for name, run in runs.items()
+        ]
+
+    def empty(self) -> Pipeline:
+        return Pipeline(self.registry, Decoder("x0", self.registry.features), MAX_SERIES)
+
+    def written(self, *, full: bool) -> Saved:
+        """Return a checkpoint of what stands; a full copy or what changed since the last."""
+        before = None if full else self.saved
+        earlier, since = (before.sections, before.clock) if before else ((), 0)
+        return Saved(
+            (*earlier, *map(encode, self.pipeline.changed(since))),
+            len(self.stream),
+            self.pipeline.clock,
+            self.pipeline.series,
+            self.evicted_before + self.pipeline.evicted,
+        )
+
+    def timed(self, several: list[Reading]) -> list[Reading]:
+        """Return drafts with a time each instead of a distance to the series' newest."""
+        readings = []
+        for name, delta, value, level in several:
+            newest = self.times.get(name, 1_000_000)
+            self.times[name] = max(newest, newest + delta)
+            readings.append((name, newest + delta, value, level))
+        return readings
+
+    def entries(self, readings: list[list[Reading]]) -> list[Entry]:
+        """Return an entry for each list of readings: flat, or JSON where there are several."""
+        first = len(self.stream) + 1
+        return [(b"%d-0" % (first + i), fields_of(r)) for i, r in enumerate(readings)]
+
+
+def fields_of(readings: list[Reading]) -> list[bytes]:
+    rows = [dict(zip(("series", "ts", "value", "level"), r, strict=True)) for r in readings]
+    if len(rows) > 1:
+        return [b"body", orjson.dumps(rows)]
+    return [text for k, v in rows[0].items() for text in (k.encode(), str(v).encode())]
+
+
+def in_batches(entries: list[Entry], sizes: list[int]) -> Iterator[list[Entry]]:
+    first = 0
+    for size in cycle(sizes):
+        if first >= len(entries):
+            return
+        yield entries[first : first + size]
+        first += size
+
+
+def forecasts(pipeline: Pipeline, entries: list[Entry]) -> list[Forecast]:
+    """Return what a step forecasts, in the order of its records."""
+    commits = list(pipeline.step(entries))
+    assert [c.newest for c in commits][-1] == entries[-1][0].decode()
+    records = [orjson.loads(record) for commit in commits for record in commit.records]
+    assert [r["series"].encode() for r in records] == [s for c in commits for s in c.series]
+    return [(r["series"], r["at"], r["entry"], r["forecast"]["value"][0]) for r in records]
+
+
+def windows(pipeline: Pipeline) -> dict[str, Window]:
+    """Return the window of each series held, the stalest first."""
+    found: list[tuple[int, str, Window]] = []
+    for state in pipeline.changed(0):
+        for i, name in enumerate(state.names):
+            run = int(state.runs[i])
+            tail = state.tails[i, max(0, len(state.tails[i]) - run) :].tolist()
+            window = (run, int(state.newest[i]) if run else 0, tail)
+            found.append((int(state.touched[i]), name.decode(), window))
+    return {name: window for _, name, window in sorted(found)}
+
+
+def window_of(name: str, run: list[tuple[int, list[int]]]) -> Window:
+    """Return the same of a run of the reference."""
+    tail = [[float(v) for v in values] for _, values in run][1 - SPECS[name[0]][0] :]
+    return len(run), run[-1][0] if run else 0, tail
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    folder = tmp_path_factory.mktemp("models")
+    write_mean_model(folder / "a.onnx", name="a", n_steps=2, series="a*")
+    write_mean_model(
+        folder / "b.onnx",
+        name="b",
+        n_steps=4,
+        series="b*",
+        features=("value", "level"),
+        step_seconds=STEP / 1000,
+    )
+    return load_registry(folder)
+
+
+def test_no_history_of_saving_and_dying_changes_a_forecast(registry: Registry) -> None:
+    Histories.registry = registry
+    run_state_machine_as_test(
+        Histories, settings=settings(max_examples=EXAMPLES, stateful_step_count=30)
+    )

@@ -1,0 +1,15 @@
+"""A packed command is what the server's protocol says, as the driver's own parser reads it."""
+
+import hiredis
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from worker.store.commit import LONGEST_KNOWN, packed
+
+
+@given(st.lists(st.binary(max_size=30), min_size=1, max_size=20))
+@example([b"x" * LONGEST_KNOWN, b"y" * (LONGEST_KNOWN + 1), b""])
+def test_a_packed_command_is_read_back(words: list[bytes]) -> None:
+    reader = hiredis.Reader()
+    reader.feed(packed(words))
+    assert reader.gets() == words

@@ -1,0 +1,214 @@
+"""How a URL and a login go together, and what is refused before anything is sent."""
+
+import socket
+from pathlib import Path
+
+import pytest
+import redis
+import trustme
+
+from worker.errors import LostServerError, SettingsError
+from worker.settings import load_settings
+from worker.store.address import address_of, masked
+from worker.store.login import Login, is_loopback, is_unchecked, read_password
+from worker.store.server import client_of, driver_errors
+
+
+@pytest.fixture
+def password(tmp_path: Path) -> Path:
+    path = tmp_path / "password"
+    path.write_text("s3cret\n")
+    return path
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    trustme.CA().issue_cert("a@b").private_key_and_cert_chain_pem.write_to_path(tmp_path / "c.pem")
+    return tmp_path / "c.pem"
+
+
+def test_a_password_file_loses_the_end_of_its_line_alone(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_text(" a b \r\n")
+    assert read_password(path) == " a b "
+
+
+@pytest.mark.parametrize(
+    ("url", "user", "named"),
+    [
+        ("redis://h", None, None),
+        ("redis://h", "u", "u"),
+        ("redis://u@h/3", None, "u"),
+        ("redis://u%40x@h", "u@x", "u@x"),
+        ("redis+sentinel://u@h,i/s", None, "u"),
+    ],
+)
+def test_a_user_comes_from_either_side(
+    password: Path, url: str, user: str | None, named: str | None
+) -> None:
+    login = Login(user=user, password_file=password)
+    plain, found, options = login.applied(url)
+    assert "@" not in plain
+    assert (found, options) == (named, {})
+    pool = client_of(url, login).connection_pool
+    said = pool.connection_kwargs["credential_provider"].get_credentials()
+    assert said == ((named, "s3cret") if named else ("s3cret",))
+
+
+def test_a_url_with_its_own_password_stays_as_it_is() -> None:
+    assert Login().applied("redis://u:p@h/1") == ("redis://u:p@h/1", "u", {})
+    assert Login(user="u").applied("redis://:p@h/1")[2] == {"username": "u"}
+
+
+@pytest.mark.parametrize(
+    ("url", "told", "message"),
+    [
+        ("redis://:p@h", {"password_file": "password"}, "leave one out"),
+        ("redis://a@h", {"password_file": "password", "user": "b"}, "names the user 'a'"),
+        ("redis://h", {"user": "b"}, "no password for the user 'b'"),
+        ("redis://h", {"password_file": "nowhere"}, "No such file"),
+        ("redis://h", {"password_file": "empty"}, "is empty"),
+        ("redis://h", {"ca_file": "c.pem"}, "--redis-ca-file is for TLS"),
+        ("unix:///s", {"cert_file": "c.pem"}, "--redis-cert-file is for TLS"),
+        ("rediss://h", {"key_file": "c.pem"}, "--redis-key-file without --redis-cert-file"),
+        ("rediss://h", {"ca_file": "nowhere"}, "No such file"),
+        ("rediss://h", {"ca_file": "password"}, "no usable PEM file"),
+        ("rediss://h", {"cert_file": "password"}, "no usable PEM file"),
+        ("rediss://h", {"cert_file": "c.pem", "key_file": "password"}, "no usable PEM file"),
+    ],
+)
+@pytest.mark.usefixtures("password", "certificate")
+def test_what_cannot_be_meant_is_refused(
+    tmp_path: Path, url: str, told: dict[str, str], message: str
+) -> None:
+    (tmp_path / "empty").write_text("\n")
+    paths = {k: tmp_path / v for k, v in told.items() if k != "user"}
+    login = Login(user=told.get("user"), **paths)
+    with pytest.raises(SettingsError, match=message) as refused:
+        client_of(url, login)
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        ("localhost", True),
+        ("127.0.0.5", True),
+        ("::1", True),
+        ("10.0.0.1", False),
+        ("fd00::1", False),
+        ("0.0.0.0", False),  # noqa: S104 - an address to look at
+        ("db.example", False),
+    ],
+)
+def test_what_is_this_machine(host: str, here: bool) -> None:
+    assert is_loopback(host) == here
+
+
+@pytest.mark.parametrize("value", ["no", "False", "0", "n"])
+def test_a_check_that_is_off_is_seen(value: str) -> None:
+    assert is_unchecked(f"rediss://h?ssl_check_hostname={value}")
+    assert is_unchecked("rediss://h?ssl_cert_reqs=none")
+    assert not is_unchecked("rediss://h?ssl_cert_reqs=required&ssl_check_hostname=yes")
+
+
+@pytest.mark.parametrize("option", ["ssl_min_version=769", "ssl_ciphers=NULL"])
+def test_a_url_cannot_weaken_tls(option: str) -> None:
+    with pytest.raises(SettingsError, match="cannot be chosen"):
+        client_of(f"rediss://h?{option}")
+
+
+def test_the_logins_files_win_over_the_urls(certificate: Path) -> None:
+    url = "rediss://h?ssl_ca_certs=/elsewhere"
+    options = client_of(url, Login(ca_file=certificate)).connection_pool.connection_kwargs
+    assert options["ssl_ca_certs"] == str(certificate)
+
+
+def test_tls_is_never_older_than_it_should_be(certificate: Path) -> None:
+    login = Login(cert_file=certificate)
+    for url in ("rediss://h", "rediss+sentinel://h/s"):
+        options = client_of(url, login).connection_pool.connection_kwargs
+        assert options["ssl_min_version"].name == "TLSv1_2"
+        assert options["ssl_certfile"] == str(certificate)
+
+
+LOST = [
+    ("ca", None, "names is gone"),
+    ("ca", "", "look at the files of --redis-ca-file"),
+    ("ca", "no PEM", "look at the files of --redis-ca-file"),
+    ("cert", None, "names is gone"),
+    ("cert", "no PEM", "look at the files of --redis-ca-file"),
+    ("key", None, "names is gone"),
+    ("key", "no PEM", "look at the files of --redis-ca-file"),
+    ("key", "another's", "look at the files of --redis-ca-file"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "told"), LOST)
+def test_a_file_that_is_lost_or_spoilt_after_the_start_is_told(
+    name: str, content: str | None, told: str, tmp_path: Path
+) -> None:
+    paths = {name: tmp_path / f"{name}.pem" for name in ("ca", "cert", "key")}
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(paths["ca"])
+    issued, other = authority.issue_cert("a@b"), authority.issue_cert("c@d")
+    issued.cert_chain_pems[0].write_to_path(paths["cert"])
+    issued.private_key_pem.write_to_path(paths["key"])
+    login = Login(ca_file=paths["ca"], cert_file=paths["cert"], key_file=paths["key"])
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        url = f"rediss://127.0.0.1:{somebody.getsockname()[1]}"
+        with client_of(url, login) as client:
+            if content is None:
+                paths[name].unlink()
+            elif content == "another's":
+                other.private_key_pem.write_to_path(paths[name])
+            else:
+                paths[name].write_text(content)
+            with pytest.raises(LostServerError, match=told):
+                _ping(client)
+
+
+def test_a_socket_that_is_not_there_is_no_matter_of_tls(tmp_path: Path) -> None:
+    with (
+        client_of(f"unix://{tmp_path}/none.sock") as client,
+        pytest.raises(LostServerError, match=r"No such file or directory\.$"),
+    ):
+        _ping(client)
+
+
+@driver_errors()
+def _ping(client: redis.Redis) -> None:
+    client.ping()
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("redis://h", "this URL names none"),
+        ("redis+sentinel://h/s?sentinel_password=s3cret", "leave one out"),
+    ],
+)
+def test_a_password_for_sentinels_is_for_sentinels(url: str, why: str, password: Path) -> None:
+    with pytest.raises(SettingsError, match=why) as caught:
+        client_of(url, Login(sentinel_password_file=password))
+    assert "s3cret" not in str(caught.value)
+
+
+def test_the_sentinels_password_is_looked_at_before_anything_is_sent(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read: No such file"):
+        client_of("redis+sentinel://h/s", Login(sentinel_password_file=tmp_path / "none"))
+
+
+def test_nothing_that_is_printed_holds_a_password(password: Path) -> None:
+    url = "redis://u:s3cret@h/1"
+    settings = load_settings(None, redis_url="rediss://:s3cret@h", redis_password_file=password)
+    login = Login(user="u", password_file=password)
+    sentinels = address_of("redis+sentinel://:s3cret@h/s?sentinel_password=s3cret")
+    shown = [settings, settings.login, login, sentinels]
+    shown += [client_of(url), client_of(url).connection_pool, client_of("redis://h", login)]
+    shown.append(client_of("redis+sentinel://h/s", Login(sentinel_password_file=password)))
+    shown.append(client_of("redis://h", login).connection_pool.make_connection())
+    for one in shown:
+        assert "s3cret" not in f"{one!r} {one}"
+    assert "s3cret" not in masked(url)
+    assert masked("redis://h?pass%77ord=s3cret&x=1") == "redis://h?pass%77ord=***&x=1"

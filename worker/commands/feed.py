@@ -1,0 +1,331 @@
+"""The command ``tidecast-worker feed``: its options, its progress and how it ends."""
+
+import math
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from worker.commands.dead_letters import ClientOf, Url
+from worker.commands.feeder import CsvRows, FeedTally, Sent, feed, feed_synthetic
+from worker.commands.synthetic import SyntheticReadings, synthetic_readings
+from worker.errors import SettingsError
+from worker.service.stop import Stop
+from worker.settings import single
+
+FASTEST = 1e9
+UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|)")
+MOST_SERIES = 10_000_000
+MOST_WAVES = 10_000_000
+"""Series times features; each has a phase of its own in memory."""
+MOST_VALUES = 1_000_000
+"""Values in one entry."""
+
+
+def rate_of(text: str) -> float:
+    """Return readings per second, 0 for ``max``."""
+    try:
+        rate = 0.0 if text == "max" else float(text)
+    except ValueError:
+        rate = math.nan
+    if not 0 <= rate <= FASTEST:
+        raise typer.BadParameter(f"{text!r} is neither 'max' nor a number from 0 to {FASTEST:g}.")
+    return rate
+
+
+def duration_of(text: str) -> float:
+    """Return the seconds of a duration such as ``500ms``, ``30s``, ``5m``, ``1h`` or ``30``."""
+    found = DURATION.fullmatch(text)
+    seconds = float(found[1]) * UNITS[found[2]] if found else 0.0
+    if seconds < 0.001:
+        raise typer.BadParameter(f"{text!r} is no duration of 1 ms or more, such as 500ms or 30s.")
+    return seconds
+
+
+Data = Annotated[
+    Path | None, typer.Argument(help="CSV file with a header line; none with --synthetic.")
+]
+Input = Annotated[
+    str, typer.Option("--input", parser=single, metavar="NAME", help="Input stream to write.")
+]
+Series = Annotated[
+    str | None,
+    typer.Option(
+        help="Series name; with --synthetic: how many series.  [default: the file's name; 10]"
+    ),
+]
+SeriesColumn = Annotated[
+    str | None, typer.Option(help="CSV column that names the series of each row.")
+]
+TimeColumn = Annotated[
+    str | None,
+    typer.Option(help="CSV column of times (ISO 8601 or ms).  [default: a usual name]"),
+]
+Rate = Annotated[
+    float,
+    typer.Option(parser=rate_of, metavar="RATE", help="Readings per second; max or 0: no pause."),
+]
+FromRow = Annotated[
+    int | None, typer.Option(min=0, help="First CSV row to send, from 0.  [default: 0]")
+]
+ToRow = Annotated[int | None, typer.Option(min=0, help="CSV row to stop before.")]
+Longest = Annotated[
+    int | None,
+    typer.Option(min=1, help="Entries the stream keeps, about.  [default: all]"),
+]
+Synthetic = Annotated[bool, typer.Option("--synthetic", help="Send made-up readings.")]
+For = Annotated[
+    float | None,
+    typer.Option(
+        "--for",
+        parser=duration_of,
+        metavar="DURATION",
+        help="How long to make up readings: 500ms, 30s, 5m, 1h.  [default: until Ctrl-C]",
+    ),
+]
+Features = Annotated[
+    str | None,
+    typer.Option(help="Fields of a made-up reading, commas between.  [default: value]"),
+]
+PerEntry = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=100_000, help="Made-up readings per entry; over 1: JSON columns.  [default: 1]"
+    ),
+]
+Step = Annotated[
+    float | None,
+    typer.Option(
+        parser=duration_of,
+        metavar="DURATION",
+        help="Event time between a made-up series' readings.  [default: the clock's times]",
+    ),
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="Of the made-up values.  [default: 0]")]
+
+
+def register(app: typer.Typer, client_of: ClientOf) -> None:
+    """Add the command; ``client_of`` makes a client of a URL, or of the default for None."""
+
+    @app.command("feed")
+    def feed_command(
+        data: Data = None,
+        redis_url: Url = None,
+        input_: Input = "readings",
+        series: Series = None,
+        series_column: SeriesColumn = None,
+        time_column: TimeColumn = None,
+        rate: Rate = 100.0,
+        from_row: FromRow = None,
+        to_row: ToRow = None,
+        longest: Longest = None,
+        synthetic: Synthetic = False,
+        for_: For = None,
+        features: Features = None,
+        per_entry: PerEntry = None,
+        step: Step = None,
+        seed: Seed = None,
+    ) -> None:
+        """Send the rows of a CSV file, or made-up readings, as if they were live.
+
+        Example: tidecast-worker feed taxi.csv --input readings --series taxi --rate 100
+
+        Example: tidecast-worker feed --synthetic --series 1000 --rate max --for 30s
+        """
+        of_csv = {
+            "DATA": data,
+            "--series-column": series_column,
+            "--time-column": time_column,
+            "--from-row": from_row,
+            "--to-row": to_row,
+        }
+        of_synthetic = {
+            "--for": for_,
+            "--features": features,
+            "--per-entry": per_entry,
+            "--step": step,
+            "--seed": seed,
+        }
+        if synthetic:
+            _refuse(of_csv, "tells of a CSV file and cannot go with --synthetic; leave one out")
+            readings = _readings(
+                input_,
+                series=_series_count("10" if series is None else series),
+                features=tuple(("value" if features is None else features).split(",")),
+                per_entry=per_entry or 1,
+                step_ms=None if step is None else round(1000 * step),
+                longest=longest,
+                seed=seed or 0,
+            )
+            _feed_synthetic(client_of, redis_url, input_, readings, rate, for_ or math.inf)
+            return
+        _refuse(of_synthetic, "is for made-up readings; add --synthetic or leave it out")
+        if data is None:
+            raise SettingsError("name a CSV file to send, or --synthetic for made-up readings")
+        rows = CsvRows(
+            path=data,
+            series=series or data.stem,
+            series_column=series_column,
+            time_column=time_column,
+            first=from_row or 0,
+            last=to_row,
+        )
+        _feed_rows(client_of, redis_url, input_, rows, rate, longest)
+
+
+def _refuse(options: Mapping[str, object], reason: str) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise SettingsError(f"{name} {reason}")
+
+
+def _series_count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= MOST_SERIES:
+        raise SettingsError(
+            f"--series {text!r}: with --synthetic it is how many series, 1 to {MOST_SERIES}"
+        )
+    return int(text)
+
+
+def _readings(
+    stream: str,
+    *,
+    series: int,
+    features: tuple[str, ...],
+    per_entry: int,
+    step_ms: int | None,
+    longest: int | None,
+    seed: int,
+) -> SyntheticReadings:
+    """Return what is to be sent, unless it is too much to hold or has no usable names."""
+    clear = all(name.isprintable() and name not in {"", "series", "ts"} for name in features)
+    if not clear or len(set(features)) < len(features):
+        raise SettingsError(
+            f"--features {','.join(features)!r}: names of fields with commas between, each once; "
+            "series and ts are taken"
+        )
+    if series * len(features) > MOST_WAVES or per_entry * len(features) > MOST_VALUES:
+        raise SettingsError(
+            f"{len(features)} --features: at most {MOST_WAVES} times --series, and at most "
+            f"{MOST_VALUES} times --per-entry; name fewer"
+        )
+    return synthetic_readings(
+        os.fsencode(stream),
+        series=series,
+        features=features,
+        per_entry=per_entry,
+        step_ms=step_ms,
+        longest=longest,
+        random=np.random.default_rng(seed),
+    )
+
+
+def _feed_rows(
+    client_of: ClientOf,
+    redis_url: str | None,
+    stream: str,
+    rows: CsvRows,
+    rate: float,
+    longest: int | None,
+) -> None:
+    """Send a file's rows and say how many, or where to go on after a Ctrl-C."""
+    client = client_of(redis_url)
+    total = rows.last and max(0, rows.last - rows.first)
+    with _bar(TaskProgressColumn()) as bar:
+        task = bar.add_task(escape(f"feeding {stream}"), total=total)
+
+        def show(tally: FeedTally) -> None:
+            bar.update(task, completed=tally.rows)
+
+        try:
+            tally = feed(
+                client,
+                stream,
+                rows,
+                rate=rate,
+                clock=time.monotonic,
+                sleep=time.sleep,
+                progress=show,
+                longest=longest,
+            )
+        except KeyboardInterrupt:
+            fed = rows.first + int(bar.tasks[task].completed)
+            typer.echo(f"interrupted; go on with --from-row {fed}", err=True)
+            raise typer.Exit(1) from None
+    skipped = f", {tally.rows - tally.sent} empty rows skipped" * (tally.rows > tally.sent)
+    typer.echo(f"sent {tally.sent} readings to {stream}{skipped}", err=True)
+
+
+def _feed_synthetic(
+    client_of: ClientOf,
+    redis_url: str | None,
+    stream: str,
+    readings: SyntheticReadings,
+    rate: float,
+    seconds: float,
+) -> None:
+    """Send made-up readings until their time is over or somebody stops it, and say how many."""
+    client = client_of(redis_url)
+    total = seconds if math.isfinite(seconds) else None
+    with _bar(TextColumn("{task.fields[sent]}")) as bar:
+        task = bar.add_task(escape(f"feeding {stream}"), total=total, sent="")
+
+        def show(sent: Sent) -> None:
+            told = f"{sent.readings:,} sent, {sent.rate:,.0f}/s"
+            bar.update(task, completed=sent.seconds, sent=told)
+
+        with _stop_by_signal() as stopping:
+            sent = feed_synthetic(
+                client,
+                readings,
+                rate=rate,
+                seconds=seconds,
+                clock=time.monotonic,
+                now=lambda: time.time_ns() // 1_000_000,
+                wait=stopping.wait,
+                stopping=stopping.is_set,
+                progress=show,
+            )
+    typer.echo(f"sent {sent.readings} readings to {stream} ({sent.rate:.0f}/s)", err=True)
+
+
+def _bar(column: ProgressColumn) -> Progress:
+    """Return a progress bar on stderr, where that is a terminal, with a column of the user's."""
+    columns = (TextColumn("{task.description}"), BarColumn(), column, TimeElapsedColumn())
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextmanager
+def _stop_by_signal() -> Iterator[Stop]:
+    """Yield a wish to stop that Ctrl-C or SIGTERM brings; another Ctrl-C ends the command hard."""
+    stopping = Stop()
+
+    def stop(number: int, _: object) -> None:
+        signal.signal(number, signal.default_int_handler)
+        stopping.set()
+
+    before = [(number, signal.signal(number, stop)) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        yield stopping
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""Entries in, commits out: plain data, no clock, no Redis."""

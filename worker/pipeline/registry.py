@@ -1,0 +1,58 @@
+"""Which model serves which series."""
+
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+from worker.contract import glob_regex, globs_overlap
+from worker.errors import ModelError
+from worker.pipeline.model import Model
+
+
+class Registry:
+    """The models of one worker; no series name is served by two of them.
+
+    Raises:
+        ModelError: two models could serve one series.
+    """
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        for one, other in combinations(models, 2):
+            if globs_overlap(one.spec.series, other.spec.series):
+                raise ModelError(
+                    f"two models for one series: {one.path} serves {one.spec.series!r} and "
+                    f"{other.path} serves {other.spec.series!r}; fit them with --series globs "
+                    "that share no name, or remove one"
+                )
+        self.models = tuple(models)
+        self._globs = [glob_regex(model.spec.series) for model in models]
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Every feature that some model reads, each once."""
+        return tuple(dict.fromkeys(f for model in self.models for f in model.spec.features))
+
+    def match(self, series: str) -> int | None:
+        """Return the number of the model that serves a series, None if none does."""
+        for number, glob in enumerate(self._globs):
+            if glob.fullmatch(series):
+                return number
+        return None
+
+
+def load_registry(path: Path, *, threads: int = 1) -> Registry:
+    """Load the model file ``path``, or every ``.onnx`` file of the directory ``path``.
+
+    Raises:
+        ModelError: there is none, one cannot be served, or two contend for one series.
+    """
+    if not path.exists():
+        raise ModelError(
+            f"{path}: no such file or directory; name what 'tidecast-trainer fit' wrote"
+        )
+    files = sorted(path.glob("*.onnx")) if path.is_dir() else [path]
+    if not files:
+        raise ModelError(
+            f"{path}: a directory without .onnx files; put what 'tidecast-trainer fit' wrote there"
+        )
+    return Registry([Model(file, threads=threads) for file in files])

@@ -1,0 +1,1 @@
+"""The running process: its loop, its recovery, and what is told of it."""

@@ -1,0 +1,1 @@
+"""What lies on the server: knows Redis, and nothing of what the data mean."""

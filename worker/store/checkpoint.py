@@ -1,0 +1,186 @@
+"""Checkpoints on the server: the windows' state with the offset it stands for.
+
+Guarantee: a checkpoint is read whole or not at all. Its pieces are written under names that nothing
+refers to yet; then one script, which checks the lease, stores the manifest that names them. What a
+dead or slow worker leaves behind is never read, and goes when the next full checkpoint is written.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from importlib.resources import files
+from itertools import count
+from typing import Any, cast
+
+import orjson
+import redis
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from worker.errors import CheckpointError, LeaseError
+from worker.pipeline.snapshot import LAYOUT
+from worker.store.keys import checkpoint_key, lease_key, offset_key
+from worker.store.server import driver_errors
+
+SCRIPT = files("worker.store").joinpath("checkpoint.lua").read_text()
+PIECE = 500_000
+"""Bytes that one command carries at most."""
+AT_ONCE = 8
+"""Pieces on their way at a time."""
+
+
+class Section(BaseModel):
+    """Where one part of the state lies: in the fields ``<name>:0``, ``<name>:1``, ..."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    pieces: int
+    size: int
+
+    @property
+    def fields(self) -> list[str]:
+        """The names of its pieces."""
+        return [f"{self.name}:{piece}" for piece in range(self.pieces)]
+
+
+class Manifest(BaseModel):
+    """What a checkpoint stands for and where its parts lie.
+
+    ``offset`` is the last entry whose readings are in it, ``entries`` how many were added to the
+    stream up to that, ``clock`` how many readings have been numbered, ``series`` how many are held,
+    ``evicted`` and ``lost`` how many series were forgotten and entries removed unread so far. The
+    first ``full`` sections are a full copy, the rest what changed since.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    layout: int = LAYOUT
+    fleet: str
+    models: list[dict[str, Any]]
+    offset: str
+    entries: int
+    clock: int
+    series: int
+    evicted: int
+    lost: int
+    full: int
+    sections: list[Section]
+
+
+class Checkpoints:
+    """Writes and reads the checkpoints of one fleet.
+
+    Args:
+        client: the server.
+        fleet: whose checkpoints these are.
+        token: what this worker's leases hold.
+        script: what the server runs.
+
+    Every call raises LostServerError when the server goes away or fails, and ServerError when it
+    refuses.
+    """
+
+    def __init__(
+        self, client: redis.Redis, fleet: str, token: str, *, script: str = SCRIPT
+    ) -> None:
+        self._client = client
+        self._fleet = fleet
+        self._token = token
+        self._script = client.register_script(script)
+        self._numbers = count()
+
+    @driver_errors()
+    def write(self, stream: str, states: Iterable[bytes]) -> list[Section]:
+        """Write sections that belong to no checkpoint yet, in pieces."""
+        key = checkpoint_key(stream, self._fleet)
+        sections = []
+        for state in states:
+            section = Section(
+                name=f"{self._token}-{next(self._numbers)}",
+                pieces=-(-len(state) // PIECE),
+                size=len(state),
+            )
+            fields = section.fields
+            for first in range(0, len(fields), AT_ONCE):
+                pipeline = self._client.pipeline(transaction=False)
+                for piece in range(first, min(first + AT_ONCE, len(fields))):
+                    pipeline.hset(key, fields[piece], state[piece * PIECE : (piece + 1) * PIECE])
+                pipeline.execute()
+            sections.append(section)
+        return sections
+
+    @driver_errors()
+    def publish(self, stream: str, manifest: Manifest) -> None:
+        """Make a checkpoint stand whose sections are written.
+
+        Raises:
+            LeaseError: the stream is no longer this worker's; the earlier checkpoint stands.
+        """
+        whole = manifest.full == len(manifest.sections)
+        kept = [field for section in manifest.sections for field in section.fields] if whole else []
+        answer = self._script(
+            keys=[checkpoint_key(stream, self._fleet), lease_key(stream, self._fleet)],
+            args=[self._token, orjson.dumps(manifest.model_dump()), *kept],
+        )
+        if answer != b"ok":
+            holder = answer.decode().removeprefix("lost ")
+            raise LeaseError(f"{stream}: its lease is held by {holder}, no longer by this worker")
+
+    @driver_errors()
+    def manifest(self, stream: str) -> Manifest | None:
+        """Return what stands, None where nothing does.
+
+        Raises:
+            CheckpointError: it is not of this layout or cannot be read.
+        """
+        key = checkpoint_key(stream, self._fleet)
+        text = cast("bytes | None", self._client.hget(key, "manifest"))
+        return None if text is None else read_manifest(text)
+
+    @driver_errors()
+    def stands_at(self, stream: str, fleet: str) -> str | None:
+        """Return the offset of a fleet's checkpoint of a stream, None if there is no such fleet.
+
+        A fleet without a checkpoint that can be read stands at the stream's very beginning.
+        """
+        text = cast("bytes | None", self._client.hget(checkpoint_key(stream, fleet), "manifest"))
+        if text is not None:
+            with suppress(CheckpointError):
+                return read_manifest(text).offset
+        return "0-0" if self._client.exists(offset_key(stream, fleet)) else None
+
+    def sections(self, stream: str, manifest: Manifest) -> Iterator[bytes]:
+        """Yield the sections that a manifest names.
+
+        Raises:
+            CheckpointError: a piece is missing.
+        """
+        for section in manifest.sections:
+            yield b"".join(self._pieces(stream, section.fields))
+
+    def _pieces(self, stream: str, fields: Sequence[str]) -> Iterator[bytes]:
+        key = checkpoint_key(stream, self._fleet)
+        for first in range(0, len(fields), AT_ONCE):
+            some = fields[first : first + AT_ONCE]
+            with driver_errors():
+                answers = cast("list[bytes | None]", self._client.hmget(key, list(some)))
+            for field, piece in zip(some, answers, strict=True):
+                if piece is None:
+                    raise CheckpointError(f"its piece {field} is missing")
+                yield piece
+
+
+def read_manifest(text: bytes) -> Manifest:
+    """Return a manifest from its JSON.
+
+    Raises:
+        CheckpointError: it is not of this layout or cannot be read.
+    """
+    try:
+        document = orjson.loads(text)
+        if document["layout"] != LAYOUT:
+            raise CheckpointError(
+                f"it has layout {document['layout']!r}, this worker reads layout {LAYOUT}"
+            )
+        return Manifest.model_validate(document)
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise CheckpointError(f"its manifest cannot be read ({error})") from error

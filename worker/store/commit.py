@@ -1,0 +1,197 @@
+"""The one atomic write: forecasts, rejects and the offset they bring a stream to.
+
+Delivery: with the server's primary alive, each forecast and each reject is on its stream exactly
+once, because the script stores the new offset with them, and only if the writer holds the stream's
+lease and the stored offset is the one the batch started from. The pub/sub copy is live and at most
+once. A consumer group named after the fleet follows the offset, for the server's own tools.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from importlib.resources import files
+from itertools import chain
+from typing import Any, cast
+
+import redis
+
+from worker.errors import LeaseError, PositionError
+from worker.pipeline.wire import Position, Reject
+from worker.store.keys import dead_key, forecasts_key, lease_key, offset_key
+from worker.store.server import driver_errors, forget
+
+SCRIPT = files("worker.store").joinpath("commit.lua").read_text()
+LONGEST_KNOWN = 4096
+UNDER_WAY = 2
+"""Commits on their way at once: the server has the next one when it is done with one."""
+
+
+class Committer:
+    """Sends commits of any number of streams over one connection, ``UNDER_WAY`` at a time.
+
+    A commit may be sent before it is known how the one before went: if that one was not written,
+    the offset is not where this one expects it, so this one is not written either.
+
+    Args:
+        client: one connection is taken from its pool until ``close``.
+        fleet: independent fleets keep offsets of their own.
+        token: what the leases of this worker hold.
+        longest_forecasts: about how many forecasts a stream keeps, 0 for all.
+        longest_dead: about how many rejects a stream keeps, 0 for all.
+        script: what the server runs.
+
+    Every call raises LostServerError when the server goes away or fails, and ServerError when it
+    refuses.
+    """
+
+    @driver_errors()
+    def __init__(
+        self,
+        client: redis.Redis,
+        fleet: str,
+        token: str,
+        *,
+        longest_forecasts: int,
+        longest_dead: int,
+        script: str = SCRIPT,
+    ) -> None:
+        forget(client)
+        self._client = client
+        self._fleet = fleet
+        self._token = token
+        self._limits = (longest_forecasts, longest_dead)
+        self._sha = client.script_load(script)
+        self._pool = client.connection_pool
+        self._connection: Any = self._pool.get_connection()
+        self._under_way: deque[tuple[str, str]] = deque()
+
+    @property
+    def under_way(self) -> int:
+        """How many of the newest commits are not known to be written yet."""
+        return len(self._under_way)
+
+    @driver_errors()
+    def position(self, stream: str) -> Position | None:
+        """Return where the fleet stands in a stream, None before it has begun."""
+        offset = cast("bytes | None", self._client.get(offset_key(stream, self._fleet)))
+        if offset is None:
+            return None
+        groups: Any = self._client.xinfo_groups(stream) if self._client.exists(stream) else []
+        for group in groups:
+            if group["name"].decode() == self._fleet and group["last-delivered-id"] == offset:
+                return Position(offset.decode(), group["entries-read"])
+        return Position(offset.decode(), None)
+
+    @driver_errors()
+    def begin(self, stream: str, position: Position) -> None:
+        """Store where a fleet starts in a stream; a position that stands already is kept."""
+        if self._client.set(offset_key(stream, self._fleet), position.offset, nx=True):
+            with_group = ("CREATE", stream, self._fleet, position.offset, "MKSTREAM")
+            try:
+                self._client.execute_command(  # type: ignore[no-untyped-call]
+                    "XGROUP", *with_group, "ENTRIESREAD", position.entries or 0
+                )
+            except redis.ResponseError as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise
+
+    @driver_errors()
+    def send(
+        self,
+        stream: str,
+        expected: str,
+        new: Position,
+        series: Sequence[bytes],
+        records: Sequence[bytes],
+        rejects: Sequence[Reject],
+    ) -> None:
+        """Send a commit; ``settle`` says how it went.
+
+        Where ``UNDER_WAY`` are on their way already, wait for the oldest and say how it went.
+
+        Args:
+            stream: the input stream.
+            expected: the offset the batch started from.
+            new: where the batch brings it.
+            series: the series of each forecast.
+            records: the JSON of each forecast.
+            rejects: what was not forecast, and why.
+        """
+        self._settle(but=UNDER_WAY - 1)
+        head = (
+            "EVALSHA",
+            self._sha,
+            5,
+            offset_key(stream, self._fleet),
+            forecasts_key(stream),
+            dead_key(stream),
+            lease_key(stream, self._fleet),
+            stream,
+            self._token,
+            expected,
+            new.offset,
+            self._fleet,
+            new.entries or 0,
+            *self._limits,
+            len(series),
+        )
+        rejected = chain.from_iterable((r.reason.encode(), r.entry, r.payload) for r in rejects)
+        words = [str(word).encode() for word in head]
+        words += chain.from_iterable(zip(series, records, strict=True))
+        words += rejected
+        self._connection.send_packed_command([packed(words)])
+        self._under_way.append((stream, expected))
+
+    @driver_errors()
+    def settle(self) -> None:
+        """Wait for the commits under way, if there are any.
+
+        Raises:
+            PositionError: another writer moved the offset; nothing was written.
+            LeaseError: the stream is no longer this worker's; nothing was written.
+            LostServerError: the outcome is unknown; the stored offset tells.
+        """
+        self._settle(but=0)
+
+    def close(self) -> None:
+        """Give the connection up."""
+        self._connection.disconnect()
+        self._pool.release(self._connection)
+
+    def _settle(self, *, but: int) -> None:
+        """Wait until so many commits are under way."""
+        while len(self._under_way) > but:
+            stream, expected = self._under_way.popleft()
+            answer, _, instead = self._connection.read_response().decode().partition(" ")
+            if answer == "lost":
+                raise LeaseError(
+                    f"{stream}: its lease is held by {instead}, no longer by this worker"
+                )
+            if answer == "at":
+                raise PositionError(
+                    f"{stream}: the stored offset is {instead!r}, this worker stood at "
+                    f"{expected!r}: somebody moved the offset of fleet {self._fleet!r}"
+                )
+
+
+class _Heads(dict[int, bytes]):
+    """What stands before a word of so many bytes, and ends the word before."""
+
+    def __missing__(self, size: int) -> bytes:
+        head = b"\r\n$%d\r\n" % size
+        if size <= LONGEST_KNOWN:
+            self[size] = head
+        return head
+
+
+_HEADS = _Heads()
+
+
+def packed(words: Sequence[bytes]) -> bytes:
+    """Return a command as the server's protocol (RESP) writes it.
+
+    The driver's packers take about three times as long for thousands of short words.
+    """
+    parts = [b""] * (2 * len(words))
+    parts[::2] = map(_HEADS.__getitem__, map(len, words))
+    parts[1::2] = words
+    return b"*%d%b\r\n" % (len(words), b"".join(parts))

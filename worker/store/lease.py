@@ -1,0 +1,130 @@
+"""Who owns which partition: leases and the members of a fleet, kept on the server.
+
+Guarantee: by the server's clock at most one member holds a partition's lease. A member that sleeps
+through its lease does not know that it is gone; the commit and the checkpoint check it on the
+server. Members are told apart by their token, which a process keeps for its life.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.resources import files
+from typing import Any, cast
+
+import orjson
+import redis
+from redis.exceptions import LockError
+from redis.lock import Lock
+
+from worker.errors import ServerError
+from worker.store.keys import lease_key, members_key
+from worker.store.server import driver_errors
+
+HEARTBEAT = files("worker.store").joinpath("heartbeat.lua").read_text()
+
+
+class Leases:
+    """One member's leases, and its view of the others.
+
+    Args:
+        client: the server.
+        fleet: whose partitions these are.
+        token: this member's name, unlike any other's.
+        inputs: the partitions that it follows.
+        seconds: how long a lease stands without being renewed.
+
+    Every call raises LostServerError when the server goes away or fails, and ServerError when it
+    refuses.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        fleet: str,
+        token: str,
+        inputs: Sequence[str],
+        *,
+        seconds: float,
+    ) -> None:
+        self.token = token
+        self._client = client
+        self._fleet = fleet
+        self._inputs = tuple(inputs)
+        self._life = round(seconds * 1000)
+        self._self = orjson.dumps({"token": token, "inputs": self._inputs})
+        self._heartbeat = client.register_script(HEARTBEAT)
+        self._locks = {
+            stream: Lock(client, lease_key(stream, fleet), timeout=seconds, thread_local=False)
+            for stream in inputs
+        }
+
+    @driver_errors()
+    def members(self) -> dict[str, list[str]]:
+        """Say that this member lives; return the partitions that each living member follows."""
+        alive = cast(
+            "list[bytes]",
+            self._heartbeat(keys=[members_key(self._fleet)], args=[self._self, self._life]),
+        )
+        return members_of(alive)
+
+    @driver_errors()
+    def owners(self) -> dict[str, str | None]:
+        """Return who holds the lease of each partition, None where nobody does."""
+        return owners_of(self._client, self._fleet, self._inputs)
+
+    @driver_errors()
+    def acquire(self, stream: str) -> bool:
+        """Take a partition's lease if nobody holds it, or keep it; tell whether it is held."""
+        lock = self._locks[stream]
+        if lock.acquire(blocking=False, token=self.token):
+            return True
+        # The reply to an earlier attempt may have been lost.
+        lock.local.token = self.token.encode()
+        return self.renew(stream)
+
+    @driver_errors()
+    def renew(self, stream: str) -> bool:
+        """Let a lease run for its full time again; tell whether it was still held."""
+        try:
+            return self._locks[stream].reacquire()
+        except LockError:
+            return False
+
+    @driver_errors()
+    def release(self, stream: str) -> None:
+        """Give a lease up, if it is held."""
+        with suppress(LockError):
+            self._locks[stream].release()
+
+    @driver_errors()
+    def leave(self) -> None:
+        """Be no member any more."""
+        self._client.zrem(members_key(self._fleet), self._self)
+
+
+def members_of(alive: Sequence[bytes]) -> dict[str, list[str]]:
+    """Return the partitions of each member as written by ``Leases``."""
+    members: list[dict[str, Any]] = [orjson.loads(member) for member in alive]
+    return {member["token"]: member["inputs"] for member in members}
+
+
+def owners_of(client: redis.Redis, fleet: str, streams: Sequence[str]) -> dict[str, str | None]:
+    """Return who holds the lease of each stream.
+
+    Raises:
+        ServerError: something else lies at a lease's key.
+    """
+    pipeline = client.pipeline(transaction=False)
+    for stream in streams:
+        pipeline.get(lease_key(stream, fleet))
+    owners = {}
+    answers: list[Any] = pipeline.execute(raise_on_error=False)
+    for stream, answer in zip(streams, answers, strict=True):
+        if isinstance(answer, redis.ResponseError) and "WRONGTYPE" in str(answer):
+            raise ServerError(
+                f"the server refuses: {lease_key(stream, fleet)} is no lease ({answer}); "
+                "delete that key"
+            )
+        if isinstance(answer, Exception):
+            raise answer
+        owners[stream] = answer.decode() if answer is not None else None
+    return owners

@@ -1,0 +1,330 @@
+"""Connections to the Redis (or Valkey) server, and its driver's errors in our words."""
+
+import re
+import time
+from collections.abc import Callable
+from contextlib import ContextDecorator
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.backoff import DecorrelatedJitterBackoff, NoBackoff
+from redis.connection import SSLConnection, parse_url
+from redis.credentials import CredentialProvider
+from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelManagedConnection
+
+from worker.errors import LostServerError, ServerError, SettingsError
+from worker.store.address import Address, address_of, masked
+from worker.store.login import TLS_SCHEMES, Login, is_loopback, is_unchecked, read_password
+
+LONGEST_BLOCK_MS = 500
+NOBODY = Login()
+STRANGERS = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_check_hostname", "ssl_min_version")
+"""What one who shows nothing of himself still asks of a server."""
+SENTINEL_TIMEOUT = 2.0
+SOCKET_TIMEOUT = 10.0
+CONNECT_TIMEOUT = 5.0
+
+BASICS: dict[str, Any] = {
+    "protocol": 2,
+    "socket_timeout": SOCKET_TIMEOUT,
+    "socket_connect_timeout": CONNECT_TIMEOUT,
+    "retry": Retry(NoBackoff(), 0),
+    "driver_info": None,  # which a user of few rights may not tell, and which costs two round trips
+}
+
+PASSING = frozenset(
+    {
+        *("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "NOSCRIPT"),
+        *("OOM", "READONLY", "TRYAGAIN", "UNBLOCKED"),
+    }
+)
+"""How a server's replies open that another time, or another server, would not give."""
+
+
+class _DriverErrors(ContextDecorator):
+    # A generator would be made anew at each call, several for each read and commit.
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, redis.RedisError | OSError):
+            raise _translated(error) from error
+
+
+_DRIVER_ERRORS = _DriverErrors()
+
+
+def driver_errors() -> _DriverErrors:
+    """Translate the driver's errors, for the length of a block or of a decorated function.
+
+    Raises:
+        ServerError: the server refuses, and would again: missing rights, a key of another type in
+            the way.
+        LostServerError: anything else that redis-py or the socket says.
+    """
+    return _DRIVER_ERRORS
+
+
+def _translated(error: redis.RedisError | OSError) -> ServerError | LostServerError:
+    if isinstance(error, redis.AuthenticationError):
+        # It has let us in before, so a password is being replaced, or will be.
+        return LostServerError(f"the server refuses: {error}; check user and password")
+    if isinstance(error, redis.ResponseError):
+        if _code(error) in PASSING:
+            return LostServerError(str(error))
+        return ServerError(f"the server refuses: {error}; check the user's rights and keys")
+    return LostServerError(_told(error))
+
+
+def _code(error: redis.ResponseError) -> str:
+    """Return the word that a reply opens with; of the cause, where a transaction names one."""
+    text = str(error).rpartition(" of pipeline caused error: ")[2]
+    cause = text.removeprefix("Transaction discarded because of: ")
+    if cause == text and error.status_code:
+        return error.status_code
+    return cause.partition(" ")[0]
+
+
+MAYBE_PLAIN = "a port that does not speak TLS does that too; nothing was sent"
+MAYBE_TLS = "a port that speaks TLS does that to plain text: rediss:// is for it"
+UNTRUSTED = "its authority is not trusted: --redis-ca-file names the one that is"
+MISNAMED = "the URL must name the server as its certificate does"
+GONE = "a file that --redis-ca-file, --redis-cert-file or --redis-key-file names is gone"
+BROKEN = "look at the files of --redis-ca-file, --redis-cert-file and --redis-key-file"
+NEEDED = "it may want a certificate of ours that it trusts: --redis-cert-file, --redis-key-file"
+TLS_TROUBLE = {
+    "Error 2 connecting to (?!/)": GONE,
+    "PEM lib|NO_CERTIFICATE_OR_CRL_FOUND|KEY_VALUES_MISMATCH": BROKEN,
+    "self-signed": UNTRUSTED,
+    "unable to get local issuer": UNTRUSTED,
+    "certificate has expired": "the server needs a new certificate",
+    "Hostname mismatch": MISNAMED,
+    "IP address mismatch": MISNAMED,
+    "WRONG_VERSION_NUMBER": "that port does not speak TLS; nothing was sent",
+    "CERTIFICATE_REQUIRED": NEEDED,
+    "EOF occurred in violation of protocol": NEEDED,
+    "ALERT_UNKNOWN_CA": NEEDED,
+    "ALERT_CERTIFICATE_EXPIRED": "our certificate, --redis-cert-file, has expired",
+}
+"""What to do about what the driver says of TLS, by a pattern in its message."""
+
+
+def _told(error: Exception) -> str:
+    """Return what an error says and what to do, each sentinel by its address alone."""
+    told = re.sub(r"<redis\.client.*?\bhost=([^,]+),port=(\d+).*?> - ", r"\1:\2 - ", str(error))
+    advice = next((advice for piece, advice in TLS_TROUBLE.items() if re.search(piece, told)), None)
+    return (told or repr(error)) + (f" [{advice}]" if advice else "")
+
+
+def connect(
+    url: str,
+    *,
+    login: Login = NOBODY,
+    patience: float,
+    notice: Callable[[str], None],
+    clock: Callable[[], float] = time.monotonic,
+) -> redis.Redis:
+    """Return a client whose server answers, trying again with growing pauses.
+
+    The client itself never retries a command: who sends one knows whether that is safe.
+
+    Args:
+        url: ``redis://``, ``rediss://``, ``unix://``, or ``redis+sentinel://`` and its TLS twin
+            ``rediss+sentinel://``.
+        login: how to enter it; the URL may hold user and password instead.
+        patience: seconds to keep trying; a try under way may end up to ``CONNECT_TIMEOUT`` later,
+            for each of several sentinels.
+        notice: called with one line the first time the server does not answer.
+        clock: monotonic seconds.
+
+    Raises:
+        SettingsError: the URL is none, or a file of the login cannot be used.
+        ServerError: no answer in time, or a refused password.
+    """
+    client = client_of(url, login)
+    start, tries = clock(), 0
+
+    def after_failure(error: Exception) -> None:
+        nonlocal tries
+        tries += 1
+        if clock() - start >= patience:
+            raise _unusable(url, error, tries, clock() - start) from error
+        if tries == 1:
+            told = _told_at_start(url, error)
+            notice(f"no answer from {masked(url)} yet ({told}); trying for {patience:g} s")
+
+    forever = Retry(backoff(longest=1.0), -1, (redis.RedisError,))
+    forever.call_with_retry(client.ping, after_failure)
+    if is_unchecked(url):
+        notice("the URL turns the check of the server's certificate off: anyone can pose as it")
+    if _lets_anyone_in(client):
+        notice(
+            "the server is on another machine and lets anyone in: whoever reaches it can read, "
+            "forge and delete everything; give it users, see SECURITY.md"
+        )
+    return client
+
+
+def _told_at_start(url: str, error: Exception) -> str:
+    """Return what an error says; a strange answer to the first word may be another language's."""
+    told = _told(error)
+    hung_up = re.search("closed by server|reset by peer|Broken pipe", told)
+    if url.startswith(TLS_SCHEMES):
+        told += f" [{MAYBE_PLAIN}]" * ("Timeout connecting" in told)
+        return told + f" [{NEEDED}]" * bool(hung_up)
+    return told + f" [{MAYBE_TLS}]" * bool(hung_up)
+
+
+def _lets_anyone_in(client: redis.Redis) -> bool:
+    """Tell whether a server on another machine answers one who shows nothing."""
+    try:
+        connection: Any = client.connection_pool.get_connection()
+    except redis.RedisError:
+        return False  # whoever needs it will say so
+    host, port = getattr(connection, "host", "localhost"), getattr(connection, "port", 0)
+    client.connection_pool.release(connection)
+    if is_loopback(host):
+        return False
+    known = client.connection_pool.connection_kwargs
+    checks = {name: value for name, value in known.items() if name in STRANGERS}
+    tls = isinstance(connection, SSLConnection)
+    with redis.Redis(host=host, port=port, ssl=tls, **BASICS, **checks) as stranger:
+        try:
+            return bool(stranger.ping())
+        except redis.RedisError:
+            return False
+
+
+def backoff(*, longest: float) -> DecorrelatedJitterBackoff:
+    """Return growing pauses with jitter, from 0.1 s to ``longest`` seconds.
+
+    redis-py's exponential ones raise an OverflowError after 1,024 failures in a row.
+    """
+    return DecorrelatedJitterBackoff(cap=longest, base=0.1)
+
+
+def _unusable(url: str, error: Exception, tries: int, seconds: float) -> ServerError:
+    if isinstance(error, redis.AuthenticationError):
+        return ServerError(
+            f"{masked(url)} refuses the user name or password ({error}); "
+            "check the URL, TIDECAST_REDIS_URL or --redis-password-file"
+        )
+    return ServerError(
+        f"no usable server at {masked(url)} after {tries} tries in {seconds:.0f} s "
+        f"({_told_at_start(url, error)}); "
+        "start it, or correct --redis-url"
+    )
+
+
+def client_of(url: str, login: Login = NOBODY) -> redis.Redis:
+    """Return a client that has yet to connect, and that never retries a command.
+
+    Raises:
+        SettingsError: the URL is none, or a file of the login cannot be used.
+    """
+    try:
+        plain, user, entry = login.applied(url)
+        if login.password_file is not None:
+            entry["credential_provider"] = _FileCredentials(user, login.password_file)
+        address = address_of(plain)
+        login.check_sentinels(
+            named=bool(address.sentinels), has_password="password" in address.login
+        )
+        if address.sentinels:
+            client = _client_by_sentinels(address, entry, login.sentinel_password_file)
+        else:
+            client = _client_at(address, entry)
+        client.connection_pool.make_connection()
+    except (ValueError, TypeError, redis.RedisError) as error:
+        raise SettingsError(
+            f"--redis-url {masked(url)!r}: {error}; for example redis://localhost:6379/0, "
+            "or redis+sentinel://localhost:26379/service/0"
+        ) from error
+    return client
+
+
+class _FileCredentials(CredentialProvider):
+    """A user and the password that its file holds when a connection is made."""
+
+    def __init__(self, user: str | None, path: Path) -> None:
+        self._user = user
+        self._path = path
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        """Return what to log in with; a file that is being replaced is there in a moment."""
+        try:
+            password = read_password(self._path)
+        except ValueError as error:
+            raise redis.ConnectionError(str(error)) from error
+        return (self._user, password) if self._user else (password,)
+
+
+def _client_at(address: Address, entry: dict[str, Any]) -> redis.Redis:
+    options = BASICS | parse_url(address.server) | entry  # type: ignore[no-untyped-call]
+    return redis.Redis.from_pool(redis.ConnectionPool(**options))
+
+
+def _client_by_sentinels(
+    address: Address, entry: dict[str, Any], password_file: Path | None
+) -> redis.Redis:
+    options = BASICS | parse_url(address.server) | entry  # type: ignore[no-untyped-call]
+    del options["host"]
+    tls = options.pop("connection_class", None) is SSLConnection
+    for_sentinels = {
+        name: value
+        for name, value in options.items()
+        if name in BASICS or name.startswith(("socket_", "ssl_"))
+    }
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        # There are several, asked one after the other.
+        for_sentinels[name] = min(SENTINEL_TIMEOUT, for_sentinels[name])
+    for_sentinels |= {"ssl": tls, **address.login}
+    if password_file is not None:
+        user = for_sentinels.pop("username", None)
+        for_sentinels["credential_provider"] = _FileCredentials(user, password_file)
+    sentinels = Sentinel(  # type: ignore[no-untyped-call]
+        address.sentinels, sentinel_kwargs=for_sentinels
+    )
+    client: redis.Redis = sentinels.master_for(  # type: ignore[no-untyped-call]
+        address.service,
+        connection_class=_TlsConnection if tls else _Connection,
+        redis_connect_func=_insist_on_primary,
+        **options,
+    )
+    return client
+
+
+class _Connection(SentinelManagedConnection):
+    """A connection that hangs up after a failed read, as those of a plain pool do.
+
+    Otherwise an answer that comes late would pass for the answer to the next command.
+    """
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        return super().read_response(*args, **{"disconnect_on_error": True} | options)
+
+
+class _TlsConnection(_Connection, SSLConnection):
+    """The same over TLS."""
+
+
+def _insist_on_primary(connection: Any) -> None:
+    """Set a new connection up, unless its server is a replica that sentinels still call primary."""
+    connection.on_connect()
+    connection.send_command("ROLE", check_health=False)
+    try:
+        role = connection.read_response()[0]
+    except redis.exceptions.NoPermissionError:
+        return  # a user who may not ask learns it from the first write
+    if role != b"master":
+        raise redis.ConnectionError(
+            f"{connection.host}:{connection.port} is not, or no longer, a primary"
+        )
+
+
+def forget(client: redis.Redis) -> None:
+    """Hang idle connections up, so that the next one goes to what is the primary by then."""
+    client.connection_pool.disconnect(inuse_connections=False)
