@@ -66,7 +66,7 @@ lint: setup
 	$(BIN)/ruff check .
 
 types: setup
-	$(BIN)/mypy worker trainer tests deploy
+	$(BIN)/mypy tidecast tests deploy
 
 tests: setup .venv-checks/.ready
 	$(BIN)/pytest --numprocesses auto --dist loadgroup

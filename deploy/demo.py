@@ -23,15 +23,15 @@ import polars as pl
 import redis
 from rich.console import Console
 
-from trainer.baselines import naive, scales, seasonal_naive
-from trainer.charts import draw_forecasts
-from trainer.dataset import Windows
-from trainer.evaluate import open_model, windows_for
-from trainer.scores import Scale, score
-from trainer.series import History, load_history
-from trainer.tables import lead_table, overall_table
-from worker.contract import ModelSpec
-from worker.store import embedded
+from tidecast.trainer.baselines import naive, scales, seasonal_naive
+from tidecast.trainer.charts import draw_forecasts
+from tidecast.trainer.dataset import Windows
+from tidecast.trainer.evaluate import open_model, windows_for
+from tidecast.trainer.scores import Scale, score
+from tidecast.trainer.series import History, load_history
+from tidecast.trainer.tables import lead_table, overall_table
+from tidecast.worker.contract import ModelSpec
+from tidecast.worker.store import embedded
 
 console = Console(highlight=False, soft_wrap=True)
 PRINTED = 12
@@ -92,7 +92,7 @@ def start_patterns(out: Path) -> "subprocess.Popen[str]":
 
     Tiny networks leave most of a machine idle.
     """
-    command = [sys.executable, "-m", "trainer", "patterns", "--out", str(out)]
+    command = [sys.executable, "-m", "tidecast.trainer", "patterns", "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603 - our own program
     atexit.register(process.kill)
     return process
@@ -110,7 +110,7 @@ def show_patterns(process: "subprocess.Popen[str]") -> None:
 
 def trainer(*words: str) -> None:
     """Run a command of the trainer; its own error message is enough."""
-    result = subprocess.run([sys.executable, "-m", "trainer", *words], check=False)  # noqa: S603 - our own program
+    result = subprocess.run([sys.executable, "-m", "tidecast.trainer", *words], check=False)  # noqa: S603 - our own program
     if result.returncode:
         raise SystemExit(result.returncode)
 
@@ -166,7 +166,7 @@ def replay(model: Path, data: Path, spec: ModelSpec) -> dict[int, dict[str, Any]
             ignore_subscribe_messages=True
         )
         channel.psubscribe("forecast:*")
-        base = [sys.executable, "-m", "worker"]
+        base = [sys.executable, "-m", "tidecast.worker"]
         server = ["--redis-url", url]
         how = ["--series", spec.name, "--time-column", "ts", "--rate", f"{rate:.0f}"]
         worker = subprocess.Popen(  # noqa: S603 - our own program

@@ -12,7 +12,7 @@ import redis
 from hypothesis import HealthCheck, settings
 
 from tests.redis.servers import FLAVOURS, Server, needed, version_of
-from worker.store import embedded
+from tidecast.worker.store import embedded
 
 # A slow machine is no failure, so nothing is timed.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -96,7 +96,7 @@ def tidecast(server_url: str) -> Run:
     """Run a command of the worker against the tests' server and return what it said."""
 
     def run(command: str, *options: str | Path) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-m", "worker", command]
+        words = [sys.executable, "-m", "tidecast.worker", command]
         words += [] if "--redis-url" in options else ["--redis-url", server_url]
         return subprocess.run(
             [*words, *map(str, options)], capture_output=True, text=True, timeout=800, check=False

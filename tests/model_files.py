@@ -8,7 +8,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-from worker.contract import ModelSpec, pattern_of
+from tidecast.worker.contract import ModelSpec, pattern_of
 
 BATCH = "batch"
 

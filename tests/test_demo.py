@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 
 from tests.model_files import spec_of
-from trainer.evaluate import windows_for
-from trainer.series import load_history
+from tidecast.trainer.evaluate import windows_for
+from tidecast.trainer.series import load_history
 
 DEMO: dict[str, Any] = runpy.run_path(str(Path(__file__).parents[1] / "deploy" / "demo.py"))
 

@@ -17,13 +17,13 @@ import pytest
 import redis
 
 from tests.conftest import Run
-from trainer.backend import load_tensorflow
-from trainer.evaluate import open_model, windows_for
-from trainer.export import export_again
-from trainer.fit import fit
-from trainer.patterns import EXAMPLES, Example
-from trainer.scores import Scale, score
-from trainer.series import load_history
+from tidecast.trainer.backend import load_tensorflow
+from tidecast.trainer.evaluate import open_model, windows_for
+from tidecast.trainer.export import export_again
+from tidecast.trainer.fit import fit
+from tidecast.trainer.patterns import EXAMPLES, Example
+from tidecast.trainer.scores import Scale, score
+from tidecast.trainer.series import load_history
 
 IDS = [example.pattern for example in EXAMPLES]
 READ_SIZES = (1, 7, 1000)
@@ -31,7 +31,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def trainer(*words: object) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "trainer", *map(str, words)]
+    command = [sys.executable, "-m", "tidecast.trainer", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
 
 
@@ -48,7 +48,16 @@ def patterns(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def live_worker(url: str, models: Path, stream: str = "readings") -> Iterator[None]:
-    command = [sys.executable, "-m", "worker", "run", "--redis-url", url, "--models", str(models)]
+    command = [
+        sys.executable,
+        "-m",
+        "tidecast.worker",
+        "run",
+        "--redis-url",
+        url,
+        "--models",
+        str(models),
+    ]
     with subprocess.Popen([*command, "--input", stream, "--from", "earliest"]) as process:
         try:
             yield

@@ -40,7 +40,9 @@ def imports(path: Path) -> set[str]:
 
 def internal(path: Path) -> set[tuple[str, ...]]:
     """What of the worker a file imports, as paths below it."""
-    return {tuple(name.split(".")[1:]) for name in imports(path) if name.startswith("worker.")}
+    root = "tidecast.worker."
+    found = {name.removeprefix(root) for name in imports(path) if name.startswith(root)}
+    return {tuple(name.split(".")) for name in found}
 
 
 def wing_of(part: str) -> int:
@@ -98,10 +100,10 @@ def test_the_trainer_knows_the_contract_alone(path: Path) -> None:
 
 def test_the_worker_loads_no_tensorflow() -> None:
     code = (
-        "import pkgutil, importlib, sys, worker\n"
-        "for m in pkgutil.walk_packages(worker.__path__, 'worker.'):\n"
+        "import pkgutil, importlib, sys, tidecast.worker as worker\n"
+        "for m in pkgutil.walk_packages(worker.__path__, 'tidecast.worker.'):\n"
         "    importlib.import_module(m.name)\n"
-        "banned = {'tensorflow', 'keras', 'trainer', 'tf2onnx', 'polars', 'matplotlib'}\n"
+        "banned = {'tensorflow', 'keras', 'tidecast.trainer', 'tf2onnx', 'polars', 'matplotlib'}\n"
         "sys.exit(str(banned & set(sys.modules)) if banned & set(sys.modules) else 0)\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

@@ -17,15 +17,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from typer.exceptions import TyperException
 
-from trainer import options
-from trainer.backend import load_tensorflow
-from trainer.errors import ConfigError, TrainerError
+from tidecast.trainer import options
+from tidecast.trainer.backend import load_tensorflow
+from tidecast.trainer.errors import ConfigError, TrainerError
 
 if TYPE_CHECKING:
-    from trainer.config import FitConfig
-    from trainer.fit import Fitted
-    from trainer.series import History
-    from trainer.tune import Found
+    from tidecast.trainer.config import FitConfig
+    from tidecast.trainer.fit import Fitted
+    from tidecast.trainer.series import History
+    from tidecast.trainer.tune import Found
 
 app = typer.Typer(
     add_completion=False,
@@ -81,7 +81,7 @@ def fit_command(
 
     Example: tidecast-trainer fit taxi.csv --name taxi --targets value --horizon 5
     """
-    from trainer.config import fit_config
+    from tidecast.trainer.config import fit_config
 
     named = _names(targets)
     config = fit_config(
@@ -150,11 +150,11 @@ def evaluate_command(
     """
     if picture is not None and picture.suffix.lower() != ".png":
         raise ConfigError(f"--picture {picture}: the name of a PNG file ends in .png")
-    from trainer.evaluate import evaluate_windows, open_model, windows_for
-    from trainer.record import read_record
-    from trainer.report import Subject, write_report
-    from trainer.series import load_history
-    from trainer.tables import lead_table, overall_table, series_table
+    from tidecast.trainer.evaluate import evaluate_windows, open_model, windows_for
+    from tidecast.trainer.record import read_record
+    from tidecast.trainer.report import Subject, write_report
+    from tidecast.trainer.series import load_history
+    from tidecast.trainer.tables import lead_table, overall_table, series_table
 
     spec, predict = open_model(model)
     columns = tuple(dict.fromkeys((*spec.features, *spec.targets)))
@@ -222,7 +222,7 @@ def tune_command(
 
     Example: tidecast-trainer tune taxi.csv --targets value --horizon 5 --minutes 30
     """
-    from trainer.config import fit_config
+    from tidecast.trainer.config import fit_config
 
     named = _names(targets)
     config = fit_config(
@@ -264,7 +264,7 @@ def export_command(
 
     Example: tidecast-trainer export models/taxi.keras --out deploy/models
     """
-    from trainer.export import export_again
+    from tidecast.trainer.export import export_again
 
     path, spec = export_again(model, out)
     typer.echo(f"wrote {path}: {spec.pattern}, version {spec.version}")
@@ -280,7 +280,7 @@ def patterns_command(
     Example: tidecast-trainer patterns --out models/patterns
     """
     load_tensorflow()
-    from trainer.patterns import EXAMPLES, run_examples
+    from tidecast.trainer.patterns import EXAMPLES, run_examples
 
     rows: list[dict[str, Any]] = []
     with _folder(out) as folder, _bar("fitting patterns", len(EXAMPLES)) as (bar, task):
@@ -311,7 +311,7 @@ def patterns_command(
 def _load(
     data: Path, config: "FitConfig", series_column: str | None, time_column: str | None
 ) -> "History":
-    from trainer.series import load_history
+    from tidecast.trainer.series import load_history
 
     history = load_history(
         data,
@@ -340,10 +340,10 @@ def _fit_with_bar(
     """Fit with progress on stderr, and keep a file to go on from until it is done."""
     from functools import partial
 
-    from trainer.backend import device
-    from trainer.fit import fit
-    from trainer.plan import make_plan
-    from trainer.resume import key_of, read_unfinished, write_unfinished
+    from tidecast.trainer.backend import device
+    from tidecast.trainer.fit import fit
+    from tidecast.trainer.plan import make_plan
+    from tidecast.trainer.resume import key_of, read_unfinished, write_unfinished
 
     plan = make_plan(config, history)
     for reason in plan.reasons:
@@ -369,10 +369,10 @@ def _fit_with_bar(
 
 def _write(out: Path, fitted: "Fitted", data: Path, report: bool) -> tuple[Path, Any]:
     """Write the model, the record of its fit and the report; return the model's path and spec."""
-    from trainer.export import write_model
-    from trainer.files import write_atomically
-    from trainer.record import SUFFIX, record_of
-    from trainer.report import Subject, write_report
+    from tidecast.trainer.export import write_model
+    from tidecast.trainer.files import write_atomically
+    from tidecast.trainer.record import SUFFIX, record_of
+    from tidecast.trainer.report import Subject, write_report
 
     path, spec = write_model(out, fitted, _now())
     record = record_of(fitted, spec.version, data.name)
@@ -386,7 +386,7 @@ def _write(out: Path, fitted: "Fitted", data: Path, report: bool) -> tuple[Path,
 def _search_with_bar(
     config: "FitConfig", history: "History", storage: Path, minutes: float, trials: int | None
 ) -> "Found":
-    from trainer.tune import search
+    from tidecast.trainer.tune import search
 
     load_tensorflow()
     with _bar(f"tuning {config.name}", trials) as (bar, task):
@@ -417,8 +417,8 @@ def _told(command: str, more: list[str]) -> str:
 def _draw(picture: Path, spec: Any, predict: Any, history: "History") -> None:
     import numpy as np
 
-    from trainer.charts import draw_forecasts
-    from trainer.evaluate import windows_for
+    from tidecast.trainer.charts import draw_forecasts
+    from tidecast.trainer.evaluate import windows_for
 
     windows = windows_for(spec, history)
     starts = windows.starts["test"]

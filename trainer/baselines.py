@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from trainer.dataset import Windows
+from tidecast.trainer.dataset import Windows
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from trainer.errors import ConfigError
-from worker.contract import (
+from tidecast.trainer.errors import ConfigError
+from tidecast.worker.contract import (
     RESERVED_FIELDS,
     Column,
     Name,
@@ -24,7 +24,7 @@ Loss = Literal["mae", "huber", "mse"]
 class FitConfig(BaseModel):
     """Every choice of a fit; frozen.
 
-    What is None is picked by ``trainer.plan`` from the data. ``train_rows`` and ``validation_rows``
+    What is None is picked by ``plan`` from the data. ``train_rows`` and ``validation_rows``
     count rows of each series; None means the first 70 % and the next 10 %. ``step_seconds`` "auto"
     takes the data's own step, None makes every reading the next step.
     """

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainer.errors import DataError
-from trainer.series import History, Part, segments, split_rows
+from tidecast.trainer.errors import DataError
+from tidecast.trainer.series import History, Part, segments, split_rows
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

@@ -12,8 +12,8 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from trainer.dataset import Windows
-from trainer.series import History, Series
+from tidecast.trainer.dataset import Windows
+from tidecast.trainer.series import History, Series
 
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainer.baselines import drift, naive, scales, seasonal_naive
-from trainer.dataset import Windows, make_windows, require_windows
-from trainer.errors import ModelError
-from trainer.ets import smooth
-from trainer.ridge import best_line
-from trainer.scaling import measure_scaling
-from trainer.scores import Scale, Scores, Tally, diebold_mariano
-from trainer.selection import in_time
-from trainer.series import History, Part
-from worker.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelSpec, SpecError
+from tidecast.trainer.baselines import drift, naive, scales, seasonal_naive
+from tidecast.trainer.dataset import Windows, make_windows, require_windows
+from tidecast.trainer.errors import ModelError
+from tidecast.trainer.ets import smooth
+from tidecast.trainer.ridge import best_line
+from tidecast.trainer.scaling import measure_scaling
+from tidecast.trainer.scores import Scale, Scores, Tally, diebold_mariano
+from tidecast.trainer.selection import in_time
+from tidecast.trainer.series import History, Part
+from tidecast.worker.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelSpec, SpecError
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]

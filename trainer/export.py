@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainer.backend import load_tensorflow
-from trainer.errors import ExportError, ModelError
-from trainer.files import write_atomically
-from trainer.fit import Fitted
-from worker.contract import (
+from tidecast.trainer.backend import load_tensorflow
+from tidecast.trainer.errors import ExportError, ModelError
+from tidecast.trainer.files import write_atomically
+from tidecast.trainer.fit import Fitted
+from tidecast.worker.contract import (
     INPUT_NAME,
     METADATA_KEY,
     OUTPUT_NAME,

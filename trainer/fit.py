@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from trainer.backend import load_tensorflow
-from trainer.config import FitConfig
-from trainer.dataset import Windows, make_windows, require_windows
-from trainer.evaluate import Evaluation, Predict, evaluate_part
-from trainer.networks import build_network, unite
-from trainer.plan import Plan, make_plan
-from trainer.resume import Unfinished
-from trainer.ridge import Doubles, Line, best_line
-from trainer.scaling import Scaling, measure_scaling
-from trainer.selection import CLEARLY, gain, in_time
-from trainer.series import History, Part
-from trainer.training import Losses, State, train
+from tidecast.trainer.backend import load_tensorflow
+from tidecast.trainer.config import FitConfig
+from tidecast.trainer.dataset import Windows, make_windows, require_windows
+from tidecast.trainer.evaluate import Evaluation, Predict, evaluate_part
+from tidecast.trainer.networks import build_network, unite
+from tidecast.trainer.plan import Plan, make_plan
+from tidecast.trainer.resume import Unfinished
+from tidecast.trainer.ridge import Doubles, Line, best_line
+from tidecast.trainer.scaling import Scaling, measure_scaling
+from tidecast.trainer.selection import CLEARLY, gain, in_time
+from tidecast.trainer.series import History, Part
+from tidecast.trainer.training import Losses, State, train
 
 Progress = Callable[[int, int, float, float | None], None]
 """Called after each epoch with its number from 1, how many there may be, loss, validation loss."""

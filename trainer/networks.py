@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from trainer.config import FitConfig
-from trainer.plan import Plan
-from trainer.ridge import Line
-from trainer.scaling import Floats, Scaling
-from worker.contract import INPUT_NAME
+from tidecast.trainer.config import FitConfig
+from tidecast.trainer.plan import Plan
+from tidecast.trainer.ridge import Line
+from tidecast.trainer.scaling import Floats, Scaling
+from tidecast.worker.contract import INPUT_NAME
 
 HEAD = "head"
 TRAINED = ("segment", "others", "lstm", HEAD)

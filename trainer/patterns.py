@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from trainer.config import FitConfig, fit_config
-from trainer.errors import ConfigError
-from trainer.evaluate import open_model
-from trainer.export import write_model
-from trainer.fit import fit
-from trainer.series import History, Series
-from worker.contract import Pattern
+from tidecast.trainer.config import FitConfig, fit_config
+from tidecast.trainer.errors import ConfigError
+from tidecast.trainer.evaluate import open_model
+from tidecast.trainer.export import write_model
+from tidecast.trainer.fit import fit
+from tidecast.trainer.series import History, Series
+from tidecast.worker.contract import Pattern
 
 Floats = npt.NDArray[np.float32]
 

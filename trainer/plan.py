@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trainer.baselines import season_of
-from trainer.config import FitConfig, Normalization
-from trainer.dataset import make_windows
-from trainer.ridge import fit_line, moments_of
-from trainer.scaling import measure_scaling, spread
-from trainer.series import History, segments, split_rows
+from tidecast.trainer.baselines import season_of
+from tidecast.trainer.config import FitConfig, Normalization
+from tidecast.trainer.dataset import make_windows
+from tidecast.trainer.ridge import fit_line, moments_of
+from tidecast.trainer.scaling import measure_scaling, spread
+from tidecast.trainer.series import History, segments, split_rows
 
 Ints = npt.NDArray[np.int64]
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from trainer.errors import ModelError
-from trainer.fit import Fitted
-from trainer.series import History
+from tidecast.trainer.errors import ModelError
+from tidecast.trainer.fit import Fitted
+from tidecast.trainer.series import History
 
 SUFFIX = ".fit.json"
 

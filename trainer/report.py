@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from trainer.charts import (
+from tidecast.trainer.charts import (
     Stretch,
     draw_leads,
     draw_losses,
@@ -18,13 +18,13 @@ from trainer.charts import (
     draw_series,
     draw_stretches,
 )
-from trainer.dataset import Windows
-from trainer.evaluate import MODEL, Evaluation
-from trainer.files import write_atomically
-from trainer.record import FitRecord
-from trainer.series import History, Part
-from trainer.tables import HEADINGS, number
-from worker.contract import ModelSpec
+from tidecast.trainer.dataset import Windows
+from tidecast.trainer.evaluate import MODEL, Evaluation
+from tidecast.trainer.files import write_atomically
+from tidecast.trainer.record import FitRecord
+from tidecast.trainer.series import History, Part
+from tidecast.trainer.tables import HEADINGS, number
+from tidecast.worker.contract import ModelSpec
 
 Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
@@ -75,7 +75,7 @@ class Section:
 def write_report(path: Path, subject: Subject) -> None:
     """Write the page."""
     environment = Environment(
-        loader=PackageLoader("trainer", ""), autoescape=True, undefined=StrictUndefined
+        loader=PackageLoader("tidecast.trainer", ""), autoescape=True, undefined=StrictUndefined
     )
     environment.filters["embedded"] = lambda svg: base64.b64encode(svg.encode()).decode()
     spec, evaluation = subject.spec, subject.evaluation

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from trainer.config import FitConfig
-from trainer.errors import DataError
-from trainer.files import write_atomically
-from trainer.plan import Plan
-from trainer.series import History
-from trainer.training import Arrays, Losses, State
+from tidecast.trainer.config import FitConfig
+from tidecast.trainer.errors import DataError
+from tidecast.trainer.files import write_atomically
+from tidecast.trainer.plan import Plan
+from tidecast.trainer.series import History
+from tidecast.trainer.training import Arrays, Losses, State
 
 HEADER = "header"
 LISTS = ("best_weights", "variables", "optimizer")

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trainer.dataset import Floats, Ints, Windows
-from trainer.scaling import Scaling, spread
-from trainer.selection import CLEARLY, CLOSE, gain, in_time
+from tidecast.trainer.dataset import Floats, Ints, Windows
+from tidecast.trainer.scaling import Scaling, spread
+from tidecast.trainer.selection import CLEARLY, CLOSE, gain, in_time
 
 Doubles = npt.NDArray[np.float64]
 

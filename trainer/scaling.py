@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trainer.config import Normalization
-from trainer.dataset import Ints, Windows
+from tidecast.trainer.config import Normalization
+from tidecast.trainer.dataset import Ints, Windows
 
 Floats = npt.NDArray[np.float64]
 

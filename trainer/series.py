@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from trainer.errors import DataError
-from worker.contract import is_next_step
+from tidecast.trainer.errors import DataError
+from tidecast.worker.contract import is_next_step
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -6,8 +6,8 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from trainer.evaluate import Evaluation
-from trainer.scores import Scores
+from tidecast.trainer.evaluate import Evaluation
+from tidecast.trainer.scores import Scores
 
 HEADINGS = {
     "mae": "MAE",

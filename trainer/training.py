@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainer.config import FitConfig, Loss
-from trainer.dataset import Windows
-from trainer.plan import LONGEST_EPOCH, Plan
+from tidecast.trainer.config import FitConfig, Loss
+from tidecast.trainer.dataset import Windows
+from tidecast.trainer.plan import LONGEST_EPOCH, Plan
 
 Arrays = list[npt.NDArray[Any]]
 Losses = list[tuple[float, float | None]]

@@ -10,13 +10,13 @@ from typing import Any
 
 import optuna
 
-from trainer.config import FitConfig
-from trainer.errors import DataError
-from trainer.evaluate import Evaluation
-from trainer.fit import fit
-from trainer.plan import Plan, make_plan
-from trainer.resume import key_of
-from trainer.series import History
+from tidecast.trainer.config import FitConfig
+from tidecast.trainer.errors import DataError
+from tidecast.trainer.evaluate import Evaluation
+from tidecast.trainer.fit import fit
+from tidecast.trainer.plan import Plan, make_plan
+from tidecast.trainer.resume import key_of
+from tidecast.trainer.series import History
 
 AfterTrial = Callable[[int, "Found | None"], None]
 """Called after each trial with how many there were and the best of them so far."""

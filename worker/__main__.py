@@ -20,26 +20,26 @@ from rich.console import Console
 from rich.live import Live
 from typer.exceptions import TyperException
 
-from worker.commands.dead_letters import commands
-from worker.commands.feed import register as register_feed
-from worker.commands.status import register as register_status
-from worker.commands.watch import Board, hear
-from worker.errors import TidecastError
-from worker.logs import LOGGER, start_logging
-from worker.pipeline.registry import Registry, load_registry
-from worker.service import metrics, quota, web
-from worker.service.health import Health
-from worker.service.loop import Worker, untended
-from worker.service.recovery import Recovery
-from worker.service.stop import Stop
-from worker.service.tally import Measures
-from worker.settings import Settings, load_settings
-from worker.store import embedded, server
-from worker.store.address import masked
-from worker.store.checkpoint import Checkpoints
-from worker.store.commit import Committer
-from worker.store.lease import Leases
-from worker.store.source import Streams
+from tidecast.worker.commands.dead_letters import commands
+from tidecast.worker.commands.feed import register as register_feed
+from tidecast.worker.commands.status import register as register_status
+from tidecast.worker.commands.watch import Board, hear
+from tidecast.worker.errors import TidecastError
+from tidecast.worker.logs import LOGGER, start_logging
+from tidecast.worker.pipeline.registry import Registry, load_registry
+from tidecast.worker.service import metrics, quota, web
+from tidecast.worker.service.health import Health
+from tidecast.worker.service.loop import Worker, untended
+from tidecast.worker.service.recovery import Recovery
+from tidecast.worker.service.stop import Stop
+from tidecast.worker.service.tally import Measures
+from tidecast.worker.settings import Settings, load_settings
+from tidecast.worker.store import embedded, server
+from tidecast.worker.store.address import masked
+from tidecast.worker.store.checkpoint import Checkpoints
+from tidecast.worker.store.commit import Committer
+from tidecast.worker.store.lease import Leases
+from tidecast.worker.store.source import Streams
 
 app = typer.Typer(
     add_completion=False,

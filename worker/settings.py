@@ -17,8 +17,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from worker.errors import SettingsError
-from worker.store.login import Login
+from tidecast.worker.errors import SettingsError
+from tidecast.worker.store.login import Login
 
 MOST_PARTITIONS = 4096
 RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")

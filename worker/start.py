@@ -11,7 +11,7 @@ import signal
 def main() -> None:
     """Run the command line and exit as it says."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # nothing is begun that would need an end
-    from worker.__main__ import main as run
+    from tidecast.worker.__main__ import main as run
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     run()

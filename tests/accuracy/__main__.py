@@ -110,7 +110,7 @@ def _options(case: Case) -> list[object]:
 
 def _trainer(*words: object) -> str:
     """Run a command of the trainer; return its stdout, or of a fit what it said on stderr."""
-    command = [sys.executable, "-m", "trainer", *map(str, words)]
+    command = [sys.executable, "-m", "tidecast.trainer", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: {done.stderr}")

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import redis
 
-from trainer.baselines import scales, seasonal_naive
-from trainer.evaluate import open_model, windows_for
-from trainer.scores import Scale, Scores, score
-from trainer.series import load_history
-from worker.contract import ModelSpec
-from worker.store import embedded
+from tidecast.trainer.baselines import scales, seasonal_naive
+from tidecast.trainer.evaluate import open_model, windows_for
+from tidecast.trainer.scores import Scale, Scores, score
+from tidecast.trainer.series import load_history
+from tidecast.worker.contract import ModelSpec
+from tidecast.worker.store import embedded
 
 Doubles = npt.NDArray[np.float64]
 
@@ -84,7 +84,7 @@ def replay(
 
 
 def _run(*words: object) -> None:
-    command = [sys.executable, "-m", "worker", *map(str, words)]
+    command = [sys.executable, "-m", "tidecast.worker", *map(str, words)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         raise RuntimeError(f"{' '.join(command)}: {result.stderr}")

@@ -31,7 +31,7 @@ from tests.benchmarks.report import (
     waking_table,
 )
 from tests.benchmarks.workers import ROOT
-from worker.store import embedded
+from tidecast.worker.store import embedded
 
 ALONE, HEAVY_ALONE = "ONNX Runtime alone, LSTM(50) over 5 steps", "ONNX Runtime alone, heavy model"
 FLAT, MANY = "one reading per entry, 1,000 series", "columns, 1,000 series"

@@ -29,10 +29,10 @@ from tests.benchmarks.bench_recovery import fill
 from tests.benchmarks.workers import added, command, running, wait_for
 from tests.model_files import write_lstm_model
 from tests.redis.servers import HOST, free_port
-from worker.logs import LOGGER
-from worker.pipeline.step import LARGEST_COMMIT, Commit
-from worker.service.tally import Measures
-from worker.store import embedded
+from tidecast.worker.logs import LOGGER
+from tidecast.worker.pipeline.step import LARGEST_COMMIT, Commit
+from tidecast.worker.service.tally import Measures
+from tidecast.worker.store import embedded
 
 KEY = "load:forecasts"
 MODES = ("quiet", "scraped", "quiet", "pestered", "quiet", "pestered elsewhere")

@@ -19,14 +19,14 @@ import redis
 
 from tests.benchmarks.workers import command, rate_of
 from tests.model_files import write_lstm_model
-from worker.logs import LOGGER
-from worker.pipeline.registry import load_registry
-from worker.pipeline.wire import Position
-from worker.service.recovery import Recovery
-from worker.settings import Settings
-from worker.store import embedded
-from worker.store.checkpoint import Checkpoints
-from worker.store.source import Streams
+from tidecast.worker.logs import LOGGER
+from tidecast.worker.pipeline.registry import load_registry
+from tidecast.worker.pipeline.wire import Position
+from tidecast.worker.service.recovery import Recovery
+from tidecast.worker.settings import Settings
+from tidecast.worker.store import embedded
+from tidecast.worker.store.checkpoint import Checkpoints
+from tidecast.worker.store.source import Streams
 
 
 def fill(client: redis.Redis, stream: str, series: int, steps: int) -> None:

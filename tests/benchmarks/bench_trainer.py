@@ -21,8 +21,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from trainer.backend import load_tensorflow
-from trainer.dataset import Windows
+from tidecast.trainer.backend import load_tensorflow
+from tidecast.trainer.dataset import Windows
 
 N_STEPS, UNITS, BATCH = 24, 64, 256
 STEPS = 60

@@ -14,8 +14,8 @@ import numpy as np
 from tests.benchmarks.cases import Bench
 from tests.benchmarks.streams import xadd
 from tests.benchmarks.workers import added, clear, command, running, wait_for
-from worker.store.commit import packed
-from worker.store.keys import offset_key
+from tidecast.worker.store.commit import packed
+from tidecast.worker.store.keys import offset_key
 
 SERIES = 10
 WARM = 0.2
@@ -138,5 +138,5 @@ def relay(bench: Bench) -> list[str]:
 
 
 def _feed(url: str, rate: str) -> list[str]:
-    words = [sys.executable, "-m", "worker", "feed", "--synthetic", "--redis-url", url]
+    words = [sys.executable, "-m", "tidecast.worker", "feed", "--synthetic", "--redis-url", url]
     return [*words, "--input", "live", "--series", "1000", "--rate", rate]

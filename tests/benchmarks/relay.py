@@ -7,11 +7,11 @@ import argparse
 import signal
 import sys
 
-from worker.pipeline.wire import Position
-from worker.store import server
-from worker.store.commit import Committer
-from worker.store.keys import lease_key
-from worker.store.source import Streams
+from tidecast.worker.pipeline.wire import Position
+from tidecast.worker.store import server
+from tidecast.worker.store.commit import Committer
+from tidecast.worker.store.keys import lease_key
+from tidecast.worker.store.source import Streams
 
 RECORD = (
     b'{"series":"%b","at":%b,"step":null,"model":"small","version":"abcdef","entry":"%b",'

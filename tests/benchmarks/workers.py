@@ -20,7 +20,7 @@ POLL = 0.02
 def command(url: str, models: Path, stream: str, *options: object) -> list[str]:
     """Return the command line of a worker."""
     words = ["run", "--redis-url", url, "--models", models, "--input", stream, *options]
-    return [sys.executable, "-m", "worker", *map(str, words)]
+    return [sys.executable, "-m", "tidecast.worker", *map(str, words)]
 
 
 @contextmanager

@@ -26,9 +26,9 @@ from tests.deploy.compose import (
     write_record,
 )
 from tests.redis.servers import flavours
-from trainer import __main__ as trainer
-from trainer.series import load_history
-from worker.settings import load_settings
+from tidecast.trainer import __main__ as trainer
+from tidecast.trainer.series import load_history
+from tidecast.worker.settings import load_settings
 
 OWN_IMAGES = {"tidecast-worker", "tidecast-trainer"}
 HEALTH_OF_ITS_IMAGE = {"worker"}

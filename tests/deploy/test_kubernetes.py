@@ -29,10 +29,10 @@ from tests.deploy.manifests import (
     read,
     settings_of,
 )
-from trainer import __main__ as trainer
-from worker.service.health import LONGEST_SILENCE
-from worker.settings import Settings, expanded, load_settings
-from worker.store.server import CONNECT_TIMEOUT, SOCKET_TIMEOUT
+from tidecast.trainer import __main__ as trainer
+from tidecast.worker.service.health import LONGEST_SILENCE
+from tidecast.worker.settings import Settings, expanded, load_settings
+from tidecast.worker.store.server import CONNECT_TIMEOUT, SOCKET_TIMEOUT
 
 SLOW_NETWORK = 12_500_000  # bytes a second
 BARE_WORKER = 150_000_000  # bytes without series, with some room

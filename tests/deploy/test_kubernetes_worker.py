@@ -17,7 +17,7 @@ from tests.model_files import write_mean_model
 from tests.redis.campaigns import wait_for
 from tests.redis.servers import flavours, free_port
 from tests.redis.tls import House, password_of, tls_house
-from worker.settings import expanded
+from tidecast.worker.settings import expanded
 
 pytestmark = pytest.mark.skipif(
     "redis" not in flavours() and "CI" not in os.environ, reason="no redis-server is installed"
@@ -63,7 +63,7 @@ def told_by(overlay: str, house: House, folder: Path, port: str) -> dict[str, st
 @each_overlay
 def test_a_worker_that_is_told_just_this_does_its_work(overlay: str, tmp_path: Path) -> None:
     write_mean_model(tmp_path / "models" / "m.onnx", n_steps=1)
-    log, command = tmp_path / "log", [sys.executable, "-m", "worker", *CONTAINER["args"]]
+    log, command = tmp_path / "log", [sys.executable, "-m", "tidecast.worker", *CONTAINER["args"]]
     with tls_house(tmp_path / "house") as house:
         port = str(free_port())
         told = told_by(overlay, house, tmp_path, port)

@@ -19,15 +19,15 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from worker.__main__ import compose
-from worker.errors import TidecastError
-from worker.logs import LOGGER, start_logging
-from worker.pipeline.registry import load_registry
-from worker.service.health import Health
-from worker.service.loop import Worker
-from worker.settings import Settings
-from worker.store import server
-from worker.store.commit import SCRIPT, Committer
+from tidecast.worker.__main__ import compose
+from tidecast.worker.errors import TidecastError
+from tidecast.worker.logs import LOGGER, start_logging
+from tidecast.worker.pipeline.registry import load_registry
+from tidecast.worker.service.health import Health
+from tidecast.worker.service.loop import Worker
+from tidecast.worker.settings import Settings
+from tidecast.worker.store import server
+from tidecast.worker.store.commit import SCRIPT, Committer
 
 PR_SET_PDEATHSIG = 1
 LEASE = "if holder ~= ARGV[1] then return 'lost ' .. holder end\n"

@@ -91,7 +91,7 @@ def _alone(house: House) -> Iterator[None]:
 
 def command(house: House, user: str, *words: str | Path) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "worker", *map(str, words)],
+        [sys.executable, "-m", "tidecast.worker", *map(str, words)],
         env=os.environ | house.environment(user),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

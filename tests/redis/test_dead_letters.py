@@ -16,10 +16,10 @@ from redis.retry import Retry
 
 from tests.conftest import Run
 from tests.model_files import write_mean_model
-from worker.errors import LostServerError, ServerError
-from worker.pipeline.decode import Decoder
-from worker.pipeline.wire import LONGEST_REASON, Entry, Reject
-from worker.store.dead_letters import MOST_FIELDS, PAGE, DeadLetters, StuckLetterError
+from tidecast.worker.errors import LostServerError, ServerError
+from tidecast.worker.pipeline.decode import Decoder
+from tidecast.worker.pipeline.wire import LONGEST_REASON, Entry, Reject
+from tidecast.worker.store.dead_letters import MOST_FIELDS, PAGE, DeadLetters, StuckLetterError
 
 FEATURES = ("value", "hum")
 ID = "1700000000123-4"
@@ -402,7 +402,10 @@ def on_a_terminal(*words: str) -> str:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "dumb", "COLUMNS": "300"}
     with subprocess.Popen(
-        [sys.executable, "-m", "worker", *words], stdout=theirs, stderr=theirs, env=environment
+        [sys.executable, "-m", "tidecast.worker", *words],
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
     ) as process:
         os.close(theirs)
         drawn = b"".join(read_all(ours))
@@ -424,7 +427,9 @@ def test_a_reader_who_has_seen_enough_ends_it_well(client: redis.Redis, server_u
         add_letter(client, "n" * 1000)
     words = ("dead-letters", "list", "--limit", "2000", "--redis-url", server_url)
     with subprocess.Popen(
-        [sys.executable, "-m", "worker", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "tidecast.worker", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -526,6 +531,6 @@ def test_a_reason_is_cut_only_where_it_is_too_long(text: str) -> None:
 
 def test_help_has_an_example() -> None:
     for name in ("list", "show", "retry", "drop"):
-        words = [sys.executable, "-m", "worker", "dead-letters", name, "--help"]
+        words = [sys.executable, "-m", "tidecast.worker", "dead-letters", name, "--help"]
         shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
         assert f"Example: tidecast-worker dead-letters {name}" in " ".join(shown.split())

@@ -21,9 +21,9 @@ from redis.retry import Retry
 
 from tests.model_files import write_mean_model
 from tests.redis.servers import dying_with_us
-from worker.errors import LostServerError, ServerError, SettingsError
-from worker.store.login import Login
-from worker.store.server import client_of, connect, driver_errors, forget
+from tidecast.worker.errors import LostServerError, ServerError, SettingsError
+from tidecast.worker.store.login import Login
+from tidecast.worker.store.server import client_of, connect, driver_errors, forget
 
 N_STEPS = 3
 
@@ -154,7 +154,7 @@ def trio(tmp_path: Path) -> Iterator[Trio]:
 def forecasting(url: str, tmp_path: Path) -> Iterator[Path]:
     """Run a worker for the length of the block; yield the file of its log."""
     model = write_mean_model(tmp_path / "mean.onnx", n_steps=N_STEPS)
-    command = [sys.executable, "-m", "worker", "run", "--redis-url", url]
+    command = [sys.executable, "-m", "tidecast.worker", "run", "--redis-url", url]
     command += ["--models", str(model), "--from", "earliest"]
     log = tmp_path / "worker.log"
     with log.open("w") as file, subprocess.Popen(command, stderr=file) as process:

@@ -19,9 +19,13 @@ import redis
 from tests.conftest import Run
 from tests.model_files import write_mean_model
 from tests.redis.servers import Server, client_at, free_port
-from worker.commands.feeder import Sent, feed_synthetic
-from worker.commands.synthetic import PIPELINES_PER_SECOND, SyntheticReadings, synthetic_readings
-from worker.errors import ServerError
+from tidecast.worker.commands.feeder import Sent, feed_synthetic
+from tidecast.worker.commands.synthetic import (
+    PIPELINES_PER_SECOND,
+    SyntheticReadings,
+    synthetic_readings,
+)
+from tidecast.worker.errors import ServerError
 
 NOW = 1_700_000_000_000
 
@@ -166,7 +170,7 @@ def test_a_wish_to_stop_ends_it_with_all_confirmed(client: redis.Redis) -> None:
 def test_signals_end_it_with_0_and_the_count(
     client: redis.Redis, server_url: str, number: signal.Signals, rate: str
 ) -> None:
-    command = [sys.executable, "-m", "worker", "feed", "--redis-url", server_url]
+    command = [sys.executable, "-m", "tidecast.worker", "feed", "--redis-url", server_url]
     command += ["--synthetic", "--rate", rate, "--longest", "20000"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         eventually(lambda: client.xlen("readings"))
@@ -194,7 +198,7 @@ def test_a_file_goes_on_where_it_was_interrupted(
 ) -> None:
     data = tmp_path / "x.csv"
     data.write_text("ts,value\n" + "".join(f"{row},{row}\n" for row in range(400)))
-    command = [sys.executable, "-m", "worker", "feed", "--redis-url", server_url]
+    command = [sys.executable, "-m", "tidecast.worker", "feed", "--redis-url", server_url]
     with subprocess.Popen(
         [*command, data, "--rate", "10"], stderr=subprocess.PIPE, text=True
     ) as process:

@@ -12,14 +12,14 @@ import pytest
 import redis
 
 from tests.model_files import write_mean_model
-from worker.pipeline.registry import load_registry
-from worker.service.loop import Worker, rest
-from worker.service.recovery import Partition, Recovery
-from worker.settings import Settings
-from worker.store.checkpoint import Checkpoints
-from worker.store.commit import Committer
-from worker.store.lease import Leases
-from worker.store.source import Streams
+from tidecast.worker.pipeline.registry import load_registry
+from tidecast.worker.service.loop import Worker, rest
+from tidecast.worker.service.recovery import Partition, Recovery
+from tidecast.worker.settings import Settings
+from tidecast.worker.store.checkpoint import Checkpoints
+from tidecast.worker.store.commit import Committer
+from tidecast.worker.store.lease import Leases
+from tidecast.worker.store.source import Streams
 
 
 @pytest.fixture

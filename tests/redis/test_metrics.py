@@ -19,8 +19,8 @@ from prometheus_client.samples import Sample
 from tests.conftest import Run
 from tests.model_files import write_mean_model
 from tests.redis.campaigns import wait_for
-from worker.service.metrics import COUNTERS
-from worker.service.tally import Tally
+from tidecast.worker.service.metrics import COUNTERS
+from tidecast.worker.service.tally import Tally
 
 
 @dataclass
@@ -47,7 +47,16 @@ def name_of(sample: Sample) -> str:
 @contextmanager
 def scraped(url: str, model: Path, log: Path, *options: str) -> Iterator[Scrape]:
     """Run a worker for the length of the block; yield what asks it for its metrics."""
-    command = [sys.executable, "-m", "worker", "run", "--redis-url", url, "--models", str(model)]
+    command = [
+        sys.executable,
+        "-m",
+        "tidecast.worker",
+        "run",
+        "--redis-url",
+        url,
+        "--models",
+        str(model),
+    ]
     command += ["--from", "earliest", "--http-port", "0", *options]
     with log.open("w") as file, subprocess.Popen(command, stderr=file) as process:
 

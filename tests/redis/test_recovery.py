@@ -14,8 +14,8 @@ from tests.model_files import write_mean_model
 from tests.redis.campaigns import end, nursery, wait_for
 from tests.redis.servers import Server
 from tests.redis.verifier import verify
-from worker.errors import LeaseError
-from worker.store.checkpoint import Checkpoints, read_manifest
+from tidecast.worker.errors import LeaseError
+from tidecast.worker.store.checkpoint import Checkpoints, read_manifest
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 import redis
 
-from worker.store.source import FIRST_READ, LARGEST_READ, Streams
+from tidecast.worker.store.source import FIRST_READ, LARGEST_READ, Streams
 
 
 def test_reads_of_large_entries_take_fewer_of_them(client: redis.Redis) -> None:

@@ -16,7 +16,7 @@ import redis
 
 from tests.conftest import Run
 from tests.model_files import write_mean_model
-from worker.store.status import fleets, statuses
+from tidecast.worker.store.status import fleets, statuses
 
 OWN = {"lag": 0, "series": 1, "evicted": 0, "lost": 0, "dead_letters": 1, "owner": None}
 
@@ -97,7 +97,7 @@ def test_a_running_worker_owns_and_is_a_member(
     client: redis.Redis, tidecast: Run, server_url: str, tmp_path: Path
 ) -> None:
     model = write_mean_model(tmp_path / "m.onnx", n_steps=1)
-    command = [sys.executable, "-m", "worker", "run", "--redis-url", server_url]
+    command = [sys.executable, "-m", "tidecast.worker", "run", "--redis-url", server_url]
     command += ["--models", str(model), "--input", "r:{9..10}", "--lease", "60"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         try:
@@ -185,7 +185,7 @@ def test_where_nobody_reads_it_says_what_to_run(client: redis.Redis, tidecast: R
 def test_a_terminal_obeys_no_name(client: redis.Redis, server_url: str) -> None:
     client.set("\x1b[31m[bold]x\u202e:offset:f", "1-0")
     client.set("\x1b[31m[bold]x\u202e:lease:f", b"\x1b]0;me\x07")
-    command = [sys.executable, "-m", "worker", "status", "--redis-url", server_url]
+    command = [sys.executable, "-m", "tidecast.worker", "status", "--redis-url", server_url]
     ours, theirs = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "120"}
     subprocess.run(command, stdout=theirs, env=environment, check=True, timeout=120)

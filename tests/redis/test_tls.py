@@ -31,7 +31,7 @@ def status(house: House, **environment: str | None) -> subprocess.CompletedProce
     """What the operator's ``status`` says, with something else in its environment."""
     merged: dict[str, str | None] = {**os.environ, **house.environment("operator"), **environment}
     return subprocess.run(
-        [sys.executable, "-m", "worker", "status"],
+        [sys.executable, "-m", "tidecast.worker", "status"],
         env={name: value for name, value in merged.items() if value is not None}
         | {"TIDECAST_CONNECT_PATIENCE": "0.5"},
         capture_output=True,
@@ -118,7 +118,7 @@ def test_a_running_worker_waits_for_a_certificate_it_can_trust(tmp_path: Path) -
     log = tmp_path / "log"
     with tls_house(tmp_path / "house") as house:
         right = {name: house.file(name).read_bytes() for name in ("server.pem", "server.key")}
-        command = [sys.executable, "-m", "worker", "run", "--models", str(model)]
+        command = [sys.executable, "-m", "tidecast.worker", "run", "--models", str(model)]
         command += ["--from", "earliest"]  # it may come back after the reading
         with (
             log.open("w") as file,
@@ -165,7 +165,15 @@ def test_an_open_server_elsewhere_is_told_once(host: str, tmp_path: Path, server
     del server_url
     model = write_mean_model(tmp_path / "m.onnx", n_steps=1)
     with Server(flavour=flavours()[0], folder=tmp_path / "s") as server:
-        command = [sys.executable, "-m", "worker", "run", "--burst", "--models", str(model)]
+        command = [
+            sys.executable,
+            "-m",
+            "tidecast.worker",
+            "run",
+            "--burst",
+            "--models",
+            str(model),
+        ]
         result = subprocess.run(
             [*command, "--redis-url", f"redis://{host}:{server.port}"],
             capture_output=True,

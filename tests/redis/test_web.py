@@ -19,7 +19,7 @@ from tests.model_files import write_mean_model
 from tests.redis.campaigns import wait_for
 from tests.redis.servers import Server, flavours
 from tests.redis.test_metrics import scraped
-from worker.service import web
+from tidecast.worker.service import web
 
 ROUTES = ("/metrics", "/livez", "/readyz", "/startupz")
 

@@ -20,20 +20,20 @@ from redis.retry import Retry
 from tests.conftest import Run
 from tests.model_files import write_lstm_model, write_mean_model
 from tests.redis.campaigns import wait_for
-from worker.errors import (
+from tidecast.worker.errors import (
     LeaseError,
     LostServerError,
     PositionError,
     RebuildError,
     ServerError,
 )
-from worker.pipeline.wire import Position, Reject
-from worker.store.checkpoint import Checkpoints
-from worker.store.commit import UNDER_WAY, Committer
-from worker.store.keys import lease_key, offset_key
-from worker.store.lease import Leases
-from worker.store.server import driver_errors
-from worker.store.source import Streams
+from tidecast.worker.pipeline.wire import Position, Reject
+from tidecast.worker.store.checkpoint import Checkpoints
+from tidecast.worker.store.commit import UNDER_WAY, Committer
+from tidecast.worker.store.keys import lease_key, offset_key
+from tidecast.worker.store.lease import Leases
+from tidecast.worker.store.server import driver_errors
+from tidecast.worker.store.source import Streams
 
 
 def forecasts(client: redis.Redis, stream: str = "readings") -> list[dict[str, Any]]:
@@ -193,7 +193,7 @@ def test_signals_end_it_with_0_and_all_committed(
     number: signal.Signals,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    command = [sys.executable, "-m", "worker", "run", "--redis-url", server_url]
+    command = [sys.executable, "-m", "tidecast.worker", "run", "--redis-url", server_url]
     command += ["--models", str(mean_model), "--from", "earliest", "--log-format", "json"]
     monkeypatch.setenv("TIDECAST_SUMMARY_EVERY", "0.1")
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -220,7 +220,7 @@ def test_signals_end_it_with_0_and_all_committed(
 def test_signals_end_it_while_it_waits_for_a_server(
     mean_model: Path, number: signal.Signals
 ) -> None:
-    command = [sys.executable, "-m", "worker", "run", "--redis-url", "redis://127.0.0.1:1"]
+    command = [sys.executable, "-m", "tidecast.worker", "run", "--redis-url", "redis://127.0.0.1:1"]
     command += ["--models", str(mean_model), "--connect-patience", "600"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -237,7 +237,7 @@ def test_an_embedded_server_is_found_by_feed_and_watch(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     data = tmp_path / "line.csv"
     data.write_text("timestamp,value\n" + "".join(f"2024-01-01 00:0{i}:00,{i}\n" for i in range(6)))
-    worker = [sys.executable, "-m", "worker"]
+    worker = [sys.executable, "-m", "tidecast.worker"]
     with subprocess.Popen([*worker, "run", "--models", mean_model, "--from", "earliest"]) as run:
         socket = tmp_path / f"tidecast-{Path(tmp_path).stat().st_uid}" / "server.sock"
         eventually(socket.exists)
@@ -257,7 +257,15 @@ def test_an_embedded_server_is_found_by_feed_and_watch(
 def test_watch_ends_well_when_its_reader_has_heard_enough(
     client: redis.Redis, server_url: str
 ) -> None:
-    command = [sys.executable, "-m", "worker", "watch", "--plain", "--redis-url", server_url]
+    command = [
+        sys.executable,
+        "-m",
+        "tidecast.worker",
+        "watch",
+        "--plain",
+        "--redis-url",
+        server_url,
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -394,7 +402,7 @@ def test_what_passes_is_told_from_what_does_not(reply: str, error: type[Exceptio
 def test_a_failover_under_a_blocked_read_is_survived(
     client: redis.Redis, server_url: str, mean_model: Path
 ) -> None:
-    command = [sys.executable, "-m", "worker", "run", "--redis-url", server_url]
+    command = [sys.executable, "-m", "tidecast.worker", "run", "--redis-url", server_url]
     command += ["--models", str(mean_model), "--from", "earliest"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         add(client, "a", 1, 2, 3)
@@ -482,7 +490,7 @@ def test_nobody_is_told_of_what_runs_here(server_url: str, tmp_path: Path) -> No
     words = ["run", "--redis-url", server_url, "--models", str(model), "--burst"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ORT_")}
     result = subprocess.run(
-        [sys.executable, "-m", "worker", *words],
+        [sys.executable, "-m", "tidecast.worker", *words],
         env=environment | {"HOME": "/proc/nowhere"},
         capture_output=True,
         text=True,

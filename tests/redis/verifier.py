@@ -7,10 +7,10 @@ from typing import Any
 
 import redis
 
-from worker.pipeline.decode import Decoder
-from worker.pipeline.registry import load_registry
-from worker.pipeline.step import Pipeline
-from worker.store.source import START, Streams
+from tidecast.worker.pipeline.decode import Decoder
+from tidecast.worker.pipeline.registry import load_registry
+from tidecast.worker.pipeline.step import Pipeline
+from tidecast.worker.store.source import START, Streams
 
 Record = tuple[bytes, ...]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.config import FitConfig, fit_config
-from trainer.fit import Fitted, fit
-from trainer.series import History, Series
+from tidecast.trainer.config import FitConfig, fit_config
+from tidecast.trainer.fit import Fitted, fit
+from tidecast.trainer.series import History, Series
 
 
 def history_of(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.scores import MEASURES
+from tidecast.trainer.scores import MEASURES
 
 SMALL = ["--targets", "value", "--n-steps", "4", "--horizon", "1"]
 
@@ -16,7 +16,7 @@ WRITTEN = {"m.onnx", "m.keras", "m.json", "m.fit.json", "m.html"}
 
 
 def trainer(*words: object) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "trainer", *map(str, words)]
+    command = [sys.executable, "-m", "tidecast.trainer", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
 
 

@@ -5,9 +5,9 @@ import pytest
 from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 
 from tests.trainer.conftest import history_of
-from trainer.dataset import Windows, make_windows
-from trainer.ets import NAIVE, NAMES, fit_parameters, roll, smooth
-from trainer.series import History, Series
+from tidecast.trainer.dataset import Windows, make_windows
+from tidecast.trainer.ets import NAIVE, NAMES, fit_parameters, roll, smooth
+from tidecast.trainer.series import History, Series
 
 SEASON = 6
 RANDOM = np.random.default_rng(5)

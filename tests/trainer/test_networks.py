@@ -12,10 +12,10 @@ import pytest
 
 from tests.model_files import spec_of, write_mean_model
 from tests.trainer.conftest import config_of, history_of
-from trainer.config import FitConfig
-from trainer.dataset import Windows, make_windows
-from trainer.errors import ConfigError, DataError, ExportError
-from trainer.export import (
+from tidecast.trainer.config import FitConfig
+from tidecast.trainer.dataset import Windows, make_windows
+from tidecast.trainer.errors import ConfigError, DataError, ExportError
+from tidecast.trainer.export import (
     check_operators,
     check_parity,
     describe,
@@ -23,13 +23,13 @@ from trainer.export import (
     relative_error,
     write_model,
 )
-from trainer.fit import Fitted, _Fitting, fit
-from trainer.networks import REFINEMENT, REFINING, build_network, unite
-from trainer.patterns import EXAMPLES, Example
-from trainer.plan import make_plan
-from trainer.ridge import Line
-from trainer.scaling import Scaling, measure_scaling
-from trainer.series import History, split_rows
+from tidecast.trainer.fit import Fitted, _Fitting, fit
+from tidecast.trainer.networks import REFINEMENT, REFINING, build_network, unite
+from tidecast.trainer.patterns import EXAMPLES, Example
+from tidecast.trainer.plan import make_plan
+from tidecast.trainer.ridge import Line
+from tidecast.trainer.scaling import Scaling, measure_scaling
+from tidecast.trainer.series import History, split_rows
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 RAMP = np.arange(40, dtype=np.float64)

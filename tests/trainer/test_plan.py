@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tests.trainer.conftest import config_of, history_of
-from trainer.config import FitConfig, fit_config
-from trainer.plan import make_plan
-from trainer.series import split_rows
+from tidecast.trainer.config import FitConfig, fit_config
+from tidecast.trainer.plan import make_plan
+from tidecast.trainer.series import split_rows
 
 HOUR = 3600.0
 

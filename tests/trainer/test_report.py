@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from tests.trainer.conftest import config_of, history_of
-from trainer.evaluate import evaluate_part
-from trainer.export import write_model
-from trainer.fit import Fitted, fit
-from trainer.record import SUFFIX, read_record, record_of
-from trainer.report import Subject, write_report
-from trainer.series import History, Part, Series
+from tidecast.trainer.evaluate import evaluate_part
+from tidecast.trainer.export import write_model
+from tidecast.trainer.fit import Fitted, fit
+from tidecast.trainer.record import SUFFIX, read_record, record_of
+from tidecast.trainer.report import Subject, write_report
+from tidecast.trainer.series import History, Part, Series
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 NASTY = "<script>alert(1)</script>"

@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pytest
 
 from tests.trainer.conftest import history_of
-from trainer.dataset import Windows, make_windows
-from trainer.ridge import (
+from tidecast.trainer.dataset import Windows, make_windows
+from tidecast.trainer.ridge import (
     EVEN,
     PENALTIES,
     RISING,
@@ -22,7 +22,7 @@ from trainer.ridge import (
     judged,
     moments_of,
 )
-from trainer.scaling import measure_scaling
+from tidecast.trainer.scaling import measure_scaling
 
 Doubles = npt.NDArray[np.float64]
 RANDOM = np.random.default_rng(7)

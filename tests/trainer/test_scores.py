@@ -8,13 +8,13 @@ import pytest
 from scipy import stats  # type: ignore[import-untyped]  # it ships no types
 
 from tests.trainer.conftest import history_of
-from trainer.baselines import drift, naive, scales, season_of, seasonal_naive
-from trainer.dataset import Windows, make_windows
-from trainer.evaluate import Evaluation, Predict, evaluate_part
-from trainer.ridge import best_line
-from trainer.scaling import measure_scaling
-from trainer.scores import MEASURES, Scale, Tally, diebold_mariano, score
-from trainer.series import History, Series
+from tidecast.trainer.baselines import drift, naive, scales, season_of, seasonal_naive
+from tidecast.trainer.dataset import Windows, make_windows
+from tidecast.trainer.evaluate import Evaluation, Predict, evaluate_part
+from tidecast.trainer.ridge import best_line
+from tidecast.trainer.scaling import measure_scaling
+from tidecast.trainer.scores import MEASURES, Scale, Tally, diebold_mariano, score
+from tidecast.trainer.series import History, Series
 
 
 def windows_of(values: list[float], n_steps: int, horizon: int) -> Windows:

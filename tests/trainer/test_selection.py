@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainer.selection import CLEARLY, gain
+from tidecast.trainer.selection import CLEARLY, gain
 
 RANDOM = np.random.default_rng(5)
 

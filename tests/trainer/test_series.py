@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.dataset import make_windows
-from trainer.errors import DataError
-from trainer.series import History, Series, load_history, segments, split_rows
-from worker.pipeline.windows import WindowStore
+from tidecast.trainer.dataset import make_windows
+from tidecast.trainer.errors import DataError
+from tidecast.trainer.series import History, Series, load_history, segments, split_rows
+from tidecast.worker.pipeline.windows import WindowStore
 
 
 def write(path: Path, text: str) -> Path:

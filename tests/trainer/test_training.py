@@ -13,13 +13,13 @@ import pytest
 
 from tests.trainer.conftest import config_of, history_of
 from tests.trainer.test_command_line import trainer
-from trainer.config import FitConfig
-from trainer.dataset import Windows, make_windows
-from trainer.errors import DataError
-from trainer.fit import Fitted, fit
-from trainer.plan import make_plan
-from trainer.resume import Unfinished, key_of, read_unfinished, write_unfinished
-from trainer.series import History
+from tidecast.trainer.config import FitConfig
+from tidecast.trainer.dataset import Windows, make_windows
+from tidecast.trainer.errors import DataError
+from tidecast.trainer.fit import Fitted, fit
+from tidecast.trainer.plan import make_plan
+from tidecast.trainer.resume import Unfinished, key_of, read_unfinished, write_unfinished
+from tidecast.trainer.series import History
 
 WAVE = history_of(np.sin(np.arange(400) / 5) + np.random.default_rng(0).normal(size=400) / 5)
 LONG = config_of(epochs=6, members=2, units=8, learning_rate=0.02)
@@ -148,7 +148,7 @@ def test_a_killed_fit_resumes_to_the_same_model(tmp_path: Path) -> None:
         return str(json.loads((tmp_path / folder / "m.json").read_text())["version"])
 
     assert trainer("fit", *options, "--out", tmp_path / "whole").returncode == 0
-    command = [sys.executable, "-m", "trainer", "fit", *map(str, options)]
+    command = [sys.executable, "-m", "tidecast.trainer", "fit", *map(str, options)]
     broken = subprocess.Popen([*command, "--out", str(tmp_path / "broken")])
     kept = tmp_path / "broken" / "m.unfinished.npz"
     deadline = time.monotonic() + 300

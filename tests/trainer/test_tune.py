@@ -8,9 +8,9 @@ import pytest
 
 from tests.trainer.conftest import config_of, history_of
 from tests.trainer.test_command_line import trainer
-from trainer.errors import DataError
-from trainer.series import split_rows
-from trainer.tune import TUNED, Found, search
+from tidecast.trainer.errors import DataError
+from tidecast.trainer.series import split_rows
+from tidecast.trainer.tune import TUNED, Found, search
 
 VALUES = np.sin(np.arange(500) / 5) + np.random.default_rng(0).normal(size=500) / 5
 CONFIG = config_of(epochs=2, n_steps=None, units=None)

@@ -21,11 +21,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from worker.commands.terminal import printable, write, write_json
-from worker.errors import SettingsError
-from worker.pipeline.cells import LATEST_TIME
-from worker.settings import load_settings, single
-from worker.store.dead_letters import DeadLetters, Letter, StuckLetterError
+from tidecast.worker.commands.terminal import printable, write, write_json
+from tidecast.worker.errors import SettingsError
+from tidecast.worker.pipeline.cells import LATEST_TIME
+from tidecast.worker.settings import load_settings, single
+from tidecast.worker.store.dead_letters import DeadLetters, Letter, StuckLetterError
 
 COUNTED = 1000
 MOST_REASONS = 5

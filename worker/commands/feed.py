@@ -23,12 +23,12 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from worker.commands.dead_letters import ClientOf, Url
-from worker.commands.feeder import CsvRows, FeedTally, Sent, feed, feed_synthetic
-from worker.commands.synthetic import SyntheticReadings, synthetic_readings
-from worker.errors import SettingsError
-from worker.service.stop import Stop
-from worker.settings import single
+from tidecast.worker.commands.dead_letters import ClientOf, Url
+from tidecast.worker.commands.feeder import CsvRows, FeedTally, Sent, feed, feed_synthetic
+from tidecast.worker.commands.synthetic import SyntheticReadings, synthetic_readings
+from tidecast.worker.errors import SettingsError
+from tidecast.worker.service.stop import Stop
+from tidecast.worker.settings import single
 
 FASTEST = 1e9
 UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}

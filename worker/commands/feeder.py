@@ -18,9 +18,9 @@ from typing import Any
 import hiredis
 import redis
 
-from worker.commands.synthetic import Pipeline, SyntheticReadings
-from worker.errors import ServerError, SettingsError
-from worker.pipeline.cells import UnreadableError, time_of_text
+from tidecast.worker.commands.synthetic import Pipeline, SyntheticReadings
+from tidecast.worker.errors import ServerError, SettingsError
+from tidecast.worker.pipeline.cells import UnreadableError, time_of_text
 
 TIME_COLUMNS = ("timestamp", "ts", "time", "datetime", "date", "ds")
 LARGEST_PIPELINE = 500

@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from worker.commands.dead_letters import AsJson, ClientOf, Url
-from worker.commands.terminal import printable, write_json
-from worker.errors import SettingsError
-from worker.settings import expanded
-from worker.store.status import FleetStatus, PartitionStatus, fleets, statuses
+from tidecast.worker.commands.dead_letters import AsJson, ClientOf, Url
+from tidecast.worker.commands.terminal import printable, write_json
+from tidecast.worker.errors import SettingsError
+from tidecast.worker.settings import expanded
+from tidecast.worker.store.status import FleetStatus, PartitionStatus, fleets, statuses
 
 UNCUT = 10_000
 """Columns of an output that is no terminal: whoever reads it wants a line in one piece."""

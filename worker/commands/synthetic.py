@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from worker.errors import SettingsError
-from worker.pipeline.cells import LATEST_TIME
+from tidecast.worker.errors import SettingsError
+from tidecast.worker.pipeline.cells import LATEST_TIME
 
 WAVE = 100
 """Readings of a sensor from one crest to the next."""

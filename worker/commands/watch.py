@@ -13,9 +13,9 @@ import redis
 from rich.markup import escape
 from rich.table import Table
 
-from worker.contract import glob_regex
-from worker.errors import ServerError
-from worker.store.server import LONGEST_BLOCK_MS
+from tidecast.worker.contract import glob_regex
+from tidecast.worker.errors import ServerError
+from tidecast.worker.store.server import LONGEST_BLOCK_MS
 
 BARS = "▁▂▃▄▅▆▇█"
 MOST_ROWS = 30

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from worker.pipeline.cells import (
+from tidecast.worker.pipeline.cells import (
     UnreadableError,
     check_names,
     checked_name,
@@ -23,9 +23,9 @@ from worker.pipeline.cells import (
     time_of_text,
     times_of,
 )
-from worker.pipeline.documents import Document, Names, Row, contents, decode_alike, rows_of
-from worker.pipeline.readings import Readings, joined, payload_of
-from worker.pipeline.wire import Entry, Reject
+from tidecast.worker.pipeline.documents import Document, Names, Row, contents, decode_alike, rows_of
+from tidecast.worker.pipeline.readings import Readings, joined, payload_of
+from tidecast.worker.pipeline.wire import Entry, Reject
 
 BODY_FIELDS = (b"body", b"data", b"msg", b"value")
 SMALL_GROUP = 16

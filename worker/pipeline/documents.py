@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from worker.pipeline.cells import (
+from tidecast.worker.pipeline.cells import (
     UnreadableError,
     bounded_times,
     check_names,
@@ -25,7 +25,7 @@ from worker.pipeline.cells import (
     time_of_id,
     time_of_json,
 )
-from worker.pipeline.readings import Readings
+from tidecast.worker.pipeline.readings import Readings
 
 Row = tuple[bytes, int, dict[str, Any], Any]
 """A reading decoded by itself: series, time, cells by feature, and what it said."""

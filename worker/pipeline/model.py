@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from worker.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelSpec, SpecError
-from worker.errors import ModelError
+from tidecast.worker.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelSpec, SpecError
+from tidecast.worker.errors import ModelError
 
 Floats = npt.NDArray[np.float32]
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from worker.contract import ModelSpec
+from tidecast.worker.contract import ModelSpec
 
 ESCAPED = bytes(range(32)) + b'"\\'
 """What JSON writes differently within a text."""

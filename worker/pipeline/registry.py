@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
-from worker.contract import glob_regex, globs_overlap
-from worker.errors import ModelError
-from worker.pipeline.model import Model
+from tidecast.worker.contract import glob_regex, globs_overlap
+from tidecast.worker.errors import ModelError
+from tidecast.worker.pipeline.model import Model
 
 
 class Registry:

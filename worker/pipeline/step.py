@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from worker.pipeline.decode import Decoder
-from worker.pipeline.readings import Readings
-from worker.pipeline.records import RecordWriter
-from worker.pipeline.registry import Registry
-from worker.pipeline.roster import UNSERVED, Roster
-from worker.pipeline.snapshot import SeriesState, rows_within
-from worker.pipeline.windows import WindowStore
-from worker.pipeline.wire import Entry, Kind, Reject
+from tidecast.worker.pipeline.decode import Decoder
+from tidecast.worker.pipeline.readings import Readings
+from tidecast.worker.pipeline.records import RecordWriter
+from tidecast.worker.pipeline.registry import Registry
+from tidecast.worker.pipeline.roster import UNSERVED, Roster
+from tidecast.worker.pipeline.snapshot import SeriesState, rows_within
+from tidecast.worker.pipeline.windows import WindowStore
+from tidecast.worker.pipeline.wire import Entry, Kind, Reject
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]

@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from worker.contract import is_next_step
+from tidecast.worker.contract import is_next_step
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -30,7 +30,7 @@ class Advance:
 class WindowStore:
     """The newest ``n_steps - 1`` readings of every series, and the rule for gaps and late readings.
 
-    A reading that follows its series' previous one by one step (``worker.contract.is_next_step``)
+    A reading that follows its series' previous one by one step (``contract.is_next_step``)
     extends the run; after a gap the run starts anew with that reading; one at or before the
     previous time, or less than half a step after it, is refused and changes nothing. Without a step
     every reading extends the run. A window is full when the run is at least ``n_steps`` long.

@@ -15,19 +15,19 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from worker.errors import LeaseError, LostServerError, RebuildError
-from worker.logs import LOGGER
-from worker.pipeline.step import Commit
-from worker.pipeline.wire import Entry, Position
-from worker.service.health import Health
-from worker.service.outage import Outage
-from worker.service.recovery import Partition, Recovery
-from worker.service.share import share_out
-from worker.service.tally import Measures, Tally
-from worker.settings import Settings
-from worker.store.commit import Committer
-from worker.store.lease import Leases
-from worker.store.source import LiveReader, Streams
+from tidecast.worker.errors import LeaseError, LostServerError, RebuildError
+from tidecast.worker.logs import LOGGER
+from tidecast.worker.pipeline.step import Commit
+from tidecast.worker.pipeline.wire import Entry, Position
+from tidecast.worker.service.health import Health
+from tidecast.worker.service.outage import Outage
+from tidecast.worker.service.recovery import Partition, Recovery
+from tidecast.worker.service.share import share_out
+from tidecast.worker.service.tally import Measures, Tally
+from tidecast.worker.settings import Settings
+from tidecast.worker.store.commit import Committer
+from tidecast.worker.store.lease import Leases
+from tidecast.worker.store.source import LiveReader, Streams
 
 NAMED_AT_MOST = 20
 TENDS_PER_LEASE = 10

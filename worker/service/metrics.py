@@ -19,10 +19,10 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from worker.contract import ModelSpec
-from worker.service.health import Health
-from worker.service.loop import Worker
-from worker.service.tally import Histogram
+from tidecast.worker.contract import ModelSpec
+from tidecast.worker.service.health import Health
+from tidecast.worker.service.loop import Worker
+from tidecast.worker.service.tally import Histogram
 
 COUNTERS = {
     "readings": ("tidecast_readings", "Readings taken from input streams."),

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
-from worker.contract import ModelSpec
-from worker.errors import CheckpointError
-from worker.logs import LOGGER
-from worker.pipeline.decode import Decoder
-from worker.pipeline.registry import Registry
-from worker.pipeline.snapshot import SeriesState, decode, encode
-from worker.pipeline.step import Pipeline
-from worker.pipeline.wire import Position
-from worker.settings import Settings
-from worker.store.checkpoint import Checkpoints, Manifest, Section
-from worker.store.source import START, Streams, order_of
+from tidecast.worker.contract import ModelSpec
+from tidecast.worker.errors import CheckpointError
+from tidecast.worker.logs import LOGGER
+from tidecast.worker.pipeline.decode import Decoder
+from tidecast.worker.pipeline.registry import Registry
+from tidecast.worker.pipeline.snapshot import SeriesState, decode, encode
+from tidecast.worker.pipeline.step import Pipeline
+from tidecast.worker.pipeline.wire import Position
+from tidecast.worker.settings import Settings
+from tidecast.worker.store.checkpoint import Checkpoints, Manifest, Section
+from tidecast.worker.store.source import START, Streams, order_of
 
 MOST_SECTIONS = 100
 

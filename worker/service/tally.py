@@ -4,8 +4,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from worker.pipeline.step import Commit
-from worker.pipeline.wire import KINDS
+from tidecast.worker.pipeline.step import Commit
+from tidecast.worker.pipeline.wire import KINDS
 
 COMMIT_READINGS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)

@@ -20,8 +20,8 @@ from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import create_server
 
-from worker.errors import SettingsError
-from worker.logs import LOGGER
+from tidecast.worker.errors import SettingsError
+from tidecast.worker.logs import LOGGER
 
 Why = Callable[[], str | None]
 """Tells why a probe fails, None if it passes."""

@@ -15,12 +15,12 @@ import orjson
 import redis
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from worker.errors import CheckpointError, LeaseError
-from worker.pipeline.snapshot import LAYOUT
-from worker.store.keys import checkpoint_key, lease_key, offset_key
-from worker.store.server import driver_errors
+from tidecast.worker.errors import CheckpointError, LeaseError
+from tidecast.worker.pipeline.snapshot import LAYOUT
+from tidecast.worker.store.keys import checkpoint_key, lease_key, offset_key
+from tidecast.worker.store.server import driver_errors
 
-SCRIPT = files("worker.store").joinpath("checkpoint.lua").read_text()
+SCRIPT = files("tidecast.worker.store").joinpath("checkpoint.lua").read_text()
 PIECE = 500_000
 """Bytes that one command carries at most."""
 AT_ONCE = 8

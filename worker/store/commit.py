@@ -14,12 +14,12 @@ from typing import Any, cast
 
 import redis
 
-from worker.errors import LeaseError, PositionError
-from worker.pipeline.wire import Position, Reject
-from worker.store.keys import dead_key, forecasts_key, lease_key, offset_key
-from worker.store.server import driver_errors, forget
+from tidecast.worker.errors import LeaseError, PositionError
+from tidecast.worker.pipeline.wire import Position, Reject
+from tidecast.worker.store.keys import dead_key, forecasts_key, lease_key, offset_key
+from tidecast.worker.store.server import driver_errors, forget
 
-SCRIPT = files("worker.store").joinpath("commit.lua").read_text()
+SCRIPT = files("tidecast.worker.store").joinpath("commit.lua").read_text()
 LONGEST_KNOWN = 4096
 UNDER_WAY = 2
 """Commits on their way at once: the server has the next one when it is done with one."""

@@ -16,12 +16,12 @@ from typing import Any, cast
 import orjson
 import redis
 
-from worker.errors import ServerError, SettingsError, UserError
-from worker.pipeline.readings import LONGEST_PAYLOAD, payload_of
-from worker.store.keys import dead_key
-from worker.store.server import driver_errors
+from tidecast.worker.errors import ServerError, SettingsError, UserError
+from tidecast.worker.pipeline.readings import LONGEST_PAYLOAD, payload_of
+from tidecast.worker.store.keys import dead_key
+from tidecast.worker.store.server import driver_errors
 
-SCRIPT = files("worker.store").joinpath("retry.lua").read_text()
+SCRIPT = files("tidecast.worker.store").joinpath("retry.lua").read_text()
 PAGE = 500
 MOST_FIELDS = 3500
 """A script hands at most 8,000 words on to a command."""

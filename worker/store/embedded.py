@@ -11,8 +11,8 @@ from typing import Any
 
 import redis
 
-from worker.errors import ServerError
-from worker.store.server import client_of
+from tidecast.worker.errors import ServerError
+from tidecast.worker.store.server import client_of
 
 
 def socket_path() -> Path:

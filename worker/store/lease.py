@@ -15,11 +15,11 @@ import redis
 from redis.exceptions import LockError
 from redis.lock import Lock
 
-from worker.errors import ServerError
-from worker.store.keys import lease_key, members_key
-from worker.store.server import driver_errors
+from tidecast.worker.errors import ServerError
+from tidecast.worker.store.keys import lease_key, members_key
+from tidecast.worker.store.server import driver_errors
 
-HEARTBEAT = files("worker.store").joinpath("heartbeat.lua").read_text()
+HEARTBEAT = files("tidecast.worker.store").joinpath("heartbeat.lua").read_text()
 
 
 class Leases:

@@ -14,9 +14,9 @@ from redis.credentials import CredentialProvider
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelManagedConnection
 
-from worker.errors import LostServerError, ServerError, SettingsError
-from worker.store.address import Address, address_of, masked
-from worker.store.login import TLS_SCHEMES, Login, is_loopback, is_unchecked, read_password
+from tidecast.worker.errors import LostServerError, ServerError, SettingsError
+from tidecast.worker.store.address import Address, address_of, masked
+from tidecast.worker.store.login import TLS_SCHEMES, Login, is_loopback, is_unchecked, read_password
 
 LONGEST_BLOCK_MS = 500
 NOBODY = Login()

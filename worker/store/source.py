@@ -11,8 +11,8 @@ from typing import Any
 
 import redis
 
-from worker.pipeline.wire import Entry, Position
-from worker.store.server import driver_errors
+from tidecast.worker.pipeline.wire import Entry, Position
+from tidecast.worker.store.server import driver_errors
 
 START = "0-0"
 MANY = 1000

@@ -12,11 +12,11 @@ from typing import Any
 import orjson
 import redis
 
-from worker.errors import CheckpointError
-from worker.store.checkpoint import Manifest, read_manifest
-from worker.store.keys import checkpoint_key, dead_key, lease_key, members_key, offset_key
-from worker.store.lease import members_of
-from worker.store.server import driver_errors
+from tidecast.worker.errors import CheckpointError
+from tidecast.worker.store.checkpoint import Manifest, read_manifest
+from tidecast.worker.store.keys import checkpoint_key, dead_key, lease_key, members_key, offset_key
+from tidecast.worker.store.lease import members_of
+from tidecast.worker.store.server import driver_errors
 
 AT_ONCE = 500
 """Partitions asked for in one go."""

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime as ort
 import orjson
 
-from worker.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelSpec
+from tidecast.worker.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelSpec
 
 Entry = tuple[str, dict[str, str]]
 """A stream's entry: its id and its fields."""

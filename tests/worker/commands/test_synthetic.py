@@ -9,8 +9,8 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.commands.feed import duration_of, rate_of
-from worker.commands.synthetic import (
+from tidecast.worker.commands.feed import duration_of, rate_of
+from tidecast.worker.commands.synthetic import (
     MOST_CELLS,
     WAVE,
     Batch,
@@ -18,9 +18,9 @@ from worker.commands.synthetic import (
     SyntheticReadings,
     synthetic_readings,
 )
-from worker.errors import SettingsError
-from worker.pipeline.cells import LATEST_TIME
-from worker.pipeline.decode import Decoder
+from tidecast.worker.errors import SettingsError
+from tidecast.worker.pipeline.cells import LATEST_TIME
+from tidecast.worker.pipeline.decode import Decoder
 
 NOW = 1_700_000_000_000
 STREAM = "readings:é"

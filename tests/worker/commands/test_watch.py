@@ -3,7 +3,7 @@
 import orjson
 from rich.console import Console
 
-from worker.commands.watch import Board
+from tidecast.worker.commands.watch import Board
 
 
 def record(series: str, at: int, **targets: list[float]) -> bytes:

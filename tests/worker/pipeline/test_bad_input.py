@@ -12,10 +12,10 @@ import redis
 
 from tests.conftest import Run
 from tests.model_files import spec_of, write_mean_model
-from worker.contract import ModelSpec, SpecError, globs_overlap
-from worker.errors import ModelError, SettingsError
-from worker.pipeline.model import Model
-from worker.store.address import masked
+from tidecast.worker.contract import ModelSpec, SpecError, globs_overlap
+from tidecast.worker.errors import ModelError, SettingsError
+from tidecast.worker.pipeline.model import Model
+from tidecast.worker.store.address import masked
 
 
 def assert_one_line(result: "subprocess.CompletedProcess[str]", *parts: str) -> None:
@@ -161,7 +161,7 @@ def test_wrong_options(tidecast: Run, tmp_path: Path, options: list[str], part: 
 def test_settings_come_from_options_then_environment_then_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from worker.settings import load_settings
+    from tidecast.worker.settings import load_settings
 
     file = tmp_path / "tidecast.toml"
     file.write_text('fleet = "file"\nread_size = 5\nthreads = 2\n')
@@ -175,7 +175,7 @@ def test_settings_come_from_options_then_environment_then_file(
 
 
 def test_a_misspelt_key_does_not_show_its_value(tmp_path: Path) -> None:
-    from worker.settings import load_settings
+    from tidecast.worker.settings import load_settings
 
     file = tmp_path / "tidecast.toml"
     file.write_text('redis-url = "redis://:secret@host"\n')
@@ -231,7 +231,7 @@ def test_feed_says_what_is_wrong_with_its_options(
 
 def test_help_has_an_example() -> None:
     for command in ("run", "feed", "watch"):
-        words = [sys.executable, "-m", "worker", command, "--help"]
+        words = [sys.executable, "-m", "tidecast.worker", command, "--help"]
         shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
         assert f"Example: tidecast-worker {command}" in " ".join(shown.split())
 

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from tests.model_files import write_mean_model
-from worker.pipeline.decode import Decoder
-from worker.pipeline.registry import load_registry
-from worker.pipeline.step import LARGEST_COMMIT, Pipeline
+from tidecast.worker.pipeline.decode import Decoder
+from tidecast.worker.pipeline.registry import load_registry
+from tidecast.worker.pipeline.step import LARGEST_COMMIT, Pipeline
 
 
 def test_uneven_entries_make_even_commits(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from worker.pipeline.decode import Decoder
-from worker.pipeline.readings import LONGEST_PAYLOAD, Readings
-from worker.pipeline.wire import Entry, Reject
+from tidecast.worker.pipeline.decode import Decoder
+from tidecast.worker.pipeline.readings import LONGEST_PAYLOAD, Readings
+from tidecast.worker.pipeline.wire import Entry, Reject
 
 ID = b"1700000000123-4"
 

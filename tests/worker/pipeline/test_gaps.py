@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.store.source import StreamFacts
+from tidecast.worker.store.source import StreamFacts
 
 EMPTY = StreamFacts(added=0, length=0, first=None, last="0-0")
 WHOLE = StreamFacts(added=10, length=10, first="1-0", last="10-0")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.model_files import spec_of
-from worker.pipeline.records import RecordWriter
+from tidecast.worker.pipeline.records import RecordWriter
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=6)
 odd = texts | st.sampled_from(["100 %b", "%", 'say "x"', "a\\b", "tab\t", "é", "\x7f"])

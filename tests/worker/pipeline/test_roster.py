@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.pipeline.roster import UNSERVED, Roster
+from tidecast.worker.pipeline.roster import UNSERVED, Roster
 
 LONGEST = 1000
 FLOOD = 200_000

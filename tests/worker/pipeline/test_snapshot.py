@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.pipeline.snapshot import LAYOUT, SeriesState, decode, encode, rows_within
+from tidecast.worker.pipeline.snapshot import LAYOUT, SeriesState, decode, encode, rows_within
 
 LONGEST = 512
 names = st.text(max_size=LONGEST).map(str.encode).filter(lambda name: len(name) <= LONGEST)

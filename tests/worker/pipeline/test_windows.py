@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.pipeline.windows import Advance, WindowStore
+from tidecast.worker.pipeline.windows import Advance, WindowStore
 
 STEP = 100
 

@@ -1,6 +1,6 @@
 """What probes are told, and when."""
 
-from worker.service.health import LONGEST_SILENCE, Health
+from tidecast.worker.service.health import LONGEST_SILENCE, Health
 
 
 def test_a_new_worker_lives_and_has_not_started() -> None:

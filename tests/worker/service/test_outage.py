@@ -1,6 +1,6 @@
 """When a trouble is told."""
 
-from worker.service.outage import CALM, MOST_TOLD, Outage
+from tidecast.worker.service.outage import CALM, MOST_TOLD, Outage
 
 
 def test_an_outage_is_told_once_however_long_it_lasts() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.model_files import write_mean_model
-from worker.service.quota import cpus, quota
+from tidecast.worker.service.quota import cpus, quota
 
 V1_MOUNT = "33 32 0:28 {root} {point} rw,nosuid shared:9 - cgroup cgroup rw,cpu,cpuacct"
 V2_MOUNT = "34 32 0:29 {root} {point} rw,nosuid,relatime shared:10 master:2 - cgroup2 cgroup2 rw"
@@ -227,7 +227,16 @@ def test_affinity_counts_where_it_is_less(tmp_path: Path) -> None:
 
 def log_and_threads(url: str, model: Path, threads: int) -> tuple[str, int]:
     """Run a worker until it follows its stream; return its log and how many threads it had."""
-    command = [sys.executable, "-m", "worker", "run", "--redis-url", url, "--models", str(model)]
+    command = [
+        sys.executable,
+        "-m",
+        "tidecast.worker",
+        "run",
+        "--redis-url",
+        url,
+        "--models",
+        str(model),
+    ]
     command += ["--threads", str(threads)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

@@ -23,11 +23,11 @@ from hypothesis.stateful import (
 )
 
 from tests.model_files import write_mean_model
-from worker.pipeline.decode import Decoder
-from worker.pipeline.registry import Registry, load_registry
-from worker.pipeline.snapshot import decode, encode
-from worker.pipeline.step import Pipeline
-from worker.pipeline.wire import Entry
+from tidecast.worker.pipeline.decode import Decoder
+from tidecast.worker.pipeline.registry import Registry, load_registry
+from tidecast.worker.pipeline.snapshot import decode, encode
+from tidecast.worker.pipeline.step import Pipeline
+from tidecast.worker.pipeline.wire import Entry
 
 EXAMPLES = int(os.environ.get("TIDECAST_EXAMPLES", "60"))
 MAX_SERIES = 3

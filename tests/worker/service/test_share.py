@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.service.share import share_out
+from tidecast.worker.service.share import share_out
 
 PARTITIONS = tuple(f"p{i}" for i in range(8))
 MEMBERS = [f"m{i}" for i in range(5)]

@@ -6,11 +6,11 @@ import subprocess
 import sys
 import threading
 
-from worker.service.stop import Stop
+from tidecast.worker.service.stop import Stop
 
 BOMBARDED = """
 import os, signal
-from worker.service.stop import Stop
+from tidecast.worker.service.stop import Stop
 for round in range(3000):
     os.closerange(3, 50)  # what the round before opened
     stop = Stop()

@@ -1,9 +1,9 @@
 """Counts, histograms and what rejects are counted as."""
 
-from worker.pipeline.decode import Decoder
-from worker.pipeline.step import Commit
-from worker.pipeline.wire import KINDS, Reject
-from worker.service.tally import Histogram, Measures
+from tidecast.worker.pipeline.decode import Decoder
+from tidecast.worker.pipeline.step import Commit
+from tidecast.worker.pipeline.wire import KINDS, Reject
+from tidecast.worker.service.tally import Histogram, Measures
 
 
 def test_a_value_on_a_bound_lies_below_it() -> None:

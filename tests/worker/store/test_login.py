@@ -7,11 +7,11 @@ import pytest
 import redis
 import trustme
 
-from worker.errors import LostServerError, SettingsError
-from worker.settings import load_settings
-from worker.store.address import address_of, masked
-from worker.store.login import Login, is_loopback, is_unchecked, read_password
-from worker.store.server import client_of, driver_errors
+from tidecast.worker.errors import LostServerError, SettingsError
+from tidecast.worker.settings import load_settings
+from tidecast.worker.store.address import address_of, masked
+from tidecast.worker.store.login import Login, is_loopback, is_unchecked, read_password
+from tidecast.worker.store.server import client_of, driver_errors
 
 
 @pytest.fixture
