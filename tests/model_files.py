@@ -16,6 +16,7 @@ BATCH = "batch"
 def spec_of(
     *,
     name: str = "tiny",
+    version: str = "abcdef",
     n_steps: int = 3,
     horizon: int = 1,
     features: tuple[str, ...] = ("value",),
@@ -32,7 +33,7 @@ def spec_of(
         {
             "spec_version": 1,
             "name": name,
-            "version": "abcdef",
+            "version": version,
             "pattern": pattern_of(len(features), len(targets), horizon),
             "n_steps": n_steps,
             "horizon": horizon,

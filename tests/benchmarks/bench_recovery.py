@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import orjson
 import redis
@@ -27,6 +28,8 @@ from tidecast.worker.settings import Settings
 from tidecast.worker.store import embedded
 from tidecast.worker.store.checkpoint import Checkpoints
 from tidecast.worker.store.source import Streams
+
+WIDE = 7
 
 
 def fill(client: redis.Redis, stream: str, series: int, steps: int) -> None:
@@ -72,6 +75,53 @@ def restart(client: redis.Redis, model: Path, series: int, n_steps: int) -> None
     )
 
 
+def weigh(client: redis.Redis, model: Path, series: int, n_steps: int, saves: int) -> None:
+    """Print what checkpoints of wide windows write for each reading, and how long a save takes.
+
+    Each series has one reading between two saves; the very first saves are told apart.
+    """
+    features = [f"f{i}" for i in range(WIDE)]
+    names = [f"series-{i}" for i in range(series)]
+    client.set("wide:lease:default", "me")
+    streams = Streams(client=client, count=1000, block_ms=None)
+    recovery = Recovery(
+        Settings(models=model), load_registry(model), streams, Checkpoints(client, "default", "me")
+    )
+    partition = recovery.restore("wide", Position("0-0", 0), lambda: True)
+
+    def read(rounds: int) -> None:
+        for _ in range(rounds):
+            body = {"series": names} | {name: [1.5] * series for name in features}
+            list(partition.pipeline.replay([(b"1-0", [b"data", orjson.dumps(body)])]))
+
+    def save() -> float:
+        start = time.perf_counter()
+        recovery.save("wide", partition)
+        return time.perf_counter() - start
+
+    read(n_steps)
+    first = [save()]
+    while partition.saved is None:
+        first.append(save())
+    before, seconds = written(client), []
+    for _ in range(saves):
+        read(1)
+        seconds.append(save())
+    each = (written(client) - before) / (saves * series)
+    print(  # noqa: T201
+        f"{series:,} series of {n_steps} steps and {WIDE} features: {each:.0f} bytes a reading "
+        f"over {saves} saves of {1000 * median(seconds):.0f} ms, {1000 * max(seconds):.0f} ms at "
+        f"most; the first {len(first)} {1000 * max(first):.0f} ms at most",
+        flush=True,
+    )
+
+
+def written(client: redis.Redis) -> int:
+    """Return how many bytes the server has been sent in all."""
+    told: Any = client.info("stats")
+    return int(told["total_net_input_bytes"])
+
+
 def cost(url: str, client: redis.Redis, model: Path, options: argparse.Namespace) -> None:
     """Time a worker that saves against one that does not, and print them."""
     ratios = []
@@ -98,6 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--series", type=int, default=100_000)
     parser.add_argument("--n-steps", type=int, default=24)
+    parser.add_argument("--wide-series", type=int, default=10_000)
     parser.add_argument("--every", type=float, default=5.0)
     parser.add_argument("--steps", type=int, default=10, help="forecasts of each series and run")
     parser.add_argument("--rounds", type=int, default=5)
@@ -107,6 +158,12 @@ def main() -> None:
         client = redis.Redis.from_url(url, protocol=2)
         model = write_lstm_model(Path(folder) / "m.onnx", n_steps=options.n_steps)
         restart(client, model, options.series, options.n_steps)
+        client.flushall()
+        features = tuple(f"f{i}" for i in range(WIDE))
+        wide = write_lstm_model(
+            Path(folder) / "wide.onnx", n_steps=336, features=features, targets=features
+        )
+        weigh(client, wide, options.wide_series, 336, 150)
         client.flushall()
         cost(url, client, model, options)
 

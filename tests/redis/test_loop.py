@@ -199,8 +199,10 @@ def test_a_worker_saves_as_often_as_its_saves_allow(
     worker = worker_of(lambda: now[0] > 205, pytest.fail, clock, burst=False)
     save = worker.recovery.save
 
-    def slow(stream: str, partition: Partition, pulse: Callable[[], object]) -> None:
-        save(stream, partition, pulse)
+    def slow(
+        stream: str, partition: Partition, pulse: Callable[[], object], *, whole: bool
+    ) -> None:
+        save(stream, partition, pulse, whole=whole)
         now[0] += seconds
         saved.append(now[0])
 

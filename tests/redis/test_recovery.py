@@ -1,6 +1,7 @@
 """Checkpoints, trimming, many series and hand-over, through real worker processes."""
 
 import json
+import re
 import signal
 from collections import Counter
 from pathlib import Path
@@ -50,31 +51,113 @@ def test_a_restart_takes_the_checkpoint_and_replays_nothing(
     assert len(written) == 58 - 4 * 2
 
 
+def windows_of(tidecast: Run, model: Path, *options: str) -> tuple[int, int, str]:
+    """Drain the stream; return of how many series and entries windows were made, and the log."""
+    log = drain(tidecast, model, *options)
+    (found,) = re.findall(r"\((\d+) series from the checkpoint, (\d+) entries replayed\)", log)
+    return int(found[0]), int(found[1]), log
+
+
+def test_a_new_version_finds_its_windows(
+    client: redis.Redis, tidecast: Run, model: Path, tmp_path: Path
+) -> None:
+    """With ``--trim`` the stream cannot give them back; not one forecast may be lost."""
+    add(client, 0, 4000, names=4)
+    drain(tidecast, model, "--trim")
+    assert client.xlen("readings") < 200
+    new = write_mean_model(
+        tmp_path / "new.onnx", name="other", version="123456", n_steps=3, horizon=2
+    )
+    add(client, 4000, 4012, names=4)
+    series, replayed, log = windows_of(tidecast, new, "--trim")
+    assert (series, replayed) == (4, 0)
+    assert "model other version 123456 takes over the windows of mean version abcdef" in log
+    written: Any = client.xrange("readings:forecasts")
+    assert len(written) == 4012 - 4 * 2
+    last = json.loads(written[-1][1][b"forecast"])
+    assert (last["version"], last["forecast"]["value"]) == ("123456", [4007.0] * 2)
+
+
 @pytest.mark.parametrize(
-    ("described", "reason"),
+    ("described", "lost"),
     [
-        ({"name": "other"}, "name 'mean' there, 'other' here"),
-        ({"n_steps": 2}, "n_steps 3 there, 2 here"),
-        ({"series": "s*"}, "series '*' there, 's*' here"),
+        pytest.param({"n_steps": 2}, 0, id="a shorter window"),
+        pytest.param({"n_steps": 5}, 4 * 2, id="a longer window fills by what it lacks"),
+        pytest.param({"series": "s*"}, 0, id="other series of which some are the same"),
     ],
 )
-def test_a_checkpoint_of_another_model_is_refused_and_made_anew(
+def test_another_model_takes_what_fits_of_the_windows(
     client: redis.Redis,
     tidecast: Run,
     model: Path,
     tmp_path: Path,
     described: dict[str, Any],
-    reason: str,
+    lost: int,
+) -> None:
+    add(client, 0, 4000, names=4)
+    drain(tidecast, model, "--trim")
+    client.xtrim("readings", maxlen=0)
+    before = client.xlen("readings:forecasts")
+    other = write_mean_model(tmp_path / "b.onnx", **{"name": "b", "n_steps": 3, **described})
+    add(client, 4000, 4040, names=4)
+    windows_of(tidecast, other)
+    assert client.xlen("readings:forecasts") - before == 40 - lost
+    written: Any = client.xrange("readings:forecasts")
+    steps = described.get("n_steps", 3)
+    expected = sum(4039 - 4 * i for i in range(steps)) / steps
+    assert json.loads(written[-1][1][b"forecast"])["forecast"]["value"] == [expected]
+
+
+def test_a_longer_window_comes_from_the_stream_where_that_holds_more(
+    client: redis.Redis, tidecast: Run, model: Path, tmp_path: Path
+) -> None:
+    add(client, 0, 40, names=4)
+    drain(tidecast, model)
+    before = client.xlen("readings:forecasts")
+    other = write_mean_model(tmp_path / "b.onnx", name="mean", n_steps=5)
+    add(client, 40, 44, names=4)
+    _, _, log = windows_of(tidecast, other)
+    assert "their windows are made from what the stream holds" in log
+    assert client.xlen("readings:forecasts") - before == 4
+    add(client, 44, 48, names=4)
+    assert windows_of(tidecast, other)[:2] == (4, 0)
+    assert client.xlen("readings:forecasts") - before == 8
+
+
+def test_a_further_model_has_its_windows_from_the_stream_and_the_first_keeps_its_own(
+    client: redis.Redis, tidecast: Run, tmp_path: Path
+) -> None:
+    models = tmp_path / "both"
+    models.mkdir()
+    write_mean_model(models / "a.onnx", name="a", n_steps=3, series="s0")
+    add(client, 0, 40, names=2)
+    drain(tidecast, models)
+    before = client.xlen("readings:forecasts")
+    write_mean_model(models / "b.onnx", name="b", n_steps=4, series="s1", step_seconds=None)
+    add(client, 40, 42, names=2)
+    windows_of(tidecast, models)
+    assert client.xlen("readings:forecasts") - before == 2
+    (models / "a.onnx").unlink()
+    add(client, 42, 44, names=2)
+    _, _, log = windows_of(tidecast, models)
+    assert "1 series of the checkpoint have no model with their features and step any more" in log
+    assert client.xlen("readings:forecasts") - before == 3
+    write_mean_model(models / "a.onnx", name="a", n_steps=3, series="s0")
+    client.xtrim("readings", maxlen=0)
+    add(client, 44, 46, names=2)
+    windows_of(tidecast, models)  # s0's windows of long ago lack what came since, and are gone
+    assert client.xlen("readings:forecasts") - before == 4
+
+
+def test_a_model_with_another_step_has_windows_of_its_own(
+    client: redis.Redis, tidecast: Run, model: Path, tmp_path: Path
 ) -> None:
     add(client, 0, 10)
     drain(tidecast, model)
-    other = write_mean_model(tmp_path / "b.onnx", **{"name": "mean", "n_steps": 3, **described})
-    add(client, 10, 11)
-    log = drain(tidecast, other)
-    assert "the checkpoint of fleet default is not used" in log
-    assert reason in log
-    assert "10 entries replayed" in log
-    assert "not used" not in drain(tidecast, other)
+    client.xtrim("readings", maxlen=0)
+    other = write_mean_model(tmp_path / "b.onnx", name="mean", n_steps=3, step_seconds=3600)
+    _, _, log = windows_of(tidecast, other)
+    assert "1 series of the checkpoint have no model with their features and step" in log
 
 
 @pytest.mark.parametrize("damage", ["piece", "bytes", "manifest", "layout", "fleet"])
@@ -111,11 +194,11 @@ def test_who_lost_the_lease_writes_no_checkpoint(
     before: Any = client.hget(key, "manifest")
     client.set("readings:lease:default", "another")
     late = Checkpoints(client, "default", "sleeper")
-    sections = late.write("readings", [b"x" * 1_200_000])
-    assert [section.pieces for section in sections] == [3]
-    manifest = read_manifest(before).model_copy(update={"sections": sections})
+    section = late.write("readings", b"x" * 1_200_000)
+    assert section.pieces == 3
+    manifest = read_manifest(before).model_copy(update={"sections": [section]})
     with pytest.raises(LeaseError, match="another"):
-        late.publish("readings", manifest)
+        late.publish("readings", manifest, tidy=True)
     assert client.hget(key, "manifest") == before
     client.delete("readings:lease:default")
     add(client, 10, 12)
@@ -126,10 +209,15 @@ def test_no_command_of_a_checkpoint_carries_more_than_a_megabyte(
     client: redis.Redis, tidecast: Run, tmp_path: Path
 ) -> None:
     model = write_mean_model(tmp_path / "long.onnx", n_steps=700)
-    add(client, 0, 2000, names=2000)
+    names = [f"s{number}" for number in range(2000)]
+    body = json.dumps({"series": names, "value": [1.5] * len(names)})
+    pipeline = client.pipeline(transaction=False)
+    for _ in range(300):
+        pipeline.xadd("readings", {"data": body})
+    pipeline.execute()
     drain(tidecast, model)
     fields: Any = client.hgetall("readings:checkpoint:default")
-    assert sum(map(len, fields.values())) > 5_000_000
+    assert sum(map(len, fields.values())) > 2_000_000
     assert max(map(len, fields.values())) <= 500_000
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tidecast.trainer.dataset import make_windows
 from tidecast.trainer.errors import DataError
 from tidecast.trainer.series import History, Series, load_history, segments, split_rows
-from tidecast.worker.pipeline.windows import WindowStore
+from tidecast.worker.pipeline.columns import Table
+from tidecast.worker.pipeline.windows import WindowStore, columns_of
 
 
 def write(path: Path, text: str) -> Path:
@@ -82,8 +83,9 @@ def test_every_window_of_the_trainer_is_one_of_the_worker(
     windows = make_windows(
         history, names, names, n_steps=2, horizon=1, train_rows=None, validation_rows=None
     )
-    store = WindowStore(2, 1, step and step * 1000)
-    store.add()
+    table_of_one = Table([columns_of(2, 1)])
+    table_of_one.add(0)
+    store = WindowStore(table_of_one, 2, step and step * 1000)
     known = [(t, v) for t, v in table if v is not None]
     times, values = np.array([t for t, _ in known]), np.array([[v] for _, v in known], np.float32)
     advance = store.push(np.zeros(len(known), np.int64), times, values)

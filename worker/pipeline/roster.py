@@ -69,7 +69,7 @@ class Roster:
         self.clock += len(placed)
         return placed, added, gone
 
-    def release(self, slots: list[int]) -> None:
+    def release(self, slots: Sequence[int]) -> None:
         """Let slots that had to go be taken by other series."""
         self._free += slots
 
@@ -78,12 +78,32 @@ class Roster:
         touched = self.touched[: len(self.names)]
         return np.flatnonzero((touched >= number) & (touched != _FREE))
 
-    def restore(self, names: Sequence[bytes], touched: Ints, clock: int) -> None:
-        """Hold these series, in slots 0, 1, ..., as after ``clock`` readings."""
-        self.names = list(names)
-        self.touched = touched.copy()
-        self.clock = clock
-        self._slots = dict(zip(self.names, range(len(self.names)), strict=True))
+    def slot_of(self, name: bytes) -> int:
+        """Return the slot of a series, ``UNSERVED`` if it holds none."""
+        return self._slots.get(name, UNSERVED)
+
+    def admit(self, names: Sequence[bytes], touched: Ints) -> tuple[Ints, list[int]]:
+        """Hold these series, touched by readings of these numbers, as well; however many there are.
+
+        Returns their slots, and which of these hold a new one.
+        """
+        slots, added = [], []
+        for name in names:
+            slot = self._slots.get(name)
+            if slot is None:
+                slot = self._add(name)
+                self.touched[slot] = 0
+                added.append(slot)
+            slots.append(slot)
+        found: Ints = np.array(slots, np.int64)
+        self.touched[found] = np.maximum(self.touched[found], touched)
+        return found, added
+
+    def drop(self, slots: Sequence[int]) -> None:
+        """Forget the series in these slots; ``release`` makes them free."""
+        for slot in slots:
+            del self._slots[self.names[slot]]
+            self.touched[slot] = _FREE
 
     def _place(self, name: bytes, place: int, added: list[int], gone: list[int]) -> int:
         slot = self._slots.get(name)
@@ -128,8 +148,7 @@ class Roster:
             touched, slot = self._stale.pop()
             if self.touched[slot] == touched:
                 break
-        del self._slots[self.names[slot]]
-        self.touched[slot] = _FREE
+        self.drop([slot])
         self.evicted += 1
         return slot
 

@@ -1,59 +1,100 @@
-"""The bytes of a checkpoint: some series' windows as columns, in a layout of our own; pure.
+"""The bytes of a checkpoint: some series' state as columns, in a layout of our own; pure.
 
-A section is a header, the names' lengths (16 bits), when each series was touched and its newest
-time (64 bits), the length of its run (32 bits), its tail (32-bit floats), the names (UTF-8), and
-last a CRC-32 of all that. Everything is little-endian.
+A section is a header, a description (JSON), the names' lengths (16 bits), when each series was
+touched (64 bits), by how many readings it moved (32 bits), each column in turn, the names (UTF-8),
+and last a CRC-32 of all that. Everything is little-endian.
 """
 
 import struct
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
-LAYOUT = 1
-_HEADER = struct.Struct("<4sHHIII")
+from tidecast.worker.pipeline.columns import Array, Column, Ints
+
+LAYOUT = 2
+_HEADER = struct.Struct("<4sHI")
 _MAGIC = b"TCWS"
 _CHECK = struct.Struct("<I")
-_ROW = 2 + 8 + 8 + 4
 
 
 @dataclass(frozen=True, slots=True)
-class SeriesState:
-    """What windows and roster know of ``k`` series of one model.
+class StateKey:
+    """What state hangs on beside the series: the readings' features and their step."""
 
-    ``touched`` ``[k]`` are reading numbers, ``newest`` ``[k]`` milliseconds since 1970, ``runs``
-    ``[k]`` the lengths of the unbroken runs, ``tails`` ``[k, n_steps - 1, F]`` their values.
+    features: tuple[str, ...]
+    step_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The state of ``k`` series of one key.
+
+    ``names`` and ``touched`` ``[k]``, numbers of readings, are the roster's; ``moved`` ``[k]`` and
+    ``arrays``, by the names of ``columns``, are what ``Table.take`` returned. ``whole``: nothing
+    before counts; else it goes on from there.
     """
 
-    model: int
+    key: StateKey
+    whole: bool
     names: Sequence[bytes]
-    touched: npt.NDArray[np.int64]
-    newest: npt.NDArray[np.int64]
-    runs: npt.NDArray[np.int64]
-    tails: npt.NDArray[np.float32]
+    touched: Ints
+    moved: Ints
+    columns: Sequence[Column]
+    arrays: Mapping[str, Array]
+
+    def only(self, chosen: npt.NDArray[np.bool_]) -> "State":
+        """Return the state of the chosen ones ``[k]`` of the series."""
+        arrays = {}
+        for column in self.columns:
+            counts = np.minimum(self.moved, column.shape[0]) if self.is_ragged(column) else 1
+            arrays[column.name] = self.arrays[column.name][np.repeat(chosen, counts)]
+        places = np.flatnonzero(chosen).tolist()
+        return replace(
+            self,
+            names=[self.names[place] for place in places],
+            touched=self.touched[chosen],
+            moved=self.moved[chosen],
+            arrays=arrays,
+        )
+
+    def is_ragged(self, column: Column) -> bool:
+        """Tell whether a column holds only what its rows have moved by."""
+        return column.rolling and not self.whole
 
 
-def encode(state: SeriesState) -> bytes:
+def encode(state: State) -> bytes:
     """Return the section that ``decode`` reads."""
-    k, back, features = state.tails.shape
+    described = orjson.dumps(
+        {
+            "features": state.key.features,
+            "step_seconds": state.key.step_seconds,
+            "whole": state.whole,
+            "rows": len(state.names),
+            "columns": [(c.name, c.dtype, c.shape, c.rolling) for c in state.columns],
+        }
+    )
     body = b"".join(
         (
-            _HEADER.pack(_MAGIC, LAYOUT, state.model, k, back, features),
-            np.fromiter(map(len, state.names), "<u2", k).tobytes(),
+            _HEADER.pack(_MAGIC, LAYOUT, len(described)),
+            described,
+            np.fromiter(map(len, state.names), "<u2", len(state.names)).tobytes(),
             state.touched.astype("<i8").tobytes(),
-            state.newest.astype("<i8").tobytes(),
-            state.runs.astype("<u4").tobytes(),
-            state.tails.astype("<f4").tobytes(),
+            np.minimum(state.moved, 2**32 - 1).astype("<u4").tobytes(),
+            *(state.arrays[c.name].astype(c.dtype, copy=False).tobytes() for c in state.columns),
             *state.names,
         )
     )
     return body + _CHECK.pack(zlib.crc32(body))
 
 
-def decode(section: bytes) -> SeriesState:
+def decode(section: bytes) -> State:
     """Return what ``encode`` was given.
 
     Raises:
@@ -61,36 +102,45 @@ def decode(section: bytes) -> SeriesState:
     """
     if len(section) < _HEADER.size + _CHECK.size:
         raise ValueError(f"a section of {len(section)} bytes is too short")
-    magic, layout, model, k, back, features = _HEADER.unpack_from(section)
+    magic, layout, size = _HEADER.unpack_from(section)
     if magic != _MAGIC or layout != LAYOUT:
-        raise ValueError(f"a section of layout {layout}, this worker writes {LAYOUT}")
+        raise ValueError(f"a section of layout {layout}, this worker reads {LAYOUT}")
     body = memoryview(section)[: -_CHECK.size]
     if zlib.crc32(body) != _CHECK.unpack_from(section, len(body))[0]:
         raise ValueError("a section's check sum is wrong")
-    place = _HEADER.size
-    columns = []
-    for kind, width in (
-        ("<u2", k),
-        ("<i8", k),
-        ("<i8", k),
-        ("<u4", k),
-        ("<f4", k * back * features),
-    ):
-        columns.append(np.frombuffer(section, kind, width, place))
-        place += columns[-1].nbytes
-    lengths, touched, newest, runs, tails = columns
-    ends = (place + np.cumsum(lengths, dtype=np.int64)).tolist()
-    names = [section[a:b] for a, b in zip([place, *ends[:-1]], ends, strict=True)] if k else []
-    return SeriesState(
-        model,
-        names,
+    described = orjson.loads(body[_HEADER.size : _HEADER.size + size])
+    columns = [Column(name, kind, tuple(s), rolls) for name, kind, s, rolls in described["columns"]]
+    whole, k = described["whole"], described["rows"]
+    parts = _Parts(section, _HEADER.size + size)
+    lengths, touched = parts.read("<u2", (k,)), parts.read("<i8", (k,))
+    moved = parts.read("<u4", (k,)).astype(np.int64)
+    arrays = {}
+    for column in columns:
+        count = np.minimum(moved, column.shape[0]).sum() if column.rolling and not whole else k
+        shape = (int(count), *(column.item if column.rolling and not whole else column.shape))
+        arrays[column.name] = parts.read(column.dtype, shape)
+    ends = (parts.place + np.cumsum(lengths, dtype=np.int64)).tolist()
+    return State(
+        StateKey(tuple(described["features"]), described["step_seconds"]),
+        whole,
+        [section[a:b] for a, b in pairwise((parts.place, *ends))],
         touched.astype(np.int64),
-        newest.astype(np.int64),
-        runs.astype(np.int64),
-        tails.reshape(k, back, features).astype(np.float32),
+        moved,
+        columns,
+        arrays,
     )
 
 
-def rows_within(size: int, n_steps: int, n_features: int) -> int:
-    """Return how many series fit a section of about ``size`` bytes, one at least."""
-    return max(1, size // (_ROW + 32 + 4 * (n_steps - 1) * n_features))
+class _Parts:
+    """Reads arrays that lie one behind the other."""
+
+    def __init__(self, section: bytes, place: int) -> None:
+        self.place = place
+        self._section = section
+
+    def read(self, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """Return the next array, which shares its bytes with the section."""
+        count = int(np.prod(shape, dtype=np.int64))
+        found = np.frombuffer(self._section, dtype, count, self.place).reshape(shape)
+        self.place += found.nbytes
+        return found

@@ -12,9 +12,8 @@ from tidecast.worker.pipeline.decode import Decoder
 from tidecast.worker.pipeline.readings import Readings
 from tidecast.worker.pipeline.records import RecordWriter
 from tidecast.worker.pipeline.registry import Registry
-from tidecast.worker.pipeline.roster import UNSERVED, Roster
-from tidecast.worker.pipeline.snapshot import SeriesState, rows_within
-from tidecast.worker.pipeline.windows import WindowStore
+from tidecast.worker.pipeline.roster import UNSERVED
+from tidecast.worker.pipeline.series import HeldSeries
 from tidecast.worker.pipeline.wire import Entry, Kind, Reject
 
 Ints = npt.NDArray[np.int64]
@@ -27,8 +26,6 @@ LARGEST_COMMIT_BYTES = 8_000_000
 """Bytes of forecasts in one commit, about."""
 LARGEST_DECODE = 500_000
 """Bytes of entries that are decoded at a time, about."""
-SECTION = 4_000_000
-"""Bytes of one part of a checkpoint, about."""
 
 
 @dataclass(slots=True)
@@ -77,31 +74,12 @@ class Pipeline:
         self._clock = clock
         self._registry = registry
         self._decoder = decoder
-        self._stores = [
-            WindowStore(s.n_steps, len(s.features), s.step_seconds and s.step_seconds * 1000)
-            for s in (model.spec for model in registry.models)
-        ]
-        self._writers = [RecordWriter(model.spec) for model in registry.models]
-        self._roster = Roster(max_series, lambda name: registry.match(name.decode()) is not None)
-        self._routes = np.empty((0, 2), np.int64)
-        self._started = np.zeros(0, np.bool_)
-        widest = max(m.spec.horizon * len(m.spec.targets) for m in registry.models)
+        specs = [model.spec for model in registry.models]
+        self.held = HeldSeries(specs, registry.match, max_series)
+        """The series that have a window, and all that is kept of them."""
+        self._writers = [RecordWriter(spec) for spec in specs]
+        widest = max(s.horizon * len(s.targets) for s in specs)
         self._largest = min(LARGEST_COMMIT, LARGEST_COMMIT_BYTES // (200 + 14 * widest))
-
-    @property
-    def series(self) -> int:
-        """How many series have a window."""
-        return len(self._roster)
-
-    @property
-    def clock(self) -> int:
-        """How many readings have been numbered."""
-        return self._roster.clock
-
-    @property
-    def evicted(self) -> int:
-        """How many series were forgotten to make room, in replays too."""
-        return self._roster.evicted
 
     def step(self, entries: Sequence[Entry], pulse: Pulse = lambda: None) -> Iterator[Commit]:
         """Move the windows forward by ``entries`` and yield the forecasts they give.
@@ -125,51 +103,6 @@ class Pipeline:
         for readings, commit in self._decode(entries):
             yield self._forecast(readings, commit, None).entries
 
-    def changed(self, since: int) -> Iterator[SeriesState]:
-        """Yield the state of all series touched by readings from number ``since`` on, in parts."""
-        slots = self._roster.touched_since(since)
-        for number, (model, store) in enumerate(
-            zip(self._registry.models, self._stores, strict=True)
-        ):
-            mine = slots[self._routes[slots, 0] == number]
-            size = rows_within(SECTION, model.spec.n_steps, len(model.spec.features))
-            for first in range(0, len(mine), size):
-                part = mine[first : first + size]
-                names = [self._roster.names[slot] for slot in part.tolist()]
-                newest, runs, tails = store.state(self._routes[part, 1])
-                yield SeriesState(number, names, self._roster.touched[part], newest, runs, tails)
-
-    def restore(self, states: Sequence[SeriesState], clock: int, held: int) -> None:
-        """Take over what ``changed`` yielded, over some time and in that order.
-
-        Args:
-            states: a later state of a series replaces an earlier one.
-            clock: the number of readings at the end.
-            held: how many series were held at the end. They are the ones touched last, as whoever
-                had to go was touched before all who stayed.
-        """
-        where: dict[bytes, int] = {}
-        firsts = np.cumsum([0, *(len(state.names) for state in states)])
-        for first, state in zip(firsts.tolist(), states, strict=False):
-            where.update(zip(state.names, range(first, first + len(state.names)), strict=True))
-        chosen = np.sort(np.fromiter(where.values(), np.int64, len(where)))
-        touched = np.concatenate([np.zeros(0, np.int64), *(s.touched for s in states)])[chosen]
-        if len(chosen) > held:
-            kept = np.sort(np.argsort(touched)[len(chosen) - held :])
-            chosen, touched = chosen[kept], touched[kept]
-        names: list[bytes] = []
-        routes = [np.empty((0, 2), np.int64)]
-        for first, state in zip(firsts.tolist(), states, strict=False):
-            low, high = np.searchsorted(chosen, [first, first + len(state.names)])
-            mine = chosen[low:high] - first
-            names += [state.names[i] for i in mine.tolist()]
-            store = self._stores[state.model]
-            rows = store.restore(state.newest[mine], state.runs[mine], state.tails[mine])
-            routes.append(np.stack([np.full(len(mine), state.model), rows], axis=1))
-        self._roster.restore(names, touched, clock)
-        self._routes = np.concatenate(routes)
-        self._started = np.zeros(len(names), np.bool_)
-
     def _decode(self, entries: Sequence[Entry]) -> Iterator[tuple[Readings, Commit]]:
         """Yield the readings of each commit that ``entries`` make, and what it holds so far."""
         for part, readings, rejects in self._decoder.decode_in_parts(entries, LARGEST_DECODE):
@@ -188,15 +121,13 @@ class Pipeline:
         """Put the readings' forecasts into the commit and return it; none in a replay."""
         if not len(readings):
             return commit
-        slots, added, gone = self._roster.place(readings.series)
-        for slot in added:
-            self._open(slot)
-        served = np.arange(len(slots))
-        if not self._roster.all_served:
-            served = np.flatnonzero(slots != UNSERVED)
-            commit.unserved = len(slots) - len(served)
-        numbers, rows = self._routes[slots[served]].T
-        if len(self._stores) == 1:
+        placed = self.held.place(readings.series)
+        served = np.arange(len(readings))
+        if placed.unserved:
+            served = np.flatnonzero(placed.slots != UNSERVED)
+            commit.unserved = placed.unserved
+        numbers, rows = self.held.routes[placed.slots[served]].T
+        if len(self.held.windows) == 1:
             parts = [self._serve(0, readings, served, rows, commit, pulse)]
         else:
             each = [(number, numbers == number) for number in np.unique(numbers).tolist()]
@@ -204,9 +135,9 @@ class Pipeline:
                 self._serve(number, readings, served[mine], rows[mine], commit, pulse)
                 for number, mine in each
             ]
-        self._collect(parts, slots, readings, commit)
-        self._close(gone)
-        commit.evicted = len(gone)
+        self._collect(parts, placed.slots, readings, commit)
+        self.held.release(placed.gone)
+        commit.evicted = len(placed.gone)
         return commit
 
     def _serve(
@@ -225,7 +156,7 @@ class Pipeline:
             finite = np.isfinite(values).all(axis=1)
             _reject_unfit(readings, chosen[~finite], values[~finite], model.spec.features, commit)
             chosen, rows, values = chosen[finite], rows[finite], values[finite]
-        advance = self._stores[number].push(rows, readings.times[chosen], values)
+        advance = self.held.windows[number].push(rows, readings.times[chosen], values)
         for place, reason in advance.refused.items():
             _reject(readings, int(chosen[place]), reason, "late", commit)
         if pulse is None or not len(advance.ready):
@@ -266,29 +197,7 @@ class Pipeline:
             order = np.argsort(together)
             ready, commit.records = together[order], [records[i] for i in order.tolist()]
         commit.series = _chosen(readings.series, ready)
-        fresh = slots[ready][~self._started[slots[ready]]]
-        if len(fresh):
-            self._started[fresh] = True
-            commit.started = [self._roster.names[i].decode() for i in np.unique(fresh).tolist()]
-
-    def _open(self, slot: int) -> None:
-        """Give the new series in a slot its model and its window."""
-        name = self._roster.names[slot]
-        if slot >= len(self._routes):
-            grown = max(64, slot)
-            self._routes = np.concatenate([self._routes, np.zeros((grown, 2), np.int64)])
-            self._started = np.concatenate([self._started, np.zeros(grown, np.bool_)])
-        number = self._registry.match(name.decode())
-        if number is None:
-            raise AssertionError(f"{name!r} has a slot and no model")
-        self._routes[slot] = number, self._stores[number].add()
-        self._started[slot] = False
-
-    def _close(self, slots: list[int]) -> None:
-        for slot in slots:
-            number, row = self._routes[slot].tolist()
-            self._stores[number].remove(row)
-        self._roster.release(slots)
+        commit.started = self.held.start(slots[ready])
 
 
 def _pieces(places: Ints, entries: int, largest: int) -> Iterator[tuple[int, int, int, int]]:

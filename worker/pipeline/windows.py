@@ -1,16 +1,15 @@
 """Every series' rolling window, kept in arrays and moved forward a batch at a time; pure."""
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from tidecast.worker.contract import is_next_step
+from tidecast.worker.pipeline.columns import Array, Column, ColumnSet, Table
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-Number = TypeVar("Number", np.float32, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,61 +26,52 @@ class Advance:
     refused: dict[int, str]
 
 
+def columns_of(n_steps: int, n_features: int) -> ColumnSet:
+    """Return what windows keep of a series.
+
+    ``run`` is the length of the unbroken run of readings, ``n_steps`` at most, ``newest`` the time
+    of its last one in milliseconds since 1970, ``tail`` ``[n_steps - 1, F]`` the values of its last
+    ones.
+    """
+    tail = Column("tail", "<f4", (n_steps - 1, n_features), rolling=True)
+    return ColumnSet("windows", 1, (Column("run", "<i4"), Column("newest", "<i8"), tail))
+
+
 class WindowStore:
     """The newest ``n_steps - 1`` readings of every series, and the rule for gaps and late readings.
 
-    A reading that follows its series' previous one by one step (``contract.is_next_step``)
-    extends the run; after a gap the run starts anew with that reading; one at or before the
-    previous time, or less than half a step after it, is refused and changes nothing. Without a step
-    every reading extends the run. A window is full when the run is at least ``n_steps`` long.
+    A reading that follows its series' previous one by one step (``contract.is_next_step``) extends
+    the run; after a gap the run starts anew with that reading; one at or before the previous time,
+    or less than half a step after it, is refused and changes nothing. Without a step every reading
+    extends the run. A window is full when the run is at least ``n_steps`` long.
+
+    Args:
+        table: holds the columns of ``columns_of``, a row for each series.
+        n_steps: readings in a window.
+        step_ms: milliseconds between readings; None: every reading is the next step.
     """
 
-    def __init__(self, n_steps: int, n_features: int, step_ms: float | None) -> None:
+    def __init__(self, table: Table, n_steps: int, step_ms: float | None) -> None:
+        self._table = table
         self._n_steps = n_steps
         self._step_ms = step_ms
-        self._size = 0
-        self._free: list[int] = []
-        self._tails: Floats = np.zeros((0, n_steps - 1, n_features), np.float32)
-        self._runs: Ints = np.zeros(0, np.int64)
-        self._newest: Ints = np.zeros(0, np.int64)
 
-    def __len__(self) -> int:
-        """Return how many series have a window."""
-        return self._size - len(self._free)
+    def shorten(self, rows: Ints, depth: int) -> None:
+        """Take rows for no longer than ``depth``, if their tails come from ones of that depth."""
+        if depth < self._n_steps - 1:
+            self._runs[rows] = np.minimum(self._runs[rows], depth)
 
-    def add(self) -> int:
-        """Make room for one more series and return its row."""
-        if self._free:
-            return self._free.pop()
-        row = self._size
-        self._reserve(row + 1)
-        self._size += 1
-        return row
+    @property
+    def _runs(self) -> Array:
+        return self._table["run"]
 
-    def remove(self, row: int) -> None:
-        """Forget the series of a row; ``add`` may give the row to another."""
-        self._runs[row] = 0
-        self._free.append(row)
+    @property
+    def _newest(self) -> Array:
+        return self._table["newest"]
 
-    def state(self, rows: Ints) -> tuple[Ints, Ints, Floats]:
-        """Return newest time ``[k]``, run ``[k]`` and tail ``[k, n_steps - 1, F]`` of some rows."""
-        return self._newest[rows], self._runs[rows], self._tails[rows]
-
-    def restore(self, newest: Ints, runs: Ints, tails: Floats) -> Ints:
-        """Add series with a state that ``state`` returned; return their rows ``[k]``."""
-        first, beyond = self._size, self._size + len(runs)
-        self._reserve(beyond)
-        self._newest[first:beyond], self._runs[first:beyond] = newest, runs
-        self._tails[first:beyond] = tails
-        self._size = beyond
-        return np.arange(first, beyond)
-
-    def _reserve(self, rows: int) -> None:
-        if rows > len(self._runs):
-            grown = max(64, rows, 2 * len(self._runs))
-            self._tails = _enlarged(self._tails, grown)
-            self._runs = _enlarged(self._runs, grown)
-            self._newest = _enlarged(self._newest, grown)
+    @property
+    def _tails(self) -> Array:
+        return self._table["tail"]
 
     def push(self, rows: Ints, times: Ints, values: Floats) -> Advance:
         """Append readings and return the windows they complete.
@@ -114,6 +104,7 @@ class WindowStore:
         self._tails[rows] = windows[:, 1:]
         self._runs[rows] = np.minimum(runs, self._n_steps)
         self._newest[rows] = times
+        self._table.moved[rows] += 1
         ready = np.flatnonzero(runs >= self._n_steps)
         if len(ready) == len(runs):
             return Advance(windows, kept, refused)
@@ -158,6 +149,7 @@ class WindowStore:
         self._tails[owners] = laid[places[ends - 1][:, None] + np.arange(1 - back, 1)]
         self._runs[owners] = np.minimum(runs[ends - 1], self._n_steps)
         self._newest[owners] = times[ends - 1]
+        self._table.moved[owners] += ends - starts
 
         position = np.empty(m, np.int64)
         position[order] = np.arange(m)
@@ -212,9 +204,3 @@ class WindowStore:
 
     def _none(self) -> Floats:
         return np.empty((0, self._n_steps, self._tails.shape[2]), np.float32)
-
-
-def _enlarged(array: npt.NDArray[Number], rows: int) -> npt.NDArray[Number]:
-    larger = np.zeros((rows, *array.shape[1:]), array.dtype)
-    larger[: len(array)] = array
-    return larger

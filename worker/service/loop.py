@@ -274,7 +274,7 @@ class Worker:
 
     def _give_up(self, stream: str) -> None:
         """Leave a partition to another member, with its windows."""
-        self._save(stream)
+        self._save(stream, whole=True)
         del self._held[stream]
         self.leases.release(stream)
         LOGGER.info("%s is left to another worker of fleet %s", stream, self.settings.fleet)
@@ -284,16 +284,16 @@ class Worker:
         """Give up all partitions at once, so that others can go on."""
         for stream in list(self._held):
             self._renew()  # the save before may have taken long
-            self._save(stream)
+            self._save(stream, whole=True)
             del self._held[stream]
             self.leases.release(stream)
         self.leases.leave()
 
-    def _save(self, stream: str) -> None:
+    def _save(self, stream: str, *, whole: bool = False) -> None:
         """Write a checkpoint, and remove what nobody needs any more from the stream."""
         self._settle()
         partition, start = self._held[stream], self.clock()
-        self.recovery.save(stream, partition, self._renew)
+        self.recovery.save(stream, partition, self._renew, whole=whole)
         partition.saved_at = self.clock()
         partition.save_seconds = max(0.0, partition.saved_at - start)
         self.reached("saved")

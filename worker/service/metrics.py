@@ -148,7 +148,7 @@ class WorkerCollector(Collector):
         now = self._worker.clock()
         for stream, partition in held.items():
             lag.add_metric([stream], partition.lag)
-            series.add_metric([stream], partition.pipeline.series)
+            series.add_metric([stream], len(partition.pipeline.held))
             if partition.saved_at > float("-inf"):
                 age.add_metric([stream], max(0.0, now - partition.saved_at))
         yield GaugeMetricFamily(

@@ -5,24 +5,23 @@ the readings between its offset and the committed one. Without a checkpoint that
 readings that the stream still holds.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 from tidecast.worker.contract import ModelSpec
 from tidecast.worker.errors import CheckpointError
 from tidecast.worker.logs import LOGGER
+from tidecast.worker.pipeline.changelog import Changelog
 from tidecast.worker.pipeline.decode import Decoder
 from tidecast.worker.pipeline.registry import Registry
-from tidecast.worker.pipeline.snapshot import SeriesState, decode, encode
+from tidecast.worker.pipeline.snapshot import State, decode, encode
 from tidecast.worker.pipeline.step import Pipeline
 from tidecast.worker.pipeline.wire import Position
 from tidecast.worker.settings import Settings
 from tidecast.worker.store.checkpoint import Checkpoints, Manifest, Section
 from tidecast.worker.store.source import START, Streams, order_of
-
-MOST_SECTIONS = 100
 
 
 @dataclass
@@ -41,6 +40,7 @@ class Partition:
     lost: int = 0
     evicted: int = 0
     saved: Manifest | None = None
+    changelog: Changelog[Section] = field(default_factory=Changelog)
     saved_at: float = float("-inf")
     save_seconds: float = 0.0
     added: int = 0
@@ -54,7 +54,7 @@ class Partition:
     @property
     def evicted_in_all(self) -> int:
         """How many series were ever forgotten to make room."""
-        return self.evicted + self.pipeline.evicted
+        return self.evicted + self.pipeline.held.evicted
 
 
 class Recovery:
@@ -89,7 +89,7 @@ class Recovery:
         if entries is None:
             waiting = self._streams.waiting(stream, position.offset) or 0
             entries = self._streams.facts(stream).added - waiting
-        found = self._load(stream, position.offset)
+        found = _drained(self._load(stream, position.offset), alive)
         if found.saved and found.offset == position.offset:
             entries = found.entries  # it knows what was removed unread since the commit
         replayed, after = 0, found.offset
@@ -118,33 +118,44 @@ class Recovery:
         return found
 
     def save(
-        self, stream: str, partition: Partition, pulse: Callable[[], object] = lambda: None
+        self,
+        stream: str,
+        partition: Partition,
+        pulse: Callable[[], object] = lambda: None,
+        *,
+        whole: bool = False,
     ) -> None:
-        """Write a partition's checkpoint; only what changed, while that is less than the whole.
+        """Write what came since the last save, and a part of a full copy; see ``changelog``.
 
-        The partition's offset must be committed. ``pulse`` is called before each part of it.
+        The partition's offset must be committed. A checkpoint stands afterwards, but for the first
+        saves of much state: these write a part each. With ``whole`` one stands in any case.
+        ``pulse`` is called before each section is written.
         """
-        pipeline, before = partition.pipeline, partition.saved
-        if before is None or _is_bloated(before):
-            earlier: list[Section] = []
-            since = 0
-        else:
-            earlier, since = before.sections, before.clock
-        states = pipeline.changed(since) if since < pipeline.clock or not earlier else ()
-        written = self._checkpoints.write(stream, map(encode, _with_pulse(states, pulse)))
+
+        def write(state: State) -> Section:
+            pulse()
+            return self._checkpoints.write(stream, encode(state))
+
+        partition.pipeline.held.save(partition.changelog, write, whole=whole)
+        if partition.changelog.is_complete:
+            self._publish(stream, partition)
+
+    def _publish(self, stream: str, partition: Partition) -> None:
+        held, log = partition.pipeline.held, partition.changelog
         partition.saved = Manifest(
             fleet=self._settings.fleet,
             models=self._models,
+            sets=held.tables[0].sets,
             offset=partition.offset,
             entries=partition.entries,
-            clock=pipeline.clock,
-            series=pipeline.series,
+            clock=held.clock,
+            series=len(held),
             evicted=partition.evicted_in_all,
             lost=partition.lost,
-            full=before.full if before and earlier else len(written),
-            sections=[*earlier, *written],
+            sections=log.sections,
         )
-        self._checkpoints.publish(stream, partition.saved)
+        self._checkpoints.publish(stream, partition.saved, tidy=log.outdated)
+        log.outdated = False
 
     def lost_unread(self, stream: str, partition: Partition) -> int:
         """Return how many entries were removed unread since the last call, if that can be told."""
@@ -174,25 +185,20 @@ class Recovery:
         below = min(places, key=order_of)
         return self._streams.trim(stream, below) if below != START else 0
 
-    def _load(self, stream: str, until: str) -> Partition:
-        """Return the partition as its checkpoint has it, or an empty one at the stream's start."""
-        decoder = partial(
-            Decoder, series_field=self._settings.series_field, time_field=self._settings.time_field
-        )
-        make = partial(
-            Pipeline,
-            self._registry,
-            decoder(stream, self._registry.features),
-            self._settings.max_series,
-        )
+    def _load(self, stream: str, until: str) -> Generator[None, None, Partition]:
+        """Return the partition as its checkpoint has it, or an empty one at the stream's start.
+
+        Yields now and then.
+        """
         try:
             saved = self._checkpoints.manifest(stream)
             if saved is None:
-                return Partition(make(), START, 0)
+                return Partition(self._pipeline(stream, self._registry), START, 0)
             self._check(saved, until)
-            pipeline = make()
-            states = [decode(part) for part in self._checkpoints.sections(stream, saved)]
-            pipeline.restore(states, saved.clock, saved.series)
+            pipeline = self._pipeline(stream, self._registry)
+            sections = self._checkpoints.sections(stream, saved)
+            yield
+            strange = pipeline.held.restore(map(decode, sections), saved.clock, saved.series)
         except (CheckpointError, ValueError) as error:
             LOGGER.warning(
                 "%s: the checkpoint of fleet %s is not used, the windows are rebuilt from the "
@@ -201,31 +207,82 @@ class Recovery:
                 self._settings.fleet,
                 error,
             )
-            return Partition(make(), START, 0)
-        return Partition(pipeline, saved.offset, saved.entries, saved.lost, saved.evicted, saved)
+            return Partition(self._pipeline(stream, self._registry), START, 0)
+        partition = Partition(pipeline, saved.offset, saved.entries, saved.lost, saved.evicted)
+        partition.saved = saved
+        theirs = [meaning_of(model) for model in saved.models]
+        if theirs == [meaning_of(model) for model in self._models]:
+            partition.changelog = Changelog(saved.sections, saved.clock)
+            self._tell_of_versions(stream, saved)
+        else:
+            # No section of these models' windows may outlive the readings that move them on.
+            partition.changelog = Changelog()
+            yield from self._make_up(stream, pipeline, saved, strange)
+        return partition
+
+    def _make_up(
+        self, stream: str, pipeline: Pipeline, saved: Manifest, strange: int
+    ) -> Generator[None, None, None]:
+        """Make windows that the checkpoint does not hold from the stream's entries."""
+        if strange:
+            LOGGER.info(
+                "%s: %d series of the checkpoint have no model with their features and step any "
+                "more; their windows are dropped",
+                stream,
+                strange,
+            )
+        lacking = [
+            model
+            for model in self._registry.models
+            if not any(_covers(known, identity_of(model.spec)) for known in saved.models)
+        ]
+        if not lacking:
+            return
+        LOGGER.info(
+            "%s: the checkpoint is of other models than %s; their windows are made from what the "
+            "stream holds",
+            stream,
+            ", ".join(model.spec.name for model in lacking),
+        )
+        other = self._pipeline(stream, Registry(lacking))
+        for entries in self._streams.replay(stream, START, saved.offset):
+            for _ in other.replay(entries):
+                yield
+        pipeline.held.absorb(other.held)
+
+    def _pipeline(self, stream: str, registry: Registry) -> Pipeline:
+        decoder = Decoder(
+            stream,
+            registry.features,
+            series_field=self._settings.series_field,
+            time_field=self._settings.time_field,
+        )
+        return Pipeline(registry, decoder, self._settings.max_series)
 
     def _check(self, saved: Manifest, until: str) -> None:
-        """Refuse a checkpoint that is not of this fleet, of these models, or of this stream."""
+        """Refuse a checkpoint that is not of this fleet, not of this stream, or not readable."""
         if saved.fleet != self._settings.fleet:
             raise CheckpointError(f"it is of fleet {saved.fleet!r}")
-        if saved.models != self._models:
-            raise CheckpointError(_difference(saved.models, self._models))
         if order_of(saved.offset) > order_of(until):
             raise CheckpointError(
                 f"it stands at {saved.offset}, ahead of the committed offset {until}"
             )
 
-
-def _with_pulse(
-    states: Iterable[SeriesState], pulse: Callable[[], object]
-) -> Iterator[SeriesState]:
-    for state in states:
-        pulse()
-        yield state
+    def _tell_of_versions(self, stream: str, saved: Manifest) -> None:
+        for their, our in zip(saved.models, self._models, strict=True):
+            if their != our:
+                LOGGER.info(
+                    "%s: model %s version %s takes over the windows of %s version %s",
+                    stream,
+                    our["name"],
+                    our["version"],
+                    their["name"],
+                    their["version"],
+                )
 
 
 def identity_of(spec: ModelSpec) -> dict[str, object]:
-    """Return all of a model that the meaning of its windows hangs on, and its version."""
+    """Return what a manifest says of a model."""
     return {
         "name": spec.name,
         "version": spec.version,
@@ -236,18 +293,23 @@ def identity_of(spec: ModelSpec) -> dict[str, object]:
     }
 
 
-def _is_bloated(saved: Manifest) -> bool:
-    """Tell whether the changes weigh as much as a full copy, or lie in very many sections."""
-    full, changes = saved.sections[: saved.full], saved.sections[saved.full :]
-    many = len(changes) >= MOST_SECTIONS
-    return many or sum(s.size for s in changes) >= max(sum(s.size for s in full), 1)
+def meaning_of(model: dict[str, Any]) -> dict[str, object]:
+    """Return all of a model's identity that the meaning of its windows hangs on."""
+    return {key: value for key, value in model.items() if key not in {"name", "version"}}
 
 
-def _difference(theirs: list[dict[str, object]], ours: list[dict[str, object]]) -> str:
-    if len(theirs) != len(ours):
-        return f"it is of {len(theirs)} models, this worker has {len(ours)}"
-    for their, our in zip(theirs, ours, strict=True):
-        for key, value in our.items():
-            if their.get(key) != value:
-                return f"model {our['name']!r}: {key} {their.get(key)!r} there, {value!r} here"
-    return "its models are others"
+def _covers(known: dict[str, Any], model: dict[str, Any]) -> bool:
+    """Tell whether windows of one model are as long as another needs them, for all its series."""
+    wanted = {**meaning_of(model), "n_steps": known["n_steps"]}
+    return meaning_of(known) == wanted and bool(known["n_steps"] >= model["n_steps"])
+
+
+def _drained(parts: Generator[None, None, Partition], alive: Callable[[], bool]) -> Partition:
+    """Return what a generator returns, after all that it yields."""
+    while True:
+        try:
+            next(parts)
+        except StopIteration as ended:
+            found: Partition = ended.value
+            return found
+        alive()

@@ -2,10 +2,10 @@
 
 Guarantee: a checkpoint is read whole or not at all. Its pieces are written under names that nothing
 refers to yet; then one script, which checks the lease, stores the manifest that names them. What a
-dead or slow worker leaves behind is never read, and goes when the next full checkpoint is written.
+dead or slow worker leaves behind is never read, and goes with the next worker's first checkpoint.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.resources import files
 from itertools import count
@@ -47,8 +47,9 @@ class Manifest(BaseModel):
 
     ``offset`` is the last entry whose readings are in it, ``entries`` how many were added to the
     stream up to that, ``clock`` how many readings have been numbered, ``series`` how many are held,
-    ``evicted`` and ``lost`` how many series were forgotten and entries removed unread so far. The
-    first ``full`` sections are a full copy, the rest what changed since.
+    ``evicted`` and ``lost`` how many series were forgotten and entries removed unread so far.
+    ``models`` tell whose state it is, ``sets`` are the layouts of the column sets in it.
+    ``sections`` are restored in that order.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -56,13 +57,13 @@ class Manifest(BaseModel):
     layout: int = LAYOUT
     fleet: str
     models: list[dict[str, Any]]
+    sets: dict[str, int]
     offset: str
     entries: int
     clock: int
     series: int
     evicted: int
     lost: int
-    full: int
     sections: list[Section]
 
 
@@ -89,37 +90,37 @@ class Checkpoints:
         self._numbers = count()
 
     @driver_errors()
-    def write(self, stream: str, states: Iterable[bytes]) -> list[Section]:
-        """Write sections that belong to no checkpoint yet, in pieces."""
+    def write(self, stream: str, section: bytes) -> Section:
+        """Write a section that belongs to no checkpoint yet, in pieces."""
         key = checkpoint_key(stream, self._fleet)
-        sections = []
-        for state in states:
-            section = Section(
-                name=f"{self._token}-{next(self._numbers)}",
-                pieces=-(-len(state) // PIECE),
-                size=len(state),
-            )
-            fields = section.fields
-            for first in range(0, len(fields), AT_ONCE):
-                pipeline = self._client.pipeline(transaction=False)
-                for piece in range(first, min(first + AT_ONCE, len(fields))):
-                    pipeline.hset(key, fields[piece], state[piece * PIECE : (piece + 1) * PIECE])
-                pipeline.execute()
-            sections.append(section)
-        return sections
+        written = Section(
+            name=f"{self._token}-{next(self._numbers)}",
+            pieces=-(-len(section) // PIECE),
+            size=len(section),
+        )
+        fields = written.fields
+        for first in range(0, len(fields), AT_ONCE):
+            pipeline = self._client.pipeline(transaction=False)
+            for piece in range(first, min(first + AT_ONCE, len(fields))):
+                pipeline.hset(key, fields[piece], section[piece * PIECE : (piece + 1) * PIECE])
+            pipeline.execute()
+        return written
 
     @driver_errors()
-    def publish(self, stream: str, manifest: Manifest) -> None:
-        """Make a checkpoint stand whose sections are written.
+    def publish(self, stream: str, manifest: Manifest, *, tidy: bool) -> None:
+        """Make a checkpoint stand whose sections are written; ``tidy``: remove all others.
 
         Raises:
             LeaseError: the stream is no longer this worker's; the earlier checkpoint stands.
         """
-        whole = manifest.full == len(manifest.sections)
-        kept = [field for section in manifest.sections for field in section.fields] if whole else []
+        kept = [field for section in manifest.sections for field in section.fields]
         answer = self._script(
             keys=[checkpoint_key(stream, self._fleet), lease_key(stream, self._fleet)],
-            args=[self._token, orjson.dumps(manifest.model_dump()), *kept],
+            args=[
+                self._token,
+                orjson.dumps(manifest.model_dump()),
+                *(("tidy", *kept) if tidy else ()),
+            ],
         )
         if answer != b"ok":
             holder = answer.decode().removeprefix("lost ")

@@ -79,7 +79,8 @@ def test_a_restored_roster_goes_on_as_the_first_would(
     feed(first, before)
     slots = first.touched_since(0)
     second = Roster(longest, serves)
-    second.restore([first.names[s] for s in slots.tolist()], first.touched[slots], first.clock)
+    second.admit([first.names[s] for s in slots.tolist()], first.touched[slots])
+    second.clock = first.clock
     for batch in batches(after, sizes):
         feed(second, batch)
     held, evicted = reference(before + after, longest)
@@ -96,10 +97,26 @@ def test_touched_since_are_those_of_the_newest_readings(series: list[bytes], num
 
 def test_a_lower_limit_after_a_restart_is_kept_from_the_next_new_series_on() -> None:
     roster = Roster(2, serves)
-    roster.restore([b"a", b"b", b"c"], np.array([2, 0, 1]), 3)
+    roster.admit([b"a", b"b", b"c"], np.array([2, 0, 1]))
+    roster.clock = 3
     feed(roster, [b"d"])
     assert held_by(roster) == [b"a", b"d"]
     assert roster.evicted == 2
+
+
+def test_series_that_are_admitted_again_count_from_their_newest_reading() -> None:
+    roster = Roster(3, serves)
+    roster.clock = 9
+    first, added = roster.admit([b"a", b"b"], np.array([4, 7]))
+    assert added == first.tolist()
+    second, added = roster.admit([b"b", b"c", b"a"], np.array([5, 6, 8]))
+    assert added == [second[1]]
+    assert held_by(roster) == [b"c", b"b", b"a"]
+    roster.drop([int(second[0])])
+    roster.release([int(second[0])])
+    assert held_by(roster) == [b"c", b"a"]
+    feed(roster, [b"d", b"e"])  # the first takes the free slot, the second that of the stalest
+    assert held_by(roster) == [b"a", b"d", b"e"]
 
 
 def test_a_flood_of_names_takes_no_more_room_than_allowed() -> None:

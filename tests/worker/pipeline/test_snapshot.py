@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidecast.worker.pipeline.snapshot import LAYOUT, SeriesState, decode, encode, rows_within
+from tidecast.worker.pipeline.columns import Array, Column
+from tidecast.worker.pipeline.snapshot import LAYOUT, State, StateKey, decode, encode
 
 LONGEST = 512
 names = st.text(max_size=LONGEST).map(str.encode).filter(lambda name: len(name) <= LONGEST)
@@ -16,40 +17,55 @@ int64 = st.integers(-(2**63), 2**63 - 1)
 
 
 @st.composite
-def states(draw: st.DrawFn) -> SeriesState:
+def states(draw: st.DrawFn) -> State:
     k, back, features = draw(st.integers(0, 5)), draw(st.integers(0, 3)), draw(st.integers(1, 3))
-    size = k * back * features
-    floats = draw(st.lists(st.floats(width=32), min_size=size, max_size=size))
+    whole = draw(st.booleans())
 
     def column(numbers: st.SearchStrategy[int]) -> list[int]:
         return draw(st.lists(numbers, min_size=k, max_size=k))
 
-    return SeriesState(
-        draw(st.integers(0, 2**16 - 1)),
+    moved = np.array(column(st.integers(0, 5)), np.int64)
+    held = k * back if whole else int(np.minimum(moved, back).sum())
+    size = held * features
+    floats = np.array(
+        draw(st.lists(st.floats(width=32), min_size=size, max_size=size)), np.float32
+    ).reshape((k, back, features) if whole else (held, features))
+    return State(
+        StateKey(tuple(f"f{i}" for i in range(features)), draw(st.none() | st.floats(1, 1e6))),
+        whole,
         draw(st.lists(names, min_size=k, max_size=k)),
         np.array(column(int64), np.int64),
-        np.array(column(int64), np.int64),
-        np.array(column(st.integers(0, 2**32 - 1)), np.int64),
-        np.array(floats, np.float32).reshape(k, back, features),
+        moved,
+        (Column("newest", "<i8"), Column("tail", "<f4", (back, features), rolling=True)),
+        {"newest": np.array(column(int64), np.int64), "tail": floats},
     )
 
 
-def state_of(*series: str, back: int = 2) -> SeriesState:
+def state_of(*series: str, back: int = 2, whole: bool = True) -> State:
     k = len(series)
-    return SeriesState(
-        3,
+    tail: Array = np.arange(k * back * 2, dtype=np.float32).reshape(k, back, 2)
+    return State(
+        StateKey(("temp", "hum"), 60.0),
+        whole,
         [name.encode() for name in series],
         np.arange(k) + 10,
-        np.arange(k) + 1_700_000_000_000,
-        np.arange(k) + 1,
-        np.arange(k * back * 2, dtype=np.float32).reshape(k, back, 2),
+        np.full(k, back),
+        (Column("newest", "<i8"), Column("tail", "<f4", (back, 2), rolling=True)),
+        {
+            "newest": np.arange(k) + 1_700_000_000_000,
+            "tail": tail if whole else tail.reshape(k * back, 2),
+        },
     )
 
 
-def assert_same(got: SeriesState, state: SeriesState) -> None:
-    assert (got.model, list(got.names)) == (state.model, list(state.names))
-    for column in ("touched", "newest", "runs", "tails"):
-        mine, other = getattr(got, column), getattr(state, column)
+def assert_same(got: State, state: State) -> None:
+    assert (got.key, got.whole, list(got.names)) == (state.key, state.whole, list(state.names))
+    assert list(got.columns) == list(state.columns)
+    for mine, other in (
+        (got.touched, state.touched),
+        (got.moved, state.moved),
+        *((got.arrays[c.name], state.arrays[c.name]) for c in state.columns),
+    ):
         assert (mine.dtype, mine.shape) == (other.dtype, other.shape)
         np.testing.assert_array_equal(mine, other)
 
@@ -61,7 +77,7 @@ def resealed(section: bytes, layout: int) -> bytes:
 
 
 @given(states())
-def test_a_section_comes_back_as_it_was(state: SeriesState) -> None:
+def test_a_section_comes_back_as_it_was(state: State) -> None:
     assert_same(decode(encode(state)), state)
 
 
@@ -76,10 +92,25 @@ def test_names_of_every_kind(series: tuple[str, ...], back: int) -> None:
     assert_same(decode(encode(state)), state)
 
 
-def test_a_restored_column_can_be_written_to() -> None:
-    state = decode(encode(state_of("a", "b")))
-    for column in (state.touched, state.newest, state.runs, state.tails):
-        assert column.flags.writeable
+@given(states(), st.data())
+def test_some_of_the_series_keep_what_is_theirs(state: State, data: st.DataObject) -> None:
+    k = len(state.names)
+    chosen = np.array(data.draw(st.lists(st.booleans(), min_size=k, max_size=k)), np.bool_)
+    some, place = state.only(chosen), 0
+    assert list(some.names) == [n for n, c in zip(state.names, chosen, strict=True) if c]
+    for row in np.flatnonzero(chosen).tolist():
+        one = state.only(np.arange(k) == row)
+        for name in ("newest", "tail"):
+            part = one.arrays[name]
+            at = place if name == "newest" or state.whole else sum_of(some, place)
+            np.testing.assert_array_equal(some.arrays[name][at : at + len(part)], part)
+        place += 1
+    assert len(some.arrays["newest"]) == place
+
+
+def sum_of(state: State, rows: int) -> int:
+    """Where the values of a row begin, in a ragged column."""
+    return int(np.minimum(state.moved[:rows], state.columns[1].shape[0]).sum())
 
 
 def test_every_truncation_is_refused() -> None:
@@ -110,16 +141,3 @@ def test_another_layout_is_refused_by_its_number(layout: int) -> None:
     assert resealed(section, LAYOUT) == section
     with pytest.raises(ValueError, match=f"layout {layout}"):
         decode(resealed(section, layout))
-
-
-@given(st.integers(0, 10**7), st.integers(1, 500), st.integers(1, 50))
-def test_a_section_of_short_names_keeps_to_its_size(size: int, steps: int, wide: int) -> None:
-    rows = rows_within(size, steps, wide)
-    one, two = (len(encode(tails_only(k, steps - 1, wide))) for k in (1, 2))
-    assert rows == 1 or one + (rows - 1) * (two - one) <= size + 64
-
-
-def tails_only(k: int, back: int, features: int) -> SeriesState:
-    zeros = np.zeros(k, np.int64)
-    tails = np.zeros((k, back, features), np.float32)
-    return SeriesState(0, [b"n" * 32] * k, zeros, zeros, zeros, tails)

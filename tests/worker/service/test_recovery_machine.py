@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 )
 
 from tests.model_files import write_mean_model
+from tidecast.worker.pipeline.changelog import Changelog
 from tidecast.worker.pipeline.decode import Decoder
 from tidecast.worker.pipeline.registry import Registry, load_registry
 from tidecast.worker.pipeline.snapshot import decode, encode
@@ -81,10 +82,21 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Written:
+    """A section on the server."""
+
+    content: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.content)
+
+
+@dataclass(frozen=True)
 class Saved:
     """A checkpoint: its sections and what its manifest says."""
 
-    sections: tuple[bytes, ...]
+    sections: tuple[Written, ...]
     place: int
     clock: int
     series: int
@@ -102,7 +114,7 @@ class Histories(RuleBasedStateMachine):
         self.stream: list[Entry] = []
         self.times: dict[str, int] = {}
         self.published: Saved | None = None
-        self.saved: Saved | None = None
+        self.log = new_log()
         self.pipeline = self.empty()
         self.evicted_before = 0
 
@@ -127,7 +139,7 @@ class Histories(RuleBasedStateMachine):
     @rule(batch=batches, full=fullness)
     def checkpoint(self, batch: list[list[Reading]], full: bool) -> None:
         self.feed(batch)
-        self.published = self.saved = self.written(full=full)
+        self.published = self.written(full=full) or self.published
 
     @rule(batch=batches, sizes=cuts)
     def die_before_the_commit(self, batch: list[list[Reading]], sizes: list[int]) -> None:
@@ -157,11 +169,11 @@ class Histories(RuleBasedStateMachine):
 
     def rebuild(self, saved: Saved | None, sizes: list[int]) -> None:
         """Lose the windows and make them again, from a checkpoint or from all of the stream."""
-        self.saved = saved
+        self.log = new_log(saved)
         self.pipeline, self.evicted_before, place = self.empty(), 0, 0
         if saved is not None:
-            states = [decode(section) for section in saved.sections]
-            self.pipeline.restore(states, saved.clock, saved.series)
+            states = (decode(section.content) for section in saved.sections)
+            assert self.pipeline.held.restore(states, saved.clock, saved.series) == 0
             self.evicted_before, place = saved.evicted, saved.place
         for entries in in_batches(self.stream[place:], sizes):
             list(self.pipeline.replay(entries))
@@ -169,8 +181,8 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def the_series_held_are_the_references(self) -> None:
         runs = self.reference.runs
-        assert self.pipeline.series == len(runs)
-        assert self.evicted_before + self.pipeline.evicted == self.reference.evicted
+        assert len(self.pipeline.held) == len(runs)
+        assert self.evicted_before + self.pipeline.held.evicted == self.reference.evicted
         assert list(windows(self.pipeline).items()) == [
             (name, window_of(name, run)) for name, run in runs.items()
         ]
@@ -178,16 +190,19 @@ class Histories(RuleBasedStateMachine):
     def empty(self) -> Pipeline:
         return Pipeline(self.registry, Decoder("x0", self.registry.features), MAX_SERIES)
 
-    def written(self, *, full: bool) -> Saved:
-        """Return a checkpoint of what stands; a full copy or what changed since the last."""
-        before = None if full else self.saved
-        earlier, since = (before.sections, before.clock) if before else ((), 0)
+    def written(self, *, full: bool) -> Saved | None:
+        """Return the checkpoint that stands after a save, if one does; ``full``: it must."""
+        held = self.pipeline.held
+        held.save(self.log, lambda state: Written(encode(state)), whole=full)
+        if not self.log.is_complete:
+            assert not full
+            return None
         return Saved(
-            (*earlier, *map(encode, self.pipeline.changed(since))),
+            tuple(self.log.sections),
             len(self.stream),
-            self.pipeline.clock,
-            self.pipeline.series,
-            self.evicted_before + self.pipeline.evicted,
+            held.clock,
+            len(held),
+            self.evicted_before + held.evicted,
         )
 
     def timed(self, several: list[Reading]) -> list[Reading]:
@@ -230,14 +245,24 @@ def forecasts(pipeline: Pipeline, entries: list[Entry]) -> list[Forecast]:
     return [(r["series"], r["at"], r["entry"], r["forecast"]["value"][0]) for r in records]
 
 
+def new_log(saved: Saved | None = None) -> Changelog[Written]:
+    """A log whose slices hold one or two series, so that all its ways are gone."""
+    sections, clock = (saved.sections, saved.clock) if saved else ((), 0)
+    return Changelog(sections, clock, slice_size=130, largest=130)
+
+
 def windows(pipeline: Pipeline) -> dict[str, Window]:
     """Return the window of each series held, the stalest first."""
     found: list[tuple[int, str, Window]] = []
-    for state in pipeline.changed(0):
+    for number, table in enumerate(pipeline.held.tables):
+        moved = table.moved.copy()  # a look is no save
+        state = pipeline.held.base(number, 0, table.size)
+        table.moved[:] = moved
+        runs, newest, tails = (state.arrays[name] for name in ("run", "newest", "tail"))
         for i, name in enumerate(state.names):
-            run = int(state.runs[i])
-            tail = state.tails[i, max(0, len(state.tails[i]) - run) :].tolist()
-            window = (run, int(state.newest[i]) if run else 0, tail)
+            run = int(runs[i])
+            tail = tails[i, max(0, len(tails[i]) - run) :].tolist()
+            window = (run, int(newest[i]) if run else 0, tail)
             found.append((int(state.touched[i]), name.decode(), window))
     return {name: window for _, name, window in sorted(found)}
 
