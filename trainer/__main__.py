@@ -20,6 +20,7 @@ from typer.exceptions import TyperException
 from tidecast.trainer import options
 from tidecast.trainer.backend import load_tensorflow
 from tidecast.trainer.errors import ConfigError, TrainerError
+from tidecast.version import Version
 
 if TYPE_CHECKING:
     from tidecast.trainer.config import FitConfig
@@ -34,6 +35,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Fit forecasting LSTMs and export each as one self-contained ONNX file.",
 )
+
+
+@app.callback()
+def options_of_all(_version: Version = False) -> None:
+    """Take what stands before a command."""
 
 
 @app.command("fit")

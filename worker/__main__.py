@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.live import Live
 from typer.exceptions import TyperException
 
+from tidecast.version import Version
 from tidecast.worker.commands.dead_letters import commands
 from tidecast.worker.commands.feed import register as register_feed
 from tidecast.worker.commands.status import register as register_status
@@ -55,6 +56,11 @@ Url = Annotated[
     typer.Option(help="redis://host:6379/0 or redis+sentinel://host/service.  [default: embedded]"),
 ]
 Config = Annotated[Path | None, typer.Option(help="TOML file with settings.")]
+
+
+@app.callback()
+def options_of_all(_version: Version = False) -> None:
+    """Take what stands before a command."""
 
 
 @app.command("run")
