@@ -20,6 +20,7 @@ from typer.exceptions import TyperException
 from tidecast.trainer import options
 from tidecast.trainer.backend import load_tensorflow
 from tidecast.trainer.errors import ConfigError, TrainerError
+from tidecast.trainer.extra import check_extra
 from tidecast.version import Version
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def fit_command(
 
     Example: tidecast-trainer fit taxi.csv --name taxi --targets value --horizon 5
     """
+    check_extra()
     from tidecast.trainer.config import fit_config
 
     named = _names(targets)
@@ -154,6 +156,7 @@ def evaluate_command(
 
     Example: tidecast-trainer evaluate models/taxi.onnx taxi.csv --json
     """
+    check_extra()
     if picture is not None and picture.suffix.lower() != ".png":
         raise ConfigError(f"--picture {picture}: the name of a PNG file ends in .png")
     from tidecast.trainer.evaluate import evaluate_windows, open_model, windows_for
@@ -228,6 +231,7 @@ def tune_command(
 
     Example: tidecast-trainer tune taxi.csv --targets value --horizon 5 --minutes 30
     """
+    check_extra()
     from tidecast.trainer.config import fit_config
 
     named = _names(targets)
@@ -270,6 +274,7 @@ def export_command(
 
     Example: tidecast-trainer export models/taxi.keras --out deploy/models
     """
+    check_extra()
     from tidecast.trainer.export import export_again
 
     path, spec = export_again(model, out)
@@ -285,6 +290,7 @@ def patterns_command(
 
     Example: tidecast-trainer patterns --out models/patterns
     """
+    check_extra()
     load_tensorflow()
     from tidecast.trainer.patterns import EXAMPLES, run_examples
 

@@ -6,6 +6,7 @@
     |-- UserError        the user can mend it: exit code 2
     |   |-- ConfigError  a choice is wrong or contradicts another
     |   |-- DataError    the data file is absent, unreadable or too short
+    |   |-- ExtraError   a package of the extra 'trainer' is not installed
     |   `-- ModelError   a model file cannot be read back
     `-- ExportError      the exported graph is not what Keras computes
 """
@@ -29,6 +30,10 @@ class ConfigError(UserError):
 
 class DataError(UserError):
     """The data file is absent, unreadable or too short."""
+
+
+class ExtraError(UserError):
+    """A package of the extra ``trainer`` is not installed."""
 
 
 class ModelError(UserError):
