@@ -14,6 +14,8 @@ from tidecast.trainer.backend import load_tensorflow
 from tidecast.trainer.errors import ExportError, ModelError
 from tidecast.trainer.files import write_atomically
 from tidecast.trainer.fit import Fitted
+from tidecast.trainer.networks import Predictor
+from tidecast.trainer.parity import TAMER, check_operators, check_parity
 from tidecast.worker.contract import (
     INPUT_NAME,
     METADATA_KEY,
@@ -29,8 +31,6 @@ from tidecast.worker.contract import (
 Floats = npt.NDArray[np.float32]
 
 OPSET = 18
-PARITY_BATCHES = (1, 7, 256)
-PARITY = 1e-5
 VERSION_DIGITS = 12
 PLACEHOLDER = "0" * VERSION_DIGITS
 
@@ -44,8 +44,8 @@ def describe(fitted: Fitted, trained_at: datetime) -> ModelSpec:
     config, history = fitted.config, fitted.history
     if not np.isfinite(fitted.validation.model.mae).all():
         raise ExportError(
-            "the network diverged: its validation error is no number; lower --learning-rate or use "
-            "--activation tanh"
+            "the network diverged: its validation MAE is no number, and nothing was written; "
+            + TAMER
         )
     window, _ = fitted.windows.gather(fitted.windows.starts["train"][-1:])
     times = [series.times for series in history.series if series.times is not None]
@@ -91,11 +91,11 @@ def describe(fitted: Fitted, trained_at: datetime) -> ModelSpec:
     )
 
 
-def export(network: Any, spec: ModelSpec, samples: Floats) -> tuple[bytes, ModelSpec]:
+def export(predictor: Predictor, spec: ModelSpec, samples: Floats) -> tuple[bytes, ModelSpec]:
     """Return the ONNX file's bytes and the description inside, with version and golden forecast.
 
     Args:
-        network: the Keras model.
+        predictor: of the Keras network.
         spec: its description; version and golden forecast are filled in.
         samples: real windows ``[k, n_steps, F]`` for the comparison with Keras.
 
@@ -104,13 +104,13 @@ def export(network: Any, spec: ModelSpec, samples: Floats) -> tuple[bytes, Model
     """
     import onnx
 
-    model = _convert(network, spec)
+    model = _convert(predictor)
     check_operators(model)
     _rename(model, spec)
     digest = hashlib.sha256(model.graph.SerializeToString(deterministic=True)).hexdigest()
-    check_parity(model, network, samples)
+    check_parity(model, predictor, samples, spec.validation)
     golden = np.array(spec.golden.window, np.float32)[None]
-    forecast = np.asarray(network(golden, training=False))[0]
+    forecast = predictor(golden)[0]
     described = spec.model_copy(
         update={
             "version": digest[:VERSION_DIGITS],
@@ -131,7 +131,7 @@ def write_model(folder: Path, fitted: Fitted, trained_at: datetime) -> tuple[Pat
         ExportError: the exported graph is not what Keras computes.
     """
     samples, _ = fitted.windows.gather(_spread(fitted.windows.starts["train"]))
-    content, spec = export(fitted.network, describe(fitted, trained_at), samples)
+    content, spec = export(fitted.predictor, describe(fitted, trained_at), samples)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{spec.name}.onnx"
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
@@ -172,41 +172,21 @@ def export_again(keras_file: Path, out: Path | None) -> tuple[Path, ModelSpec]:
     except (ValueError, OSError, KeyError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise ModelError(f"{keras_file}: not a Keras model ({reason}); fit it again") from error
-    content, spec = export(network, spec, np.array([spec.golden.window], np.float32))
+    content, spec = export(Predictor(network), spec, np.array([spec.golden.window], np.float32))
     path = (out or keras_file.parent) / f"{spec.name}.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)
     return path, spec
 
 
-def _convert(network: Any, spec: ModelSpec) -> Any:
-    import tensorflow as tf
+def _convert(predictor: Predictor) -> Any:
     import tf2onnx
 
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    shape = (None, spec.n_steps, len(spec.features))
-    signature = [tf.TensorSpec(shape, tf.float32, name=INPUT_NAME)]
-
-    @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]  # no types there
-    def forecast(window: Any) -> dict[str, Any]:
-        return {OUTPUT_NAME: network(window, training=False)}
-
-    model, _ = tf2onnx.convert.from_function(forecast, input_signature=signature, opset=OPSET)
+    model, _ = tf2onnx.convert.from_function(
+        predictor.function, input_signature=predictor.signature, opset=OPSET
+    )
     return model
-
-
-def check_operators(model: Any) -> None:
-    """Demand LSTM operators for the recurrent part, which run many times faster than a loop.
-
-    Raises:
-        ExportError: there is none, or a loop.
-    """
-    operators = {node.op_type for node in model.graph.node}
-    if "LSTM" not in operators or operators & {"Loop", "Scan"}:
-        raise ExportError(
-            f"the recurrent part became {sorted(operators)}, not LSTM operators; "
-            "tensorflow and tf2onnx may not fit together: install the locked versions"
-        )
 
 
 def _rename(model: Any, spec: ModelSpec) -> None:
@@ -271,43 +251,6 @@ def _replace(repeated: Any, messages: list[Any]) -> None:
     copies = [type(message).FromString(message.SerializeToString()) for message in messages]
     del repeated[:]
     repeated.extend(copies)
-
-
-def check_parity(model: Any, network: Any, samples: Floats) -> None:
-    """Compare ONNX Runtime with Keras on real windows at several batch sizes.
-
-    Errors are measured against the largest forecast of their own target over all the windows, so
-    that a small target counts beside a large one and a window forecast near zero does not.
-
-    Raises:
-        ExportError: they differ.
-    """
-    import onnxruntime as ort
-
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    scale = np.abs(np.asarray(network(samples, training=False))).max(axis=(0, 1))
-    for size in PARITY_BATCHES:
-        windows = np.resize(samples, (size, *samples.shape[1:])).astype(np.float32)
-        expected = np.asarray(network(windows, training=False))
-        answer = session.run([OUTPUT_NAME], {INPUT_NAME: windows})[0]
-        if answer.shape != expected.shape:
-            raise ExportError(
-                f"ONNX Runtime answers {answer.shape} and Keras {expected.shape} at batch size "
-                f"{size}; tensorflow and tf2onnx may not fit together: install the locked versions"
-            )
-        error = relative_error(answer, expected, scale)
-        if not error < PARITY:
-            raise ExportError(
-                f"ONNX Runtime and Keras differ by {error:.2g} relative at batch size {size}, more "
-                f"than {PARITY:g}; a diverged network does that: lower --learning-rate or use "
-                "--activation tanh"
-            )
-
-
-def relative_error(answer: Floats, expected: Floats, scale: Floats) -> float:
-    """Return the largest error ``[b, horizon, T]`` relative to its target's ``scale`` ``[T]``."""
-    worst = np.abs(answer - expected).max(axis=(0, 1))
-    return float((worst / np.maximum(scale, 1e-9)).max())
 
 
 def _spread(starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -12,7 +12,7 @@ from tidecast.trainer.backend import load_tensorflow
 from tidecast.trainer.config import FitConfig
 from tidecast.trainer.dataset import Windows, make_windows, require_windows
 from tidecast.trainer.evaluate import Evaluation, Predict, evaluate_part
-from tidecast.trainer.networks import build_network, unite
+from tidecast.trainer.networks import Predictor, build_network, unite
 from tidecast.trainer.plan import Plan, make_plan
 from tidecast.trainer.resume import Unfinished
 from tidecast.trainer.ridge import Doubles, Line, best_line
@@ -41,12 +41,17 @@ class Fitted:
     config: FitConfig
     history: History
     windows: Windows
-    network: Any
+    predictor: Predictor
     plan: Plan
     losses: tuple[Losses, ...]
     validation: Evaluation
     remarks: tuple[str, ...]
     broken_off: bool
+
+    @property
+    def network(self) -> Any:
+        """The Keras network; ask ``predictor`` for its forecasts."""
+        return self.predictor.network
 
 
 def fit(
@@ -93,17 +98,17 @@ def fit(
     fitting = _Fitting(config, plan, windows, scaling, progress, keep)
     line = fitting.line() if config.arch == "segmented" and config.line else None
     trained = fitting.trained(line, earlier or Unfinished())
-    network = fitting.settled(fitting.mixed(trained, line), line)
+    predictor = fitting.settled(fitting.mixed(trained, line), line)
     part: Part = "validation" if len(windows.starts["validation"]) else "train"
     return Fitted(
         config,
         history,
         windows,
-        network,
+        predictor,
         fitting.plan,
         tuple(fitting.losses),
         evaluate_part(
-            partial(_answer, network),
+            predictor,
             history,
             windows,
             part,
@@ -219,7 +224,7 @@ class _Fitting:
         if len(groups) > 1:
             pairs = zip(self.plans, groups, strict=True)
             united = (unite(self.config, plan, self.scaling, line, each) for plan, each in pairs)
-            found = self._gain(*(self._errors(partial(_answer, network)) for network in united))
+            found = self._gain(*(self._errors(Predictor(network)) for network in united))
             if found is not None and found >= CLEARLY:
                 self.losses = self.losses[count:]
                 return groups[1]
@@ -231,26 +236,33 @@ class _Fitting:
         )
         return groups[0]
 
-    def settled(self, members: list[Any], line: Line | None) -> Any:
+    def settled(self, members: list[Any], line: Line | None) -> Predictor:
         """Return the mean of networks, beside a line as far as training earned its place.
 
         Nothing of what it adds to the line counts unless all of it clearly betters the line, and
         half of it unless all of it clearly betters that. What wins by luck on few rows loses on the
         next ones, and a mean seldom loses by much.
         """
-        united = partial(unite, self.config, self.plan, self.scaling, line, members)
+
+        def united(share: float = 1.0) -> Predictor:
+            return Predictor(
+                unite(self.config, self.plan, self.scaling, line, members, share=share)
+            )
+
         if line is None or not self.scaling.own.any():
             return united()  # virtual sensors have no readings for a line
-        nothing, half, all_ = (united(share=share) for share in (0.0, 0.5, 1.0))
+        nothing = united(0.0)
         if not len(self.windows.starts["validation"]):
             self.remarks.append("the line stands alone: no validation windows tell more")
             return nothing
-        errors = self._errors(partial(_answer, all_))
-        alone = self._alone(self._errors(partial(_answer, nothing)), errors)
+        all_ = united()
+        errors = self._errors(all_)
+        alone = self._alone(self._errors(nothing), errors)
         if alone:
             self.remarks.append(alone)
             return nothing
-        found = self._gain(self._errors(partial(_answer, half)), errors) or 0.0
+        half = united(0.5)
+        found = self._gain(self._errors(half), errors) or 0.0
         if found >= CLEARLY:
             return all_
         self.remarks.append(
@@ -287,10 +299,6 @@ class _Fitting:
             for _, inputs, outputs in self.windows.batches("validation", 256)
         ]
         return np.concatenate(errors)
-
-
-def _answer(network: Any, inputs: Any) -> Any:
-    return np.asarray(network(inputs, training=False))
 
 
 def _seed(seed: int) -> None:

@@ -1,16 +1,18 @@
 """Keras networks with their normalisation inside, made of built-in layers only."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tidecast.trainer.config import FitConfig
 from tidecast.trainer.plan import Plan
 from tidecast.trainer.ridge import Line
 from tidecast.trainer.scaling import Floats, Scaling
-from tidecast.worker.contract import INPUT_NAME
+from tidecast.worker.contract import INPUT_NAME, OUTPUT_NAME
 
 HEAD = "head"
 TRAINED = ("segment", "others", "lstm", HEAD)
@@ -55,7 +57,7 @@ def build_network(
     if plan.normalization != "none":
         forecast = _normalized(forecast, scaling.output_mean, scaling.output_scale, invert=True)
     if newest is not None:
-        forecast = keras.layers.Add(name="restored")([forecast, _picked(newest, scaling.base)])
+        forecast = added(_picked(newest, scaling.base), forecast)
     expected = (None, config.horizon, len(config.targets))
     if tuple(forecast.shape) != expected:
         raise AssertionError(f"the network answers {forecast.shape}, not {expected}")
@@ -87,6 +89,42 @@ def unite(
                     weights = [(shares * each.T).T for each in weights]
                 network.get_layer(layer.name + suffix).set_weights(weights)
     return network
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A Keras network as a function from windows to forecasts.
+
+    All forecasts of a network come from here, and what is exported is the same function. It leaves
+    the number of windows open: where Keras knows that, it takes some sums for others (``added``).
+    """
+
+    network: Any
+
+    @cached_property
+    def function(self) -> Any:
+        """The ``tf.function`` from ``window`` ``[b, n_steps, F]`` to ``forecast``."""
+        import tensorflow as tf
+
+        @tf.function(input_signature=self.signature)  # type: ignore[untyped-decorator]  # no types there
+        def forecast(window: Any) -> dict[str, Any]:
+            return {OUTPUT_NAME: self.network(window, training=False)}
+
+        return forecast
+
+    @property
+    def signature(self) -> list[Any]:
+        """What the function takes."""
+        import tensorflow as tf
+
+        shape = (None, *self.network.input_shape[1:])
+        return [tf.TensorSpec(shape, tf.float32, name=INPUT_NAME)]
+
+    def __call__(self, windows: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Return the forecasts of windows ``[k, n_steps, F]``, ``[k, horizon, T]``."""
+        found = self.function(np.asarray(windows, np.float32))
+        forecasts: npt.NDArray[np.float32] = found[OUTPUT_NAME].numpy()
+        return forecasts
 
 
 def _suffixes(members: int) -> list[str]:
@@ -150,7 +188,7 @@ def _segmented(
     if plan.mix:
         beside = (-1, 1, plan.segments, plan.segment * len(config.features))
         others = layers.Dense(units, use_bias=False, name=f"others{member}")
-        steps = steps + others(ops.reshape(hidden, beside))
+        steps = added(others(ops.reshape(hidden, beside)), steps)
     steps = layers.Dropout(plan.dropout)(layers.ReLU()(steps))
     steps = _lstms(config, plan, ops.reshape(steps, (-1, plan.segments, units)), member)
     steps = ops.reshape(layers.Dropout(plan.dropout)(steps), (-1, targets, units))
@@ -210,6 +248,19 @@ def _refinement(readings: Any, horizon: int) -> Any:
 
     small = layers.Rescaling(REFINING)(readings)
     return layers.Dense(horizon, use_bias=False, kernel_initializer="zeros", name=REFINEMENT)(small)
+
+
+def added(part: Any, whole: Any) -> Any:
+    """Return the sum of two, of which the second has the sum's shape, ones aside the first too.
+
+    In this order alone. Keras 3.15 on TensorFlow takes a second addend that has one axis above one
+    for a bias, of the first's axis 1 if it is as long as that. So ``[b, h, 1] + [b, 1, 1]`` with as
+    many windows as leads would give each window's value to a lead. An addend of the sum's own shape
+    that has one axis above one is as long as the sum on that axis alone.
+    """
+    from keras import ops
+
+    return ops.add(part, whole)
 
 
 def _turned(values: Any) -> Any:

@@ -1,0 +1,99 @@
+"""Whether an exported graph computes what Keras does, by the operators that are fast."""
+
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tidecast.trainer.errors import ExportError
+from tidecast.trainer.evaluate import Predict
+from tidecast.worker.contract import INPUT_NAME, OUTPUT_NAME, Validation
+
+Floats = npt.NDArray[np.float32]
+
+PARITY_BATCHES = (1, 7, 256)
+PARITY = 1e-5
+"""Of the largest forecast; float32 rounds at 1.2e-7 of a number."""
+ABSURD = 100.0
+"""From so many times the validation error of the newest value on, a network has diverged."""
+TAMER = "lower --learning-rate or use --activation tanh"
+"""What helps against divergence."""
+PACKAGES = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime")
+
+
+def check_operators(model: Any) -> None:
+    """Demand LSTM operators for the recurrent part, which run many times faster than a loop.
+
+    Raises:
+        ExportError: there is none, or a loop.
+    """
+    operators = {node.op_type for node in model.graph.node}
+    if "LSTM" not in operators or operators & {"Loop", "Scan"}:
+        raise ExportError(
+            f"the recurrent part became {sorted(operators)}, not LSTM operators; {_way_out()}"
+        )
+
+
+def check_parity(model: Any, predict: Predict, samples: Floats, validation: Validation) -> None:
+    """Compare ONNX Runtime with Keras on real windows at several batch sizes.
+
+    Errors are measured against the largest forecast of their own target over all the windows, so
+    that a small target counts beside a large one and a window forecast near zero does not.
+
+    Raises:
+        ExportError: they differ, or Keras forecasts what is no number.
+    """
+    import onnxruntime as ort
+
+    forecasts = np.asarray(predict(samples), np.float32)
+    lost = int((~np.isfinite(forecasts)).any(axis=(1, 2)).sum())
+    if lost:
+        raise ExportError(
+            f"the network diverged: for {lost} of {len(samples)} windows it forecasts what is no "
+            f"finite number, and nothing was written; {TAMER}"
+        )
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    scale = np.abs(forecasts).max(axis=(0, 1))
+    for size in PARITY_BATCHES:
+        windows = np.resize(samples, (size, *samples.shape[1:])).astype(np.float32)
+        expected = np.asarray(predict(windows), np.float32)
+        answer = session.run([OUTPUT_NAME], {INPUT_NAME: windows})[0]
+        if answer.shape != expected.shape:
+            raise ExportError(
+                f"ONNX Runtime answers {answer.shape} and Keras {expected.shape} at batch size "
+                f"{size}, and nothing was written; {_way_out()}"
+            )
+        error = relative_error(answer, expected, scale)
+        if not error < PARITY:
+            raise ExportError(
+                f"ONNX Runtime and Keras differ by {error:.2g} of the largest forecast at batch "
+                f"size {size}, more than {PARITY:g}, and nothing was written; "
+                f"{_divergence(validation) or _way_out()}"
+            )
+
+
+def _divergence(validation: Validation) -> str:
+    """Return what shows that a network diverged, and what helps; empty if nothing does."""
+    own, floor = (float(np.mean(each)) for each in (validation.mae, validation.naive_mae))
+    if not 0 < floor < own / ABSURD:
+        return ""
+    return (
+        f"the network diverged: its validation MAE is {own:.3g}, that of repeating the newest "
+        f"value {floor:.3g}; {TAMER}"
+    )
+
+
+def _way_out() -> str:
+    """Return what to do where the packages do not agree."""
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    return (
+        f"{versions} may not fit together: install the locked versions; if they are those, report "
+        "this line with the options of the fit"
+    )
+
+
+def relative_error(answer: Floats, expected: Floats, scale: Floats) -> float:
+    """Return the largest error ``[b, horizon, T]`` relative to its target's ``scale`` ``[T]``."""
+    worst = np.abs(answer - expected).max(axis=(0, 1))
+    return float((worst / np.maximum(scale, 1e-9)).max())
