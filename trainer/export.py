@@ -16,6 +16,7 @@ from tidecast.trainer.files import write_atomically
 from tidecast.trainer.fit import Fitted
 from tidecast.trainer.networks import Predictor
 from tidecast.trainer.parity import TAMER, check_operators, check_parity
+from tidecast.trainer.series import History
 from tidecast.worker.contract import (
     INPUT_NAME,
     METADATA_KEY,
@@ -48,10 +49,9 @@ def describe(fitted: Fitted, trained_at: datetime) -> ModelSpec:
             + TAMER
         )
     window, _ = fitted.windows.gather(fitted.windows.starts["train"][-1:])
-    times = [series.times for series in history.series if series.times is not None]
-    train = fitted.windows.starts["train"]
-    # Only the training part is told: what follows it was not learned from.
-    last = _last_trained(fitted) if times else None
+    # Only the training part is told: the other rows were not learned from.
+    train, rows = fitted.windows.starts["train"], fitted.windows.touched("train")
+    first, last = _span(history, rows)
     return ModelSpec(
         spec_version=SPEC_VERSION,
         name=config.name,
@@ -66,10 +66,10 @@ def describe(fitted: Fitted, trained_at: datetime) -> ModelSpec:
         trained_at=_iso(trained_at),
         training=Training.model_validate(
             {
-                "rows": int(fitted.windows.touched("train").sum()),
+                "rows": int(rows.sum()),
                 "series": len(np.unique(fitted.windows.owner[train])),
-                "first": _iso_ms(min(int(t[0]) for t in times)) if times else None,
-                "last": _iso_ms(last) if last is not None else None,
+                "first": first,
+                "last": last,
                 "train_rows": config.train_rows,
                 "validation_rows": config.validation_rows,
                 "season": fitted.plan.season,
@@ -257,14 +257,16 @@ def _spread(starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return starts[np.linspace(0, len(starts) - 1, min(256, len(starts))).astype(np.int64)]
 
 
-def _last_trained(fitted: Fitted) -> int | None:
-    beyond = fitted.windows.starts["train"] + fitted.plan.n_steps + fitted.config.horizon - 1
-    times = [s.times for s in fitted.history.series if s.times is not None]
-    return int(np.concatenate(times)[beyond].max()) if times else None
-
-
-def _iso_ms(milliseconds: int) -> str:
-    return _iso(datetime.fromtimestamp(milliseconds / 1000, UTC))
+def _span(history: History, rows: npt.NDArray[np.bool_]) -> tuple[str, str] | tuple[None, None]:
+    """Return the first and the last time of some rows, None where times are unknown."""
+    known = [series.times for series in history.series if series.times is not None]
+    if not known:
+        return None, None
+    times = np.concatenate(known)[rows]
+    first, last = (
+        _iso(datetime.fromtimestamp(int(edge) / 1000, UTC)) for edge in (times.min(), times.max())
+    )
+    return first, last
 
 
 def _iso(moment: datetime) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.model_files import spec_of, write_mean_model
 from tests.trainer.conftest import config_of, history_of, untrained
+from tidecast.trainer.dataset import Windows, make_windows
 from tidecast.trainer.errors import ExportError
 from tidecast.trainer.evaluate import Predict, open_model
 from tidecast.trainer.export import describe, export, write_model
@@ -26,6 +27,7 @@ from tidecast.trainer.parity import (
     relative_error,
 )
 from tidecast.trainer.patterns import EXAMPLES, Example
+from tidecast.trainer.series import History, Series
 
 Floats = npt.NDArray[np.float32]
 
@@ -168,6 +170,41 @@ def test_a_diverged_network_is_refused(wave: Fitted) -> None:
     lost = replace(wave.validation.model, mae=(np.nan, 1.0))
     with pytest.raises(ExportError, match="diverged"):
         describe(replace(wave, validation=replace(wave.validation, model=lost)), MOMENT)
+
+
+def test_what_it_learned_from_is_told_of_the_training_rows_alone(wave: Fitted) -> None:
+    """::
+
+    series   rows with values   training rows   that windows touch
+    late     5 to 99            0 to 69         5 to 69
+    short    1000 to 1004       1000 to 1002    none
+    """
+    values = np.where(np.arange(100) < 5, np.nan, np.arange(100.0))[:, None]
+    late = Series("late", np.arange(100) * 60_000, values)
+    short = Series("short", np.arange(1000, 1005) * 60_000, np.arange(5.0)[:, None])
+    early = Series("early", np.arange(-5, 0) * 60_000, np.arange(5.0)[:, None])
+    history = History(("value",), (early, late, short), 60.0)
+    windows = windows_of(wave, history)
+    training = describe(replace(wave, history=history, windows=windows), MOMENT).training
+    assert (training.rows, training.series) == (65, 1)
+    assert (training.first, training.last) == ("1970-01-01T00:05:00Z", "1970-01-01T01:09:00Z")
+    unknown = replace(history, series=(replace(late, times=None),), step_seconds=None)
+    told = replace(wave, history=unknown, windows=windows_of(wave, unknown))
+    assert describe(told, MOMENT).training.first is None
+    assert describe(told, MOMENT).training.last is None
+
+
+def windows_of(fitted: Fitted, history: History) -> Windows:
+    config = fitted.config
+    return make_windows(
+        history,
+        config.features,
+        config.targets,
+        n_steps=fitted.plan.n_steps,
+        horizon=config.horizon,
+        train_rows=config.train_rows,
+        validation_rows=config.validation_rows,
+    )
 
 
 def test_a_week_ahead_of_daily_readings(tmp_path: Path) -> None:
