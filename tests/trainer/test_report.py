@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.model_files import spec_of
 from tests.trainer.conftest import config_of, history_of
+from tidecast.trainer.dataset import make_windows
 from tidecast.trainer.evaluate import evaluate_part
 from tidecast.trainer.export import write_model
 from tidecast.trainer.fit import Fitted, fit
 from tidecast.trainer.record import SUFFIX, read_record, record_of
-from tidecast.trainer.report import Subject, write_report
+from tidecast.trainer.report import Subject, _residuals, write_report
 from tidecast.trainer.series import History, Part, Series
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -107,6 +109,43 @@ def test_test_rows_are_called_so(tmp_path: Path) -> None:
     page = report(fitted, tmp_path, "test")
     assert any("never saw" in word for word in page.words)
     assert "ETS" in page.words
+
+
+def subject_of(history: History, offset: list[float], n_steps: int = 2) -> Subject:
+    """Forecasts of ``a`` and ``b`` that are the newest values and so much more, on test rows."""
+    names = ("a", "b")
+    windows = make_windows(
+        history, names, names, n_steps=n_steps, horizon=1, train_rows=20, validation_rows=0
+    )
+    evaluation = evaluate_part(
+        lambda inputs: inputs[:, -1:, :] + np.array(offset, np.float32),
+        history,
+        windows,
+        "test",
+        1,
+        (names, names),
+        thorough=False,
+    )
+    spec = spec_of(n_steps=n_steps, features=names, targets=names, step_seconds=60.0)
+    return Subject(spec, history, windows, evaluation, None)
+
+
+def test_residuals_are_forecast_less_actual() -> None:
+    """One step ahead, in order of time, of the series that has most windows."""
+    random = np.random.default_rng(1)
+    parts = tuple(
+        Series(name, np.arange(rows) * 60_000, random.normal(size=(rows, 2)))
+        for name, rows in (("short", 40), ("long", 60), ("shorter", 30))
+    )
+    subject = subject_of(History(("a", "b"), parts, 60.0), [2.0, -3.0])
+    for target, offset in ((0, 2.0), (1, -3.0)):
+        actual = parts[1].values[20:, target]
+        before = parts[1].values[19:-1, target]
+        np.testing.assert_allclose(
+            _residuals(subject, target), before + offset - actual, rtol=1e-5, atol=1e-5
+        )
+    bias = subject.evaluation.model.bias[0]
+    assert bias == pytest.approx(-0.5, abs=0.2)  # of the same sign: the mean of both
 
 
 def test_a_record_of_another_version_is_none(tmp_path: Path, wave: Fitted) -> None:

@@ -83,6 +83,27 @@ def test_a_judge_is_not_swayed_by_a_few_rows_that_are_far_off() -> None:
     assert judge.error(line) == pytest.approx(500 * 8 / 200, rel=1e-3)
 
 
+def test_lines_are_fitted_to_training_rows_and_judged_by_validation_rows() -> None:
+    """The former end at row 200, the latter at row 280; other values elsewhere change neither."""
+    values = RANDOM.normal(size=(300, 1))
+    scaling = measure_scaling(windows_of(values), ("c0",), ("c0",))
+
+    def seen(poisoned: slice) -> tuple[Doubles, ...]:
+        spoilt = values.copy()
+        spoilt[poisoned] += 5
+        training, judge = judged(windows_of(spoilt), scaling)
+        assert isinstance(judge, Judges)
+        return training.gram, training.product, judge.readings, judge.leads
+
+    sound, test, validation, training = map(
+        seen, (slice(0), slice(280, None), slice(200, 280), slice(0, 195))
+    )
+    for place, one in enumerate(sound):
+        np.testing.assert_array_equal(test[place], one)
+        assert (validation[place] == one).all() == (place < 2)
+        assert (training[place] == one).all() == (place >= 2)
+
+
 def test_without_validation_rows_the_training_rows_choose() -> None:
     values = RANDOM.normal(size=(300, 1)).cumsum(axis=0)
     windows = windows_of(values)

@@ -17,7 +17,9 @@ from tidecast.trainer.scores import MEASURES, Scale, Tally, diebold_mariano, sco
 from tidecast.trainer.series import History, Series
 
 
-def windows_of(values: list[float], n_steps: int, horizon: int) -> Windows:
+def windows_of(
+    values: list[float], n_steps: int, horizon: int, validation_rows: int = 0
+) -> Windows:
     return make_windows(
         history_of(values),
         ("value",),
@@ -25,7 +27,7 @@ def windows_of(values: list[float], n_steps: int, horizon: int) -> Windows:
         n_steps=n_steps,
         horizon=horizon,
         train_rows=6,
-        validation_rows=0,
+        validation_rows=validation_rows,
     )
 
 
@@ -99,8 +101,9 @@ def test_baselines() -> None:
     assert drift(windows, starts)[0, :, 0].tolist() == [6, 7, 8]
 
 
-def test_scales_are_in_sample() -> None:
-    windows = windows_of([1, 2, 4, 7, 11, 16, 99, 99, 99], 2, 1)
+@pytest.mark.parametrize("validation_rows", [0, 2])
+def test_scales_are_in_sample(validation_rows: int) -> None:
+    windows = windows_of([1, 2, 4, 7, 11, 16, 99, 99, 99], 2, 1, validation_rows)
     absolute, square, unit = scales(windows, 1)
     assert absolute.tolist() == [[3.0]]
     assert square.tolist() == [[pytest.approx(np.sqrt(11))]]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tidecast.trainer.selection import CLEARLY, gain
+from tidecast.trainer.selection import CLEARLY, gain, in_time
 
 RANDOM = np.random.default_rng(5)
 
@@ -41,3 +41,19 @@ def test_few_windows_and_equal_errors(
     simple: list[float], learned: list[float], expected: float | None
 ) -> None:
     assert gain(np.array(simple), np.array(learned)) == expected
+
+
+def test_errors_of_one_time_count_once() -> None:
+    """As their mean, in order of time: many series at once are no more evidence than one."""
+    times, errors = np.array([7, 2, 7, 2, 5]), np.array([1.0, 2.0, 3.0, 6.0, 9.0])
+    assert in_time(times, errors).tolist() == [4.0, 9.0, 2.0]
+
+
+def test_a_gain_is_the_mean_of_stretches_over_its_standard_error() -> None:
+    """Of eight stretches of two windows each; by hand."""
+    stretches = np.array([3.0, 1.0, 2.0, 2.0, 4.0, 0.0, 3.0, 1.0])
+    simple = np.repeat(stretches, 2) + np.tile([0.5, -0.5], 8)
+    expected = 2.0 / (np.sqrt(12 / 7) / np.sqrt(8))
+    assert gain(simple, np.zeros(16)) == pytest.approx(expected)
+    assert gain(np.zeros(16), simple) == pytest.approx(-expected)
+    assert gain(np.zeros(80), np.ones(80)) == -np.inf

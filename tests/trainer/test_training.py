@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.trainer.conftest import config_of, history_of
+from tests.trainer.conftest import config_of, history_of, scaling_of, untrained
 from tests.trainer.test_command_line import trainer
 from tidecast.trainer.config import FitConfig
 from tidecast.trainer.dataset import Windows, make_windows
@@ -19,7 +19,9 @@ from tidecast.trainer.errors import DataError
 from tidecast.trainer.fit import Fitted, fit
 from tidecast.trainer.plan import make_plan
 from tidecast.trainer.resume import Unfinished, key_of, read_unfinished, write_unfinished
+from tidecast.trainer.ridge import Line
 from tidecast.trainer.series import History
+from tidecast.trainer.training import State, train
 
 WAVE = history_of(np.sin(np.arange(400) / 5) + np.random.default_rng(0).normal(size=400) / 5)
 LONG = config_of(epochs=6, members=2, units=8, learning_rate=0.02)
@@ -66,12 +68,33 @@ def test_windows_go_on_from_any_batch() -> None:
     assert firsts(windows, 6, first=9) == firsts(windows, 15)[45:]
 
 
-def test_of_many_windows_evenly_spread_ones_are_kept() -> None:
+def test_no_batch_tells_keras_its_size() -> None:
+    """With a known one Keras takes some additions for others; in training it never is."""
     windows = windows_of(60, 41)
-    kept = windows.thinned("test", 4).starts["test"]
-    assert len(kept) == 4
-    assert (kept[0], kept[-1]) == (windows.starts["test"][0], windows.starts["test"][-1])
-    assert windows.thinned("test", 1000) is windows
+    for batches in (windows.in_order("test", 4), windows.shuffled(4, 1)):
+        shapes = [each.shape.as_list() for each in batches.element_spec]
+        assert shapes == [[None, 3, 1], [None, 2, 1]]
+
+
+@pytest.mark.parametrize(("patience", "gains", "epochs"), [(1, (), 1), (3, (2,), 6)])
+def test_so_many_epochs_without_a_gain_end_the_training(
+    patience: int, gains: tuple[int, ...], epochs: int
+) -> None:
+    """With next to no learning rate none gains, but where the best until then is forgotten."""
+    config = config_of(patience=patience, epochs=9, learning_rate=1e-30)
+    network, windows = untrained(config, WAVE, Line.flat(4, 1))
+    plan, unit = make_plan(config, WAVE), scaling_of(config, windows).unit
+
+    def after(state: State) -> None:
+        if len(state.losses) in gains:
+            state.best = np.inf
+
+    state = State()
+    assert train(network, config, plan, windows, unit, state=state, after=after)
+    assert len(state.losses) == epochs
+    assert state.waited == patience
+    assert train(network, config, plan, windows, unit, state=state)  # it had ended
+    assert len(state.losses) == epochs
 
 
 class Interrupted:
