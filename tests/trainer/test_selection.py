@@ -2,14 +2,19 @@
 
 import numpy as np
 import pytest
+from numpy.random import Generator
 
 from tidecast.trainer.selection import CLEARLY, gain, in_time
 
-RANDOM = np.random.default_rng(5)
+
+@pytest.fixture
+def random() -> Generator:
+    """Each test draws its own numbers, whatever runs before it."""
+    return np.random.default_rng(5)
 
 
-def test_a_steady_gain_is_clear() -> None:
-    errors = RANDOM.gamma(2, size=400)
+def test_a_steady_gain_is_clear(random: Generator) -> None:
+    errors = random.gamma(2, size=400)
     assert (gain(errors, 0.9 * errors) or 0) > 5
     assert (gain(0.9 * errors, errors) or 0) < -5
 
@@ -22,9 +27,9 @@ def test_one_lucky_stretch_is_not() -> None:
     assert CLEARLY > 1.0
 
 
-def test_noise_is_seldom_clear() -> None:
+def test_noise_is_seldom_clear(random: Generator) -> None:
     """By the t distribution with seven degrees of freedom, 4.3 % of the time."""
-    draws = RANDOM.normal(size=(2000, 2, 80)) ** 2
+    draws = random.normal(size=(2000, 2, 80)) ** 2
     clear = np.mean([(gain(simple, learned) or 0) >= CLEARLY for simple, learned in draws])
     assert 0.03 < clear < 0.06
 
