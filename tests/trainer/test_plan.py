@@ -7,7 +7,7 @@ import pytest
 
 from tests.trainer.conftest import config_of, history_of
 from tidecast.trainer.config import FitConfig, fit_config
-from tidecast.trainer.plan import make_plan
+from tidecast.trainer.plan import Plan, make_plan
 from tidecast.trainer.series import split_rows
 
 HOUR = 3600.0
@@ -93,6 +93,61 @@ def test_what_is_given_stays() -> None:
     plan = make_plan(config_of(**given), history_of(np.arange(500)))
     assert {name: getattr(plan, name) for name in given} == given
     assert plan.reasons == ()
+
+
+def plan_of(windows: int, **choices: object) -> Plan:
+    """What is picked for so many training windows of four readings and one lead, unless given."""
+    config = config_of(**({"units": None, "epochs": None} | choices))
+    config = config.model_copy(
+        update={"train_rows": windows + (config.n_steps or 0) + config.horizon - 1}
+    )
+    rows = (config.train_rows or 0) + 20
+    values = np.zeros((rows, len(config.columns)))
+    return make_plan(config, history_of(values, columns=config.columns))
+
+
+@pytest.mark.parametrize(("windows", "units"), [(999, 32), (1000, 64)])
+def test_units_suit_the_windows(windows: int, units: int) -> None:
+    plan = plan_of(windows)
+    assert plan.units == units
+    assert f"{units} units: for {windows:,} training windows" in plan.reasons
+
+
+@pytest.mark.parametrize(
+    ("windows", "dropout", "refine"),
+    [(1099, 0.6, False), (1100, 0.6, True), (1499, 0.6, True), (1500, 0.1, True)],
+)
+def test_dropout_and_refinement_suit_the_windows_for_each_reading_and_lead(
+    windows: int, dropout: float, refine: bool
+) -> None:
+    """A hundred readings and ten leads; two targets have twice as many windows."""
+    plan = plan_of(windows, n_steps=100, horizon=10)
+    assert (plan.dropout, plan.refine) == (dropout, refine)
+    two = ("a", "b")
+    plan = plan_of(windows // 2 + 1, n_steps=100, horizon=10, targets=two, features=two)
+    assert plan_of(windows // 2, n_steps=100, horizon=10, targets=two, features=two).refine == (
+        windows // 2 * 2 >= 1100
+    )
+    assert plan.dropout == (0.1 if windows >= 1499 else 0.6)
+
+
+@pytest.mark.parametrize(
+    ("windows", "targets", "epochs"),
+    [
+        (1000, 1, 40),
+        (7500, 1, 40),
+        (10_000, 1, 30),
+        (10_000, 2, 15),
+        (40_000, 1, 12),
+        (30_000, 2, 8),
+    ],
+)
+def test_epochs_see_so_many_windows(windows: int, targets: int, epochs: int) -> None:
+    """About 300,000 of single targets, of 25,000 at most in an epoch, in 8 to 40 epochs."""
+    names = tuple("ab"[:targets])
+    plan = plan_of(windows, targets=names, features=names)
+    assert plan.epochs == epochs
+    assert f"{epochs} epochs at most: of {min(windows, 25_000):,} windows" in plan.reasons
 
 
 def test_the_tutorial_network_has_its_tutorial_size() -> None:

@@ -91,6 +91,29 @@ def test_a_difference_is_told_from_chance() -> None:
     assert diebold_mariano(one[:9], other[:9], 1) is None
 
 
+@pytest.mark.parametrize("horizon", [2, 5])
+def test_overlapping_windows_widen_the_standard_error(horizon: int) -> None:
+    """Newey & West 1987 by hand: Bartlett's weights over twice the horizon's lags."""
+    difference = np.convolve(np.random.default_rng(3).normal(0.1, 1, 90), np.ones(horizon))
+    count, lags = len(difference), 2 * horizon
+    rest = difference - difference.mean()
+    variance = rest @ rest + 2 * sum(
+        (1 - lag / (lags + 1)) * (rest[lag:] @ rest[:-lag]) for lag in range(1, lags + 1)
+    )
+    error = np.sqrt(variance * count / (count - 1)) / count
+    expected = 2 * stats.t.sf(abs(difference.mean()) / error, count - 1)
+    found = diebold_mariano(difference, np.zeros(count), horizon)
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("horizon", "fewest"), [(1, 10), (2, 10), (3, 12)])
+def test_few_windows_tell_nothing_of_chance(horizon: int, fewest: int) -> None:
+    errors = np.random.default_rng(3).gamma(2, size=fewest)
+    nothing = np.zeros(fewest)
+    assert diebold_mariano(errors[1:], nothing[1:], horizon) is None
+    assert diebold_mariano(errors, nothing, horizon) is not None
+
+
 def test_baselines() -> None:
     windows = windows_of([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], 2, 3)
     starts = np.array([3])
@@ -99,6 +122,10 @@ def test_baselines() -> None:
     assert seasonal_naive(windows, starts, 5)[0, :, 0].tolist() == [1, 2, 3]
     assert seasonal_naive(windows, starts, 7)[0, :, 0].tolist() == [5, 5, 1]
     assert drift(windows, starts)[0, :, 0].tolist() == [6, 7, 8]
+    single = windows_of([1, 2, 4, 8, 16, 32, 64], 1, 2)
+    assert drift(single, np.array([2, 3]))[:, :, 0].tolist() == [[4, 4], [8, 8]]
+    three = windows_of([1, 2, 5, 8, 16, 32, 64], 3, 2)
+    assert drift(three, np.array([0, 1]))[:, :, 0].tolist() == [[7, 9], [11, 14]]
 
 
 @pytest.mark.parametrize("validation_rows", [0, 2])
@@ -114,7 +141,22 @@ def test_scales_are_in_sample(validation_rows: int) -> None:
 
 @pytest.mark.parametrize(
     ("step", "season"),
-    [(None, 1), (3600, 24), (1800, 48), (300, 288), (86400, 7), (604800, 52), (30.4 * 86400, 12)],
+    [
+        (None, 1),
+        (3600, 24),
+        (1800, 48),
+        (300, 288),
+        (50_000, 2),
+        (70_000, 1),
+        (86_400, 7),
+        (91_000, 7),
+        (2 * 86_400, 1),
+        (604_800, 52),
+        (30.4 * 86_400, 12),
+        (31 * 86_400, 12),
+        (91.3 * 86_400, 4),
+        (365 * 86_400, 1),
+    ],
 )
 def test_season_by_step(step: float | None, season: int) -> None:
     assert season_of(step) == season
