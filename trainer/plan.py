@@ -229,8 +229,6 @@ def _segment(n_steps: int, season: int) -> int:
     same time of the season.
     """
     wanted = min(n_steps, USUAL_LOOKBACK) / USUAL_SEGMENTS
-    if wanted <= 1:
-        return 1
     lengths = np.arange(1, n_steps + 1)
     if season > 1:
         lengths = lengths[(season % lengths == 0) | (lengths % season == 0)]

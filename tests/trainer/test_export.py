@@ -175,9 +175,10 @@ def test_a_diverged_network_is_refused(wave: Fitted) -> None:
 def test_what_it_learned_from_is_told_of_the_training_rows_alone(wave: Fitted) -> None:
     """::
 
-    series   rows with values   training rows   that windows touch
-    late     5 to 99            0 to 69         5 to 69
-    short    1000 to 1004       1000 to 1002    none
+    series   minutes of values   of training rows   that windows touch
+    early    -5 to -1            -5 to -3           none
+    late     5 to 99             0 to 69            5 to 69
+    short    1000 to 1004        1000 to 1002       none
     """
     values = np.where(np.arange(100) < 5, np.nan, np.arange(100.0))[:, None]
     late = Series("late", np.arange(100) * 60_000, values)

@@ -40,6 +40,29 @@ def test_lookback_and_segments_suit_rows_and_step(
     assert len(plan.reasons) == 6
 
 
+@pytest.mark.parametrize(
+    ("n_steps", "season", "segment"),
+    [
+        (1, 24, 1),
+        (2, 24, 1),
+        (14, 1, 1),
+        (28, 1, 2),
+        (28, 7, 1),
+        (168, 24, 12),
+        (336, 1, 24),
+        (336, 7, 21),
+        (336, 25, 25),
+        (336, 36, 18),
+        (600, 500, 25),
+        (720, 24, 24),
+    ],
+)
+def test_about_fourteen_segments_fit_the_season(n_steps: int, season: int, segment: int) -> None:
+    """A segment divides the season or is divided by it; a longer lookback has more of them."""
+    config = open_config(n_steps=n_steps, season=season)
+    assert make_plan(config, history_of(np.arange(2000))).segment == segment
+
+
 def test_gaps_shorten_the_lookback() -> None:
     """A lookback over every gap would leave next to no window."""
     values = np.random.default_rng(0).normal(size=20_000)

@@ -111,11 +111,11 @@ def test_test_rows_are_called_so(tmp_path: Path) -> None:
     assert "ETS" in page.words
 
 
-def subject_of(history: History, offset: list[float], n_steps: int = 2) -> Subject:
+def subject_of(history: History, offset: list[float]) -> Subject:
     """Forecasts of ``a`` and ``b`` that are the newest values and so much more, on test rows."""
     names = ("a", "b")
     windows = make_windows(
-        history, names, names, n_steps=n_steps, horizon=1, train_rows=20, validation_rows=0
+        history, names, names, n_steps=2, horizon=1, train_rows=20, validation_rows=0
     )
     evaluation = evaluate_part(
         lambda inputs: inputs[:, -1:, :] + np.array(offset, np.float32),
@@ -126,7 +126,7 @@ def subject_of(history: History, offset: list[float], n_steps: int = 2) -> Subje
         (names, names),
         thorough=False,
     )
-    spec = spec_of(n_steps=n_steps, features=names, targets=names, step_seconds=60.0)
+    spec = spec_of(n_steps=2, features=names, targets=names, step_seconds=60.0)
     return Subject(spec, history, windows, evaluation, None)
 
 

@@ -110,6 +110,27 @@ def test_lines_are_fitted_to_training_rows_and_judged_by_validation_rows(random:
         assert (training[place] == one).all() == (place >= 2)
 
 
+@pytest.mark.parametrize(("features", "fitted", "judging"), [(50, 1200, 400), (100, 1000, 200)])
+def test_of_many_features_some_windows_fit_and_judge(
+    random: Generator, features: int, fitted: int, judging: int
+) -> None:
+    """Of 1,500 and 800: evenly spread ones, as many as there are readings to work on."""
+    columns = tuple(map(str, range(features)))
+    windows = make_windows(
+        history_of(random.normal(size=(2400, features)), columns=columns),
+        columns,
+        columns,
+        n_steps=2,
+        horizon=1,
+        train_rows=1502,
+        validation_rows=800,
+    )
+    training, judge = judged(windows, measure_scaling(windows, columns, columns))
+    assert isinstance(judge, Judges)
+    assert training.gram[0, -1, -1] == fitted
+    assert np.diff(judge.times).tolist() == [800 // judging] * (judging - 1)
+
+
 def test_without_validation_rows_the_training_rows_choose(random: Generator) -> None:
     values = random.normal(size=(300, 1)).cumsum(axis=0)
     windows = windows_of(values)

@@ -139,6 +139,31 @@ def test_scales_are_in_sample(validation_rows: int) -> None:
     assert all(np.isnan(each).all() for each in scales(windows_of([5.0] * 10, 2, 1), 1))
 
 
+def test_scales_are_of_each_series_and_no_pair_straddles_a_gap() -> None:
+    """Five training rows each, a gap in the first series, and wild rows behind them."""
+    even = np.arange(8) * 60_000
+    times = even + 600_000 * (np.arange(8) > 2)
+    values = ([0, 1, 3, 100, 104, 9e5, 0, 9e5], [0, 10, 20, 30, 40, 9e5, 0, 9e5])
+    parts = tuple(
+        Series(str(number), each, np.array(column, np.float64)[:, None])
+        for number, (each, column) in enumerate(zip((times, even), values, strict=True))
+    )
+    history = History(("value",), parts, 60.0)
+    names = ("value",)
+    windows = make_windows(
+        history, names, names, n_steps=1, horizon=1, train_rows=5, validation_rows=1
+    )
+    absolute, square, unit = scales(windows, 1)
+    assert absolute.tolist() == [[pytest.approx(7 / 3)], [10]]
+    assert square.tolist() == [[pytest.approx(np.sqrt(7))], [10]]
+    deviation = np.std([0, 1, 3, 100, 104, 0, 10, 20, 30, 40])
+    assert unit.tolist() == [[pytest.approx(deviation)]] * 2
+    assert scales(windows, 2)[0].tolist() == [[3], [20]]
+    three = scales(windows, 3)[0]
+    assert np.isnan(three[0, 0])  # only across the gap
+    assert three[1, 0] == 30
+
+
 @pytest.mark.parametrize(
     ("step", "season"),
     [
