@@ -230,10 +230,19 @@ def test_targets_with_rules_of_their_own_have_lines_of_their_own(random: Generat
     windows = windows_of(values)
     scaling = measure_scaling(windows, ("c0", "c1"), ("c0", "c1"))
     inputs, actual = windows.gather(windows.starts["test"])
-    own, shared = (best_line(windows, scaling, classic=classic) for classic in (False, True))
+    own, shared = best_line(windows, scaling), best_line(windows, scaling, classic=True)
     assert (len(own.weights), len(shared.weights)) == (2, 1)
     errors = [np.abs(line.forecast(inputs, scaling) - actual).mean() for line in (own, shared)]
     assert errors[0] < errors[1]
+
+
+@pytest.mark.parametrize(("features", "lines"), [(1, 1), (2, 2), (32, 32), (33, 1)])
+def test_up_to_32_features_have_lines_of_their_own(
+    random: Generator, features: int, lines: int
+) -> None:
+    names = tuple(f"c{i}" for i in range(features))
+    windows = windows_of(random.normal(size=(300, features)))
+    assert len(best_line(windows, measure_scaling(windows, names, names)).weights) == lines
 
 
 def test_lines_from_parts_of_the_lookback_are_averaged(random: Generator) -> None:
