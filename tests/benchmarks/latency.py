@@ -14,7 +14,7 @@ import numpy as np
 from tests.benchmarks.cases import Bench
 from tests.benchmarks.streams import xadd
 from tests.benchmarks.workers import added, clear, command, running, wait_for
-from tidecast.worker.store.commit import packed
+from tidecast.worker.store.connection import packed
 from tidecast.worker.store.keys import offset_key
 
 SERIES = 10

@@ -6,7 +6,7 @@ import numpy as np
 import orjson
 import redis
 
-from tidecast.worker.store.commit import packed
+from tidecast.worker.store.connection import packed
 
 START_MS = 1_700_000_000_000
 AT_ONCE = 5000

@@ -22,8 +22,9 @@ from redis.retry import Retry
 from tests.model_files import write_mean_model
 from tests.redis.servers import dying_with_us
 from tidecast.worker.errors import LostServerError, ServerError, SettingsError
+from tidecast.worker.store.driver import driver_errors
 from tidecast.worker.store.login import Login
-from tidecast.worker.store.server import client_of, connect, driver_errors, forget
+from tidecast.worker.store.server import client_of, connect, forget
 
 N_STEPS = 3
 

@@ -226,7 +226,8 @@ def test_a_refusal_ends_it_with_one_line(
     result = tidecast("feed", "--synthetic", "--rate", "1000", *options)
     (line,) = result.stderr.splitlines()
     assert result.returncode == 2
-    assert line.startswith("tidecast-worker: the server stopped taking readings (WRONGTYPE")
+    said = "tidecast-worker: the server stopped taking readings (the server refuses: WRONGTYPE"
+    assert line.startswith(said)
     assert "; 0 are in, of the next" in line
 
 

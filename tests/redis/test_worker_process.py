@@ -30,9 +30,9 @@ from tidecast.worker.errors import (
 from tidecast.worker.pipeline.wire import Position, Reject
 from tidecast.worker.store.checkpoint import Checkpoints
 from tidecast.worker.store.commit import UNDER_WAY, Committer
+from tidecast.worker.store.driver import driver_errors
 from tidecast.worker.store.keys import lease_key, offset_key
 from tidecast.worker.store.lease import Leases
-from tidecast.worker.store.server import driver_errors
 from tidecast.worker.store.source import Streams
 
 

@@ -13,20 +13,17 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import hiredis
 import redis
 
 from tidecast.worker.commands.synthetic import Pipeline, SyntheticReadings
-from tidecast.worker.errors import ServerError, SettingsError
+from tidecast.worker.errors import LostServerError, ServerError, SettingsError
 from tidecast.worker.pipeline.cells import UnreadableError, time_of_text
+from tidecast.worker.store.connection import RawConnection
 
 TIME_COLUMNS = ("timestamp", "ts", "time", "datetime", "date", "ds")
 LARGEST_PIPELINE = 500
-LARGEST_READ = 65_536
 LONGEST_WAIT = 60.0
-INCOMPLETE = object()
 
 Fields = dict[str, str]
 
@@ -240,18 +237,14 @@ class Pipelines:
     def __init__(self, client: redis.Redis) -> None:
         self.confirmed = 0
         self._under_way: deque[Pipeline] = deque()
-        self._reader = hiredis.Reader(notEnoughData=INCOMPLETE)
-        self._pool = client.connection_pool
         with self._errors():
-            self._connection: Any = self._pool.get_connection()
-        # The driver's own way to read a reply costs more than making and sending a reading.
-        self._socket: Any = self._connection._sock  # noqa: SLF001
+            self._connection = RawConnection(client)
 
     def send(self, pipeline: Pipeline) -> None:
         """Send a pipeline, then wait until the server has taken the one before."""
         self._under_way.append(pipeline)
         with self._errors():
-            self._socket.sendall(pipeline.commands)
+            self._connection.send_packed(pipeline.commands)
             self._confirm(but=1)
 
     def settle(self) -> None:
@@ -261,31 +254,18 @@ class Pipelines:
 
     def close(self) -> None:
         """Give the connection up."""
-        self._connection.disconnect()
-        self._pool.release(self._connection)
+        self._connection.close()
 
     def _confirm(self, *, but: int) -> None:
         while len(self._under_way) > but:
-            for _ in range(self._under_way[0].entries):
-                reply = self._reader.gets()
-                while reply is INCOMPLETE:
-                    self._receive()
-                    reply = self._reader.gets()
-                if isinstance(reply, hiredis.ReplyError):
-                    raise reply
+            self._connection.confirm(self._under_way[0].entries)
             self.confirmed += self._under_way.popleft().readings
-
-    def _receive(self) -> None:
-        received = self._socket.recv(LARGEST_READ)
-        if not received:
-            raise ConnectionError("it hung up")
-        self._reader.feed(received)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (redis.RedisError, hiredis.HiredisError, OSError) as error:
+        except (ServerError, LostServerError) as error:
             doubtful = sum(pipeline.readings for pipeline in self._under_way)
             some = f", of the next {doubtful} some may be" if doubtful else ""
             raise ServerError(

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tidecast.worker.errors import CheckpointError, LeaseError
 from tidecast.worker.pipeline.snapshot import LAYOUT
+from tidecast.worker.store.driver import driver_errors
 from tidecast.worker.store.keys import checkpoint_key, lease_key, offset_key
-from tidecast.worker.store.server import driver_errors
 
 SCRIPT = files("tidecast.worker.store").joinpath("checkpoint.lua").read_text()
 PIECE = 500_000

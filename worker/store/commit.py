@@ -16,11 +16,12 @@ import redis
 
 from tidecast.worker.errors import LeaseError, PositionError
 from tidecast.worker.pipeline.wire import Position, Reject
+from tidecast.worker.store.connection import RawConnection, packed
+from tidecast.worker.store.driver import driver_errors
 from tidecast.worker.store.keys import dead_key, forecasts_key, lease_key, offset_key
-from tidecast.worker.store.server import driver_errors, forget
+from tidecast.worker.store.server import forget
 
 SCRIPT = files("tidecast.worker.store").joinpath("commit.lua").read_text()
-LONGEST_KNOWN = 4096
 UNDER_WAY = 2
 """Commits on their way at once: the server has the next one when it is done with one."""
 
@@ -60,8 +61,7 @@ class Committer:
         self._token = token
         self._limits = (longest_forecasts, longest_dead)
         self._sha = client.script_load(script)
-        self._pool = client.connection_pool
-        self._connection: Any = self._pool.get_connection()
+        self._connection = RawConnection(client)
         self._under_way: deque[tuple[str, str]] = deque()
 
     @property
@@ -94,7 +94,6 @@ class Committer:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
 
-    @driver_errors()
     def send(
         self,
         stream: str,
@@ -138,10 +137,9 @@ class Committer:
         words = [str(word).encode() for word in head]
         words += chain.from_iterable(zip(series, records, strict=True))
         words += rejected
-        self._connection.send_packed_command([packed(words)])
+        self._connection.send_packed(packed(words))
         self._under_way.append((stream, expected))
 
-    @driver_errors()
     def settle(self) -> None:
         """Wait for the commits under way, if there are any.
 
@@ -154,14 +152,13 @@ class Committer:
 
     def close(self) -> None:
         """Give the connection up."""
-        self._connection.disconnect()
-        self._pool.release(self._connection)
+        self._connection.close()
 
     def _settle(self, *, but: int) -> None:
         """Wait until so many commits are under way."""
         while len(self._under_way) > but:
             stream, expected = self._under_way.popleft()
-            answer, _, instead = self._connection.read_response().decode().partition(" ")
+            answer, _, instead = self._connection.read().decode().partition(" ")
             if answer == "lost":
                 raise LeaseError(
                     f"{stream}: its lease is held by {instead}, no longer by this worker"
@@ -171,27 +168,3 @@ class Committer:
                     f"{stream}: the stored offset is {instead!r}, this worker stood at "
                     f"{expected!r}: somebody moved the offset of fleet {self._fleet!r}"
                 )
-
-
-class _Heads(dict[int, bytes]):
-    """What stands before a word of so many bytes, and ends the word before."""
-
-    def __missing__(self, size: int) -> bytes:
-        head = b"\r\n$%d\r\n" % size
-        if size <= LONGEST_KNOWN:
-            self[size] = head
-        return head
-
-
-_HEADS = _Heads()
-
-
-def packed(words: Sequence[bytes]) -> bytes:
-    """Return a command as the server's protocol (RESP) writes it.
-
-    The driver's packers take about three times as long for thousands of short words.
-    """
-    parts = [b""] * (2 * len(words))
-    parts[::2] = map(_HEADS.__getitem__, map(len, words))
-    parts[1::2] = words
-    return b"*%d%b\r\n" % (len(words), b"".join(parts))

@@ -18,8 +18,8 @@ import redis
 
 from tidecast.worker.errors import ServerError, SettingsError, UserError
 from tidecast.worker.pipeline.readings import LONGEST_PAYLOAD, payload_of
+from tidecast.worker.store.driver import driver_errors
 from tidecast.worker.store.keys import dead_key
-from tidecast.worker.store.server import driver_errors
 
 SCRIPT = files("tidecast.worker.store").joinpath("retry.lua").read_text()
 PAGE = 500

@@ -16,8 +16,8 @@ from redis.exceptions import LockError
 from redis.lock import Lock
 
 from tidecast.worker.errors import ServerError
+from tidecast.worker.store.driver import driver_errors
 from tidecast.worker.store.keys import lease_key, members_key
-from tidecast.worker.store.server import driver_errors
 
 HEARTBEAT = files("tidecast.worker.store").joinpath("heartbeat.lua").read_text()
 

@@ -1,9 +1,8 @@
-"""Connections to the Redis (or Valkey) server, and its driver's errors in our words."""
+"""Clients of the Redis (or Valkey) server: by URL, login and sentinels."""
 
 import re
 import time
 from collections.abc import Callable
-from contextlib import ContextDecorator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ from redis.sentinel import Sentinel, SentinelManagedConnection
 
 from tidecast.worker.errors import LostServerError, ServerError, SettingsError
 from tidecast.worker.store.address import Address, address_of, masked
+from tidecast.worker.store.connection import RawConnection
+from tidecast.worker.store.driver import NEEDED, told
 from tidecast.worker.store.login import TLS_SCHEMES, Login, is_loopback, is_unchecked, read_password
 
 LONGEST_BLOCK_MS = 500
@@ -25,6 +26,8 @@ STRANGERS = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_check_hostname", "ssl_min_ver
 SENTINEL_TIMEOUT = 2.0
 SOCKET_TIMEOUT = 10.0
 CONNECT_TIMEOUT = 5.0
+MAYBE_PLAIN = "a port that does not speak TLS does that too; nothing was sent"
+MAYBE_TLS = "a port that speaks TLS does that to plain text: rediss:// is for it"
 
 BASICS: dict[str, Any] = {
     "protocol": 2,
@@ -33,90 +36,6 @@ BASICS: dict[str, Any] = {
     "retry": Retry(NoBackoff(), 0),
     "driver_info": None,  # which a user of few rights may not tell, and which costs two round trips
 }
-
-PASSING = frozenset(
-    {
-        *("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "NOSCRIPT"),
-        *("OOM", "READONLY", "TRYAGAIN", "UNBLOCKED"),
-    }
-)
-"""How a server's replies open that another time, or another server, would not give."""
-
-
-class _DriverErrors(ContextDecorator):
-    # A generator would be made anew at each call, several for each read and commit.
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, redis.RedisError | OSError):
-            raise _translated(error) from error
-
-
-_DRIVER_ERRORS = _DriverErrors()
-
-
-def driver_errors() -> _DriverErrors:
-    """Translate the driver's errors, for the length of a block or of a decorated function.
-
-    Raises:
-        ServerError: the server refuses, and would again: missing rights, a key of another type in
-            the way.
-        LostServerError: anything else that redis-py or the socket says.
-    """
-    return _DRIVER_ERRORS
-
-
-def _translated(error: redis.RedisError | OSError) -> ServerError | LostServerError:
-    if isinstance(error, redis.AuthenticationError):
-        # It has let us in before, so a password is being replaced, or will be.
-        return LostServerError(f"the server refuses: {error}; check user and password")
-    if isinstance(error, redis.ResponseError):
-        if _code(error) in PASSING:
-            return LostServerError(str(error))
-        return ServerError(f"the server refuses: {error}; check the user's rights and keys")
-    return LostServerError(_told(error))
-
-
-def _code(error: redis.ResponseError) -> str:
-    """Return the word that a reply opens with; of the cause, where a transaction names one."""
-    text = str(error).rpartition(" of pipeline caused error: ")[2]
-    cause = text.removeprefix("Transaction discarded because of: ")
-    if cause == text and error.status_code:
-        return error.status_code
-    return cause.partition(" ")[0]
-
-
-MAYBE_PLAIN = "a port that does not speak TLS does that too; nothing was sent"
-MAYBE_TLS = "a port that speaks TLS does that to plain text: rediss:// is for it"
-UNTRUSTED = "its authority is not trusted: --redis-ca-file names the one that is"
-MISNAMED = "the URL must name the server as its certificate does"
-GONE = "a file that --redis-ca-file, --redis-cert-file or --redis-key-file names is gone"
-BROKEN = "look at the files of --redis-ca-file, --redis-cert-file and --redis-key-file"
-NEEDED = "it may want a certificate of ours that it trusts: --redis-cert-file, --redis-key-file"
-TLS_TROUBLE = {
-    "Error 2 connecting to (?!/)": GONE,
-    "PEM lib|NO_CERTIFICATE_OR_CRL_FOUND|KEY_VALUES_MISMATCH": BROKEN,
-    "self-signed": UNTRUSTED,
-    "unable to get local issuer": UNTRUSTED,
-    "certificate has expired": "the server needs a new certificate",
-    "Hostname mismatch": MISNAMED,
-    "IP address mismatch": MISNAMED,
-    "WRONG_VERSION_NUMBER": "that port does not speak TLS; nothing was sent",
-    "CERTIFICATE_REQUIRED": NEEDED,
-    "EOF occurred in violation of protocol": NEEDED,
-    "ALERT_UNKNOWN_CA": NEEDED,
-    "ALERT_CERTIFICATE_EXPIRED": "our certificate, --redis-cert-file, has expired",
-}
-"""What to do about what the driver says of TLS, by a pattern in its message."""
-
-
-def _told(error: Exception) -> str:
-    """Return what an error says and what to do, each sentinel by its address alone."""
-    told = re.sub(r"<redis\.client.*?\bhost=([^,]+),port=(\d+).*?> - ", r"\1:\2 - ", str(error))
-    advice = next((advice for piece, advice in TLS_TROUBLE.items() if re.search(piece, told)), None)
-    return (told or repr(error)) + (f" [{advice}]" if advice else "")
 
 
 def connect(
@@ -153,8 +72,8 @@ def connect(
         if clock() - start >= patience:
             raise _unusable(url, error, tries, clock() - start) from error
         if tries == 1:
-            told = _told_at_start(url, error)
-            notice(f"no answer from {masked(url)} yet ({told}); trying for {patience:g} s")
+            said = _told_at_start(url, error)
+            notice(f"no answer from {masked(url)} yet ({said}); trying for {patience:g} s")
 
     forever = Retry(backoff(longest=1.0), -1, (redis.RedisError,))
     forever.call_with_retry(client.ping, after_failure)
@@ -170,27 +89,27 @@ def connect(
 
 def _told_at_start(url: str, error: Exception) -> str:
     """Return what an error says; a strange answer to the first word may be another language's."""
-    told = _told(error)
-    hung_up = re.search("closed by server|reset by peer|Broken pipe", told)
+    said = told(error)
+    hung_up = re.search("closed by server|reset by peer|Broken pipe", said)
     if url.startswith(TLS_SCHEMES):
-        told += f" [{MAYBE_PLAIN}]" * ("Timeout connecting" in told)
-        return told + f" [{NEEDED}]" * bool(hung_up)
-    return told + f" [{MAYBE_TLS}]" * bool(hung_up)
+        said += f" [{MAYBE_PLAIN}]" * ("Timeout connecting" in said)
+        return said + f" [{NEEDED}]" * bool(hung_up)
+    return said + f" [{MAYBE_TLS}]" * bool(hung_up)
 
 
 def _lets_anyone_in(client: redis.Redis) -> bool:
     """Tell whether a server on another machine answers one who shows nothing."""
     try:
-        connection: Any = client.connection_pool.get_connection()
-    except redis.RedisError:
+        connection = RawConnection(client)
+    except (LostServerError, ServerError):
         return False  # whoever needs it will say so
-    host, port = getattr(connection, "host", "localhost"), getattr(connection, "port", 0)
-    client.connection_pool.release(connection)
-    if is_loopback(host):
+    connection.give_back()
+    if connection.peer is None or is_loopback(connection.peer[0]):
         return False
+    host, port = connection.peer
     known = client.connection_pool.connection_kwargs
     checks = {name: value for name, value in known.items() if name in STRANGERS}
-    tls = isinstance(connection, SSLConnection)
+    tls = connection.encrypted
     with redis.Redis(host=host, port=port, ssl=tls, **BASICS, **checks) as stranger:
         try:
             return bool(stranger.ping())

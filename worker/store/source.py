@@ -12,7 +12,8 @@ from typing import Any
 import redis
 
 from tidecast.worker.pipeline.wire import Entry, Position
-from tidecast.worker.store.server import driver_errors
+from tidecast.worker.store.connection import RawConnection
+from tidecast.worker.store.driver import driver_errors
 
 START = "0-0"
 MANY = 1000
@@ -167,38 +168,34 @@ class Streams:
         """Yield the entries of a stream behind the id ``after``, up to and with ``until``."""
         # The client's own xrange() makes a dictionary of each entry, which costs more than the
         # read.
-        with driver_errors():
-            connection: Any = self.client.connection_pool.get_connection()
-            first = f"({after}"
-            try:
-                while True:
-                    connection.send_command("XRANGE", stream, first, until, "COUNT", count)
-                    entries: list[Entry] = connection.read_response(disable_decoding=True)
-                    if entries:
-                        yield entries
-                    if len(entries) < count:
-                        return
-                    first = f"({entries[-1][0].decode()}"
-            finally:
-                self.client.connection_pool.release(connection)
+        connection = RawConnection(self.client)
+        first = f"({after}"
+        try:
+            while True:
+                connection.send("XRANGE", stream, first, until, "COUNT", count)
+                entries: list[Entry] = connection.read()
+                if entries:
+                    yield entries
+                if len(entries) < count:
+                    return
+                first = f"({entries[-1][0].decode()}"
+        finally:
+            connection.give_back()
 
 
 class LiveReader:
     """Live entries of several streams, over a connection that it keeps until ``close``."""
 
-    @driver_errors()
     def __init__(self, streams: Streams, positions: dict[str, str]) -> None:
         self._positions = {stream.encode(): last.encode() for stream, last in positions.items()}
         self._most = streams.count
         self._count = min(FIRST_READ, streams.count)
-        self._block = [] if streams.block_ms is None else ["BLOCK", streams.block_ms]
-        self._pool = streams.client.connection_pool
-        self._connection: Any = self._pool.get_connection()
+        self._block = () if streams.block_ms is None else ("BLOCK", streams.block_ms)
+        self._connection = RawConnection(streams.client)
         self._taken: dict[str, list[Entry]] | None = None
         self._asked = self._full = self._many = False
         self._ask()
 
-    @driver_errors()
     def read(self) -> dict[str, list[Entry]]:
         """Return what has arrived in each stream.
 
@@ -215,7 +212,6 @@ class LiveReader:
             taken = self._take()
         return taken
 
-    @driver_errors()
     def look_ahead(self) -> None:
         """See to the next ``read`` before the server is sent other work; wait for nothing.
 
@@ -225,7 +221,7 @@ class LiveReader:
         """
         if self._many:
             self._ask()
-        if self._full and self._taken is None and self._connection.can_read(0):
+        if self._full and self._taken is None and self._connection.has_reply():
             self._taken = self._take()
 
     @property
@@ -235,11 +231,10 @@ class LiveReader:
 
     def close(self) -> None:
         """Give the connection up; an answer on its way is dropped and will be read again."""
-        self._connection.disconnect()
-        self._pool.release(self._connection)
+        self._connection.close()
 
     def _take(self) -> dict[str, list[Entry]]:
-        answer = self._connection.read_response(disable_decoding=True) or []
+        answer = self._connection.read() or []
         self._asked = False
         self._full = any(len(entries) == self._count for _, entries in answer)
         self._many = self._full or any(len(entries) >= MANY_AT_ONCE for _, entries in answer)
@@ -262,5 +257,5 @@ class LiveReader:
         self._asked = True
         streams = list(self._positions)
         lasts = list(self._positions.values())
-        head = ["XREAD", "COUNT", self._count, *self._block, "STREAMS"]
-        self._connection.send_command(*head, *streams, *lasts)
+        head = ("XREAD", "COUNT", self._count, *self._block, "STREAMS")
+        self._connection.send(*head, *streams, *lasts)

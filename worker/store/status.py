@@ -14,9 +14,9 @@ import redis
 
 from tidecast.worker.errors import CheckpointError
 from tidecast.worker.store.checkpoint import Manifest, read_manifest
+from tidecast.worker.store.driver import driver_errors
 from tidecast.worker.store.keys import checkpoint_key, dead_key, lease_key, members_key, offset_key
 from tidecast.worker.store.lease import members_of
-from tidecast.worker.store.server import driver_errors
 
 AT_ONCE = 500
 """Partitions asked for in one go."""

@@ -10,8 +10,9 @@ import trustme
 from tidecast.worker.errors import LostServerError, SettingsError
 from tidecast.worker.settings import load_settings
 from tidecast.worker.store.address import address_of, masked
+from tidecast.worker.store.driver import driver_errors
 from tidecast.worker.store.login import Login, is_loopback, is_unchecked, read_password
-from tidecast.worker.store.server import client_of, driver_errors
+from tidecast.worker.store.server import client_of
 
 
 @pytest.fixture

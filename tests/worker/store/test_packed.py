@@ -4,7 +4,7 @@ import hiredis
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tidecast.worker.store.commit import LONGEST_KNOWN, packed
+from tidecast.worker.store.connection import LONGEST_KNOWN, packed
 
 
 @given(st.lists(st.binary(max_size=30), min_size=1, max_size=20))
