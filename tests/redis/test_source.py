@@ -1,9 +1,14 @@
 """Live reads on a real server."""
 
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
 import pytest
 import redis
 
-from tidecast.worker.store.source import FIRST_READ, LARGEST_READ, Streams
+from tests.redis.campaigns import wait_for
+from tidecast.worker.store.source import FIRST_READ, LARGEST_READ, LiveReader, Streams
 
 
 def test_reads_of_large_entries_take_fewer_of_them(client: redis.Redis) -> None:
@@ -38,3 +43,94 @@ def test_the_larger_entries_of_several_streams_count(
     reader.close()
     assert sum(reads) == 60
     assert max(reads[1:]) <= 6
+
+
+# When a live reader asks, and when it takes
+
+
+def add(client: redis.Redis, count: int) -> None:
+    """Add entries, numbered from the stream's length on."""
+    pipeline = client.pipeline(transaction=False)
+    for number in range(first := int(client.xlen("readings")), first + count):
+        pipeline.xadd("readings", {"value": number}, id=f"{number + 1}-0")
+    pipeline.execute()
+
+
+@pytest.fixture
+def reader(client: redis.Redis) -> Iterator[LiveReader]:
+    """A reader that never waits for news, has seen that entries are small, and rests."""
+    streams = Streams(client=client, count=1000, block_ms=None)
+    with closing(streams.follow({"readings": "0-0"})) as reader:
+        assert reader.read() == {}
+        add(client, FIRST_READ)
+        assert size(reader.read()) == FIRST_READ
+        assert reader.read() == {}
+        yield reader
+
+
+def size(answer: dict[str, Any]) -> int:
+    return len(answer.get("readings", []))
+
+
+def asked(client: redis.Redis) -> int:
+    """How many reads the server has answered, each answer on its way."""
+    stats: Any = client.info("commandstats")
+    client.ping()  # what is answered in one turn of the server is sent before the next
+    return int(stats["cmdstat_xread"]["calls"])
+
+
+def test_after_little_nothing_is_asked_before_it_is_wanted(
+    client: redis.Redis, reader: LiveReader
+) -> None:
+    add(client, 3)
+    assert size(reader.read()) == 3
+    assert reader.caught_up
+    reader.look_ahead()
+    add(client, 1)
+    assert size(reader.read()) == 1  # an answer made before would be empty
+
+
+def test_after_many_the_next_is_asked_for_before_other_work(
+    client: redis.Redis, reader: LiveReader
+) -> None:
+    add(client, 200)
+    assert (size(reader.read()), reader.caught_up) == (200, False)
+    before = asked(client)
+    reader.look_ahead()
+    wait_for(lambda: asked(client) == before + 1, 30)
+    add(client, 1)
+    reader.look_ahead()
+    assert (size(reader.read()), reader.caught_up) == (0, True)  # as it stood when it was asked for
+    assert size(reader.read()) == 1
+
+
+def test_after_many_a_read_alone_asks(client: redis.Redis, reader: LiveReader) -> None:
+    add(client, 200)
+    assert size(reader.read()) == 200
+    add(client, 1)
+    assert size(reader.read()) == 1
+
+
+def test_a_full_answer_is_taken_before_other_work_and_held_until_it_is_read(
+    client: redis.Redis, reader: LiveReader
+) -> None:
+    add(client, 2500)
+    before = asked(client)
+    assert size(reader.read()) == 1000
+    wait_for(lambda: asked(client) == before + 2, 30)
+    reader.look_ahead()
+    wait_for(lambda: asked(client) == before + 3, 30)  # who has taken one that is full asks again
+    reader.look_ahead()  # one is held: the next stays where it is
+    assert not reader.caught_up
+    assert [size(reader.read()) for _ in range(3)] == [1000, 500, 0]
+
+
+def test_a_small_answer_that_is_held_leaves_no_time(
+    client: redis.Redis, reader: LiveReader
+) -> None:
+    add(client, 1000)
+    before = asked(client)
+    assert size(reader.read()) == 1000
+    wait_for(lambda: asked(client) == before + 2, 30)
+    reader.look_ahead()
+    assert (reader.caught_up, size(reader.read()), reader.caught_up) == (False, 0, True)

@@ -7,6 +7,7 @@ is stored by the commit.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 import redis
@@ -183,8 +184,69 @@ class Streams:
             connection.give_back()
 
 
+class Next(Enum):
+    """How the next answer of a live reader stands.
+
+    ::
+
+                 +---------------------- read: ask -------------------+
+                 v                                                    |
+      start -> ASKED -- the answer holds -+-- little ------------> RESTING
+                 ^                        |
+                 |                        +-- many --------------> DUE
+                 |                        |                         |
+                 +------ read, or before other work: ask -----------+
+                                          |
+              FLOWING -- the answer holds +
+                 ^                        |
+                 +-- its fill: ask -------+
+
+    What is asked for early is prepared by the server meanwhile. Where little comes, an answer made
+    early would hold next to nothing, and what comes after it would wait for two more batches.
+    """
+
+    RESTING = auto()
+    """Not asked for; there is time before it."""
+    DUE = auto()
+    """Not asked for yet, and likely to hold many."""
+    ASKED = auto()
+    """On its way; who reads waits for it."""
+    FLOWING = auto()
+    """On its way, and large: taken off the socket once it is there.
+
+    It does not fit the socket's buffer, and the rest would stay with the server until that has
+    worked off whatever else it is sent, such as a commit.
+    """
+
+    @property
+    def at_read(self) -> "Next":
+        """What it becomes when it is to be read."""
+        return Next.ASKED if self is Next.RESTING or self is Next.DUE else self
+
+    @property
+    def at_other_work(self) -> "Next":
+        """What it becomes before the server is sent other work."""
+        return Next.ASKED if self is Next.DUE else self
+
+    @staticmethod
+    def after(most: int, count: int) -> "Next":
+        """Return how it stands after an answer.
+
+        Args:
+            most: how many entries the answer held of the stream that it held most of.
+            count: how many it may have held.
+        """
+        if most == count:
+            return Next.FLOWING
+        return Next.DUE if most >= MANY_AT_ONCE else Next.RESTING
+
+
 class LiveReader:
-    """Live entries of several streams, over a connection that it keeps until ``close``."""
+    """Live entries of several streams, over a connection that it keeps until ``close``.
+
+    ``Next`` draws when it asks for answers and takes them. One that it took before it is read is
+    held until then, however the one after it stands.
+    """
 
     def __init__(self, streams: Streams, positions: dict[str, str]) -> None:
         self._positions = {stream.encode(): last.encode() for stream, last in positions.items()}
@@ -192,42 +254,32 @@ class LiveReader:
         self._count = min(FIRST_READ, streams.count)
         self._block = () if streams.block_ms is None else ("BLOCK", streams.block_ms)
         self._connection = RawConnection(streams.client)
-        self._taken: dict[str, list[Entry]] | None = None
-        self._asked = self._full = self._many = False
+        self._held: dict[str, list[Entry]] | None = None
+        self._next = Next.ASKED
         self._ask()
 
     def read(self) -> dict[str, list[Entry]]:
-        """Return what has arrived in each stream.
-
-        Where it is as much as one answer holds, the next is sent for at once, so that the server
-        prepares it meanwhile. Where it is little, only when it is wanted: an answer made earlier
-        would hold next to nothing, and what comes after it would wait for two more batches.
+        """Return what has arrived in each stream; wait where nothing has.
 
         Raises:
             LostServerError: the connection broke; make a new reader from the stored offsets.
         """
-        taken, self._taken = self._taken, None
-        if taken is None:
-            self._ask()
-            taken = self._take()
-        return taken
+        held, self._held = self._held, None
+        if held is None:
+            self._move(self._next.at_read)
+            held = self._take()
+        return held
 
     def look_ahead(self) -> None:
-        """See to the next ``read`` before the server is sent other work; wait for nothing.
-
-        Where many readings come, ask for them. An answer that has come is taken off the socket: a
-        large one does not fit its buffer, and the rest would stay with the server until that has
-        worked off whatever else it is sent, such as a commit.
-        """
-        if self._many:
-            self._ask()
-        if self._full and self._taken is None and self._connection.has_reply():
-            self._taken = self._take()
+        """See to the next ``read`` before the server is sent other work; wait for nothing."""
+        self._move(self._next.at_other_work)
+        if self._next is Next.FLOWING and self._held is None and self._connection.has_reply():
+            self._held = self._take()
 
     @property
     def caught_up(self) -> bool:
         """Whether the last answer held so little that there is time before the next."""
-        return not self._many and self._taken is None
+        return self._next is Next.RESTING and self._held is None
 
     def close(self) -> None:
         """Give the connection up; an answer on its way is dropped and will be read again."""
@@ -235,26 +287,27 @@ class LiveReader:
 
     def _take(self) -> dict[str, list[Entry]]:
         answer = self._connection.read() or []
-        self._asked = False
-        self._full = any(len(entries) == self._count for _, entries in answer)
-        self._many = self._full or any(len(entries) >= MANY_AT_ONCE for _, entries in answer)
-        weights = [1.0]
+        most, weights = 0, [1.0]
         for stream, entries in answer:
             self._positions[stream] = entries[-1][0]
+            most = max(most, len(entries))
             some = entries[:: max(1, len(entries) // WEIGHED)]
             weights.append(sum(sum(map(len, fields)) for _, fields in some) / len(some))
+        self._next = Next.after(most, self._count)
         # The next ones are likely to be as large, and any stream may fill its part.
         if answer:
             self._count = max(1, min(self._most, int(LARGEST_READ / max(weights))))
-        if self._full:
+        if self._next is Next.FLOWING:
             self._ask()
         return {stream.decode(): entries for stream, entries in answer}
 
+    def _move(self, to: Next) -> None:
+        """Send for the next answer, where that is the way to ``to``."""
+        if to is not self._next:
+            self._next = to
+            self._ask()
+
     def _ask(self) -> None:
-        """Send for the next answer, unless that is done."""
-        if self._asked:
-            return
-        self._asked = True
         streams = list(self._positions)
         lasts = list(self._positions.values())
         head = ("XREAD", "COUNT", self._count, *self._block, "STREAMS")
