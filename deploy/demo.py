@@ -32,6 +32,7 @@ from tidecast.trainer.series import History, load_history
 from tidecast.trainer.tables import lead_table, overall_table
 from tidecast.worker.contract import ModelSpec
 from tidecast.worker.store import embedded
+from tidecast.worker.store.position import position_of
 
 console = Console(highlight=False, soft_wrap=True)
 PRINTED = 12
@@ -194,7 +195,10 @@ def replay(model: Path, data: Path, spec: ModelSpec) -> dict[int, dict[str, Any]
 def is_drained(client: redis.Redis) -> bool:
     """Tell whether the worker has committed the newest reading."""
     newest: Any = client.xrevrange("readings", count=1)
-    return bool(newest) and client.get("readings:offset:default") == newest[0][0]
+    stands: Any = client.get("readings:offset:default")
+    if not newest or stands is None:
+        return False
+    return bool(position_of(stands).offset.encode() == newest[0][0])
 
 
 def show(forecast: dict[str, Any], number: int) -> None:

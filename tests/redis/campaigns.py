@@ -23,6 +23,7 @@ from tests.model_files import write_mean_model
 from tests.redis.proxy import Proxy
 from tests.redis.servers import Server, dying_with_us, truncate_last_transaction
 from tests.redis.verifier import Outcome, verify
+from tidecast.worker.store.position import position_of
 
 STEPS = ("acquired", "restored", "read", "stepped", "sent", "settled", "saved", "renewed")
 ONCE = {"acquired", "restored"}
@@ -238,7 +239,8 @@ def pauses(home: Nursery, server: Server, count: int, random: Random) -> Outcome
 
 def all_consumed(client: redis.Redis) -> bool:
     """Tell whether the offset stands at the newest reading."""
-    return bool(client.get("readings:offset:default") == last_id(client, "readings"))
+    stands: Any = client.get("readings:offset:default")
+    return stands is not None and position_of(stands).offset.encode() == last_id(client, "readings")
 
 
 def stale_commits(home: Nursery, server: Server, random: Random, **wish: Any) -> int:

@@ -32,7 +32,7 @@ from tidecast.worker.store.commit import SCRIPT, Committer
 PR_SET_PDEATHSIG = 1
 LEASE = "if holder ~= ARGV[1] then return 'lost ' .. holder end\n"
 OFFSET = "  return 'at ' .. stands\n"
-SET = "redis.call('SET', KEYS[1], ARGV[3])\n"
+SET = "redis.call('SET', KEYS[1], ARGV[3] .. ' ' .. ARGV[5])\n"
 CHECKS = SCRIPT[SCRIPT.index("for i, kind in") : SCRIPT.index("local holder")]
 GUARDS = {
     "lease": SCRIPT.replace(LEASE, ""),

@@ -254,3 +254,68 @@ def test_a_loss_is_counted_once_however_often_the_connection_breaks(
         again.run()
         lost.append(again.total.lost)
     assert lost == [10, 0, 0]
+
+
+def lost_by(worker: Worker) -> int:
+    """Run a worker to the stream's end and return how many entries it found removed unread."""
+    worker.run()
+    return worker.total.lost
+
+
+def test_a_loss_that_was_told_is_stored_with_the_offset(
+    client: redis.Redis, worker_of: Callable[..., Worker]
+) -> None:
+    """So it is not told again, though no checkpoint and no commit came after it."""
+    for value in range(3):
+        client.xadd("readings", {"value": value})
+    worker_of(lambda: False, lambda _: None).run()
+    for value in range(10):
+        client.xadd("readings", {"value": value})
+    client.xtrim("readings", maxlen=0, approximate=False)
+    offset: Any = client.get("readings:offset:default")
+    assert lost_by(worker_of(lambda: False, pytest.fail)) == 10
+    client.delete("readings:checkpoint:default")
+    client.xgroup_destroy("readings", "default")
+    assert client.get("readings:offset:default") == offset.replace(b" 3", b" 13")
+    assert lost_by(worker_of(lambda: False, pytest.fail)) == 0
+
+
+def test_a_loss_is_told_by_whoever_holds_the_lease(
+    client: redis.Redis, worker_of: Callable[..., Worker]
+) -> None:
+    """Who has lost it cannot store the count; the next owner finds it again."""
+    client.xadd("readings", {"value": 1})
+    worker_of(lambda: False, lambda _: None).run()
+    client.xadd("readings", {"value": 2})
+    client.xtrim("readings", maxlen=0, approximate=False)
+    stops: list[int] = []
+
+    def rob(step: str) -> None:
+        if step == "restored":
+            client.set("readings:lease:default", "another")
+
+    robbed = worker_of(lambda: bool(stops), stops.append, reached=rob)
+    robbed.run()
+    assert stops == [1]
+    value: Any = client.get("readings:offset:default")
+    assert value.endswith(b" 1")
+    client.delete("readings:lease:default")
+    assert lost_by(worker_of(lambda: False, pytest.fail)) == 1
+
+
+def test_a_stream_made_anew_is_followed_and_its_losses_are_told(
+    client: redis.Redis, worker_of: Callable[..., Worker]
+) -> None:
+    for value in range(30):
+        client.xadd("readings", {"value": value})
+    assert lost_by(worker_of(lambda: False, pytest.fail)) == 0
+    client.delete("readings")
+    for value in range(10):
+        client.xadd("readings", {"value": value})
+    assert lost_by(worker_of(lambda: False, pytest.fail)) == 0
+    assert client.xlen("readings:forecasts") == 40
+    for value in range(10):
+        client.xadd("readings", {"value": value})
+    client.xtrim("readings", maxlen=4, approximate=False)
+    assert lost_by(worker_of(lambda: False, pytest.fail)) == 6
+    assert client.xlen("readings:forecasts") == 44

@@ -1,4 +1,4 @@
-"""Live reads on a real server."""
+"""Live reads, and what was removed unread, on a real server."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -8,7 +8,8 @@ import pytest
 import redis
 
 from tests.redis.campaigns import wait_for
-from tidecast.worker.store.source import FIRST_READ, LARGEST_READ, LiveReader, Streams
+from tidecast.worker.pipeline.wire import Position
+from tidecast.worker.store.source import FIRST_READ, LARGEST_READ, MANY, LiveReader, Streams
 
 
 def test_reads_of_large_entries_take_fewer_of_them(client: redis.Redis) -> None:
@@ -134,3 +135,44 @@ def test_a_small_answer_that_is_held_leaves_no_time(
     wait_for(lambda: asked(client) == before + 2, 30)
     reader.look_ahead()
     assert (reader.caught_up, size(reader.read()), reader.caught_up) == (False, 0, True)
+
+
+# What was removed unread
+
+
+@pytest.mark.parametrize(("removed", "unread"), [(0, 0), (4, 0), (7, 3), (10, 6)])
+def test_removed_unread_on_a_server(client: redis.Redis, removed: int, unread: int) -> None:
+    add(client, 10)
+    client.xtrim("readings", maxlen=10 - removed, approximate=False)
+    here = Position("4-0", 4)
+    facts = Streams(client=client, count=1, block_ms=None).facts("readings", here)
+    assert facts.removed_unread(here) == unread
+
+
+@pytest.mark.parametrize(
+    ("held", "read", "unread"),
+    [
+        pytest.param(MANY, 1, 1, id="near"),
+        pytest.param(MANY + 1, 1, None, id="not near"),
+        pytest.param(MANY + 2, 500, None, id="near by a count from before it was made anew"),
+    ],
+)
+def test_a_hole_is_told_once_the_reader_is_near(
+    client: redis.Redis, held: int, read: int, unread: int | None
+) -> None:
+    """Counting what lies behind takes the longer the more that is."""
+    add(client, held + 1)
+    client.xdel("readings", "3-0")
+    here = Position("1-0", read)
+    facts = Streams(client=client, count=1, block_ms=None).facts("readings", here)
+    assert facts.removed_unread(here) == unread
+
+
+@pytest.mark.parametrize("entries", [0, 4, 2500])
+def test_an_offset_set_by_hand_is_counted(client: redis.Redis, entries: int) -> None:
+    add(client, entries)
+    client.xtrim("readings", maxlen=2450, approximate=False)
+    streams = Streams(client=client, count=1, block_ms=None)
+    at = entries // 2
+    assert streams.entries_at("readings", Position(f"{at}-0", None)) == at
+    assert streams.entries_at("readings", Position(f"{at}-0", 7)) == 7  # it says so

@@ -16,6 +16,7 @@ import redis
 
 from tests.conftest import Run
 from tests.model_files import write_mean_model
+from tidecast.worker.store.position import position_of
 from tidecast.worker.store.status import fleets, statuses
 
 OWN = {"lag": 0, "series": 1, "evicted": 0, "lost": 0, "dead_letters": 1, "owner": None}
@@ -72,7 +73,8 @@ def test_a_worker_that_is_done_leaves_its_traces(
     client: redis.Redis, tidecast: Run, drain: Callable[..., None]
 ) -> None:
     drain()
-    offset = str(client.get("readings:offset:default").decode())  # type: ignore[union-attr]
+    stands: Any = client.get("readings:offset:default")
+    offset = position_of(stands).offset
     document = told(tidecast)
     (one,) = document["partitions"]
     assert one | OWN | {"fleet": "default", "stream": "readings", "offset": offset} == one

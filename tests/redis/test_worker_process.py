@@ -33,6 +33,7 @@ from tidecast.worker.store.commit import UNDER_WAY, Committer
 from tidecast.worker.store.driver import driver_errors
 from tidecast.worker.store.keys import lease_key, offset_key
 from tidecast.worker.store.lease import Leases
+from tidecast.worker.store.position import position_of
 from tidecast.worker.store.source import Streams
 
 
@@ -211,8 +212,8 @@ def test_signals_end_it_with_0_and_all_committed(
     summaries = [line for line in lines if "seconds" in line]
     assert len(summaries) > 1
     assert sum(line["forecasts"] for line in summaries) == len(forecasts(client))
-    offset: Any = client.get("readings:offset:default")
-    consumed: Any = client.xrange("readings", max=offset)
+    stands: Any = client.get("readings:offset:default")
+    consumed: Any = client.xrange("readings", max=position_of(stands).offset)
     assert len(forecasts(client)) == len(consumed) - 2
 
 
@@ -317,6 +318,24 @@ def test_a_commit_is_done_once_and_only_from_its_offset(client: redis.Redis) -> 
     committer.send("readings", "5-0", Position("6-0", 2), [b"a"], [b"{}"], [])
     with pytest.raises(LeaseError, match="another"):
         committer.settle()
+    assert client.xlen("readings:forecasts") == 1
+    committer.close()
+
+
+def test_a_recount_moves_nothing_but_the_count_and_is_the_owners(client: redis.Redis) -> None:
+    client.set("readings:lease:default", "me")
+    committer = Committer(client, "default", "me", longest_forecasts=0, longest_dead=0)
+    committer.begin("readings", Position("4-0", 2))
+    assert committer.position("readings") == Position("4-0", 2)
+    committer.recount("readings", Position("4-0", 9))
+    assert (committer.under_way, client.get("readings:offset:default")) == (0, b"4-0 9")
+    committer.send("readings", "4-0", Position("5-0", 10), [b"a"], [b"{}"], [])
+    with pytest.raises(PositionError, match="5-0"):
+        committer.recount("readings", Position("4-0", 11))
+    client.set("readings:lease:default", "another")
+    with pytest.raises(LeaseError, match="another"):
+        committer.recount("readings", Position("5-0", 11))
+    assert committer.position("readings") == Position("5-0", 10)
     assert client.xlen("readings:forecasts") == 1
     committer.close()
 

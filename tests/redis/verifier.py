@@ -10,7 +10,8 @@ import redis
 from tidecast.worker.pipeline.decode import Decoder
 from tidecast.worker.pipeline.registry import load_registry
 from tidecast.worker.pipeline.step import Pipeline
-from tidecast.worker.store.source import START, Streams
+from tidecast.worker.store.position import START
+from tidecast.worker.store.source import Streams
 
 Record = tuple[bytes, ...]
 

@@ -313,6 +313,7 @@ class Worker:
                 lost,
                 extra={"facts": {"stream": stream, "lost": lost}},
             )
+            self._committer.recount(stream, Position(partition.offset, partition.entries))
 
     def _all_read(self) -> bool:
         """Tell whether the partitions that others hold are read to their end too."""

@@ -21,7 +21,8 @@ from tidecast.worker.pipeline.step import Pipeline
 from tidecast.worker.pipeline.wire import Position
 from tidecast.worker.settings import Settings
 from tidecast.worker.store.checkpoint import Checkpoints, Manifest, Section
-from tidecast.worker.store.source import START, Streams, order_of
+from tidecast.worker.store.position import START, order_of
+from tidecast.worker.store.source import Streams
 
 
 @dataclass
@@ -85,13 +86,8 @@ class Recovery:
             alive: called from time to time; when it answers False the replay ends early and the
                 windows must not be used.
         """
-        entries = position.entries
-        if entries is None:
-            waiting = self._streams.waiting(stream, position.offset) or 0
-            entries = self._streams.facts(stream).added - waiting
+        entries = self._streams.entries_at(stream, position)
         found = _drained(self._load(stream, position.offset), alive)
-        if found.saved and found.offset == position.offset:
-            entries = found.entries  # it knows what was removed unread since the commit
         replayed, after = 0, found.offset
         if position.offset != after:
             batches = self._streams.replay(stream, after, position.offset)
@@ -99,13 +95,13 @@ class Recovery:
                 replayed += taken
                 if not alive():
                     break
-        if found.saved and found.entries + replayed < entries and alive():
-            LOGGER.warning(
-                "%s: %d entries behind the checkpoint were removed from the stream before they "
-                "could be replayed; windows lack them until they have filled again",
-                stream,
-                entries - found.entries - replayed,
-            )
+            if found.saved and found.entries + replayed < entries and alive():
+                LOGGER.warning(
+                    "%s: %d entries behind the checkpoint were removed from the stream before they "
+                    "could be replayed; windows lack them until they have filled again",
+                    stream,
+                    entries - found.entries - replayed,
+                )
         found.offset, found.entries = position.offset, entries
         LOGGER.info(
             "follow %s after %s (%d series from the checkpoint, %d entries replayed)",
@@ -163,7 +159,9 @@ class Recovery:
         partition.added = facts.added
         if facts.removed == partition.removed:
             return 0
-        lost = self._streams.removed_unread(stream, partition.offset, partition.entries)
+        here = Position(partition.offset, partition.entries)
+        facts = self._streams.facts(stream, behind=here)
+        lost = facts.removed_unread(here)
         if lost is None:
             return 0
         # Fewer than none: the stream was made anew, and its count of entries with it.

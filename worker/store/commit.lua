@@ -1,8 +1,9 @@
 -- One micro-batch, all or nothing.
 -- KEYS: offset, forecasts, dead, lease, input
--- ARGV: lease token, expected offset, new offset, consumer group, entries read in all up to the new
+-- ARGV: lease token, expected offset, new offset, consumer group, entries added in all up to the new
 --       offset, longest forecast stream, longest dead stream (0: no limit), number of forecasts,
 --       then series and record of each, then reason, entry and payload of each reject.
+-- The offset's key holds offset and entries, as position.py reads them.
 -- Answers 'ok', 'done' (this very commit stood already), 'lost' and who holds the lease, or 'at' and
 -- the offset that stands instead.
 -- A script is isolated but not rolled back: what can fail is checked before the first write.
@@ -24,7 +25,7 @@ for _, write in ipairs({
 end
 local holder = redis.call('GET', KEYS[4]) or 'nobody'
 if holder ~= ARGV[1] then return 'lost ' .. holder end
-local stands = redis.call('GET', KEYS[1]) or ''
+local stands = string.match(redis.call('GET', KEYS[1]) or '', '^%S*')
 if stands ~= ARGV[2] then
   if stands == ARGV[3] then return 'done' end
   return 'at ' .. stands
@@ -38,7 +39,7 @@ end
 for i = last + 1, #ARGV, 3 do
   redis.call('XADD', KEYS[3], '*', 'reason', ARGV[i], 'entry', ARGV[i + 1], 'payload', ARGV[i + 2])
 end
-redis.call('SET', KEYS[1], ARGV[3])
+redis.call('SET', KEYS[1], ARGV[3] .. ' ' .. ARGV[5])
 -- The group shows the offset to the server's own tools; nothing here reads through it, and somebody
 -- may have removed it.
 local moved = redis.pcall('XGROUP', 'SETID', KEYS[5], ARGV[4], ARGV[3], 'ENTRIESREAD', ARGV[5])

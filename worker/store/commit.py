@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from importlib.resources import files
 from itertools import chain
-from typing import Any, cast
+from typing import cast
 
 import redis
 
@@ -19,6 +19,7 @@ from tidecast.worker.pipeline.wire import Position, Reject
 from tidecast.worker.store.connection import RawConnection, packed
 from tidecast.worker.store.driver import driver_errors
 from tidecast.worker.store.keys import dead_key, forecasts_key, lease_key, offset_key
+from tidecast.worker.store.position import position_of, stored
 from tidecast.worker.store.server import forget
 
 SCRIPT = files("tidecast.worker.store").joinpath("commit.lua").read_text()
@@ -72,19 +73,13 @@ class Committer:
     @driver_errors()
     def position(self, stream: str) -> Position | None:
         """Return where the fleet stands in a stream, None before it has begun."""
-        offset = cast("bytes | None", self._client.get(offset_key(stream, self._fleet)))
-        if offset is None:
-            return None
-        groups: Any = self._client.xinfo_groups(stream) if self._client.exists(stream) else []
-        for group in groups:
-            if group["name"].decode() == self._fleet and group["last-delivered-id"] == offset:
-                return Position(offset.decode(), group["entries-read"])
-        return Position(offset.decode(), None)
+        value = cast("bytes | None", self._client.get(offset_key(stream, self._fleet)))
+        return None if value is None else position_of(value)
 
     @driver_errors()
     def begin(self, stream: str, position: Position) -> None:
         """Store where a fleet starts in a stream; a position that stands already is kept."""
-        if self._client.set(offset_key(stream, self._fleet), position.offset, nx=True):
+        if self._client.set(offset_key(stream, self._fleet), stored(position), nx=True):
             with_group = ("CREATE", stream, self._fleet, position.offset, "MKSTREAM")
             try:
                 self._client.execute_command(  # type: ignore[no-untyped-call]
@@ -93,6 +88,14 @@ class Committer:
             except redis.ResponseError as error:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
+
+    def recount(self, stream: str, position: Position) -> None:
+        """Store another count of entries with the offset that stands; return when it is written.
+
+        Raises what ``settle`` raises.
+        """
+        self.send(stream, position.offset, position, (), (), ())
+        self.settle()
 
     def send(
         self,

@@ -6,7 +6,7 @@ is stored by the commit.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
@@ -15,8 +15,8 @@ import redis
 from tidecast.worker.pipeline.wire import Entry, Position
 from tidecast.worker.store.connection import RawConnection
 from tidecast.worker.store.driver import driver_errors
+from tidecast.worker.store.position import START, StreamFacts, order_of
 
-START = "0-0"
 MANY = 1000
 MANY_AT_ONCE = 100
 LARGEST_READ = 500_000
@@ -25,47 +25,6 @@ FIRST_READ = 16
 """Entries of a reader's first read, while it is not known how large they are."""
 WEIGHED = 50
 """Entries of an answer that are weighed, evenly spread."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamFacts:
-    """What the server knows of a stream.
-
-    ``added`` counts the entries it ever held, ``length`` those it holds. ``first`` and ``last`` are
-    the ids of its oldest entry (None: it holds none) and of the newest it ever held.
-    """
-
-    added: int
-    length: int
-    first: str | None
-    last: str
-
-    @property
-    def removed(self) -> int:
-        """How many entries it no longer holds."""
-        return self.added - self.length
-
-    def removed_unread(self, offset: str, entries: int, waiting: int | None) -> int | None:
-        """Return how many entries behind ``offset`` were removed before they were read.
-
-        Args:
-            offset: the last entry consumed.
-            entries: how many were added up to it, as far as the reader knows.
-            waiting: how many the stream holds behind it; None: not counted.
-
-        None where that cannot be told. A negative number says that the stream was made anew.
-        """
-        if self.first is None or order_of(self.first) > order_of(offset):
-            return self.removed - entries
-        if offset == self.last:
-            return self.added - entries
-        return None if waiting is None else self.added - waiting - entries
-
-
-def order_of(entry_id: str) -> tuple[int, int]:
-    """Return what entry ids are ordered by."""
-    milliseconds, _, number = entry_id.partition("-")
-    return int(milliseconds), int(number)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,55 +49,37 @@ class Streams:
         """Read live what comes after the position (the last entry consumed) of each stream."""
         return LiveReader(self, positions)
 
-    @driver_errors()
-    def facts(self, stream: str) -> StreamFacts:
-        """Return what the server knows of a stream; of one that is not there, that it is empty."""
-        try:
-            answer: Any = self.client.xinfo_stream(stream)
-        except redis.ResponseError as error:
-            if "no such key" not in str(error):
-                raise
-            return StreamFacts(0, 0, None, START)
-        first = answer["first-entry"]
-        return StreamFacts(
-            answer["entries-added"],
-            answer["length"],
-            first and first[0].decode(),
-            answer["last-generated-id"].decode(),
-        )
+    def facts(self, stream: str, behind: Position | None = None) -> StreamFacts:
+        """Return what the server knows of a stream; of one that is not there, that it is empty.
+
+        What lies behind a position is counted where ``removed_unread`` hangs on it and it is little
+        enough. While readings pour in faster than they are read, that may take until the reader
+        has caught up.
+        """
+        facts = self._known(stream)
+        if behind is None or behind.entries is None or facts.added - behind.entries > MANY:
+            return facts
+        if facts.removed_unread(behind) is None:
+            some = next(self.replay(stream, behind.offset, facts.last, count=MANY + 1), [])
+            if len(some) <= MANY and self._known(stream).removed == facts.removed:
+                return replace(facts, behind=len(some))
+        return facts
 
     def beginning(self, stream: str, *, at_end: bool) -> Position:
         """Return the position before all that a stream holds, or behind all of it."""
         facts = self.facts(stream)
         return Position(facts.last, facts.added) if at_end else Position(START, facts.removed)
 
-    @driver_errors()
-    def waiting(
-        self, stream: str, offset: str, until: str = "+", *, most: int | None = None
-    ) -> int | None:
-        """Return how many entries lie behind an offset, None if more than ``most``."""
-        count, first = 0, f"({offset}"
-        while most is None or count <= most:
-            some: Any = self.client.xrange(stream, min=first, max=until, count=MANY)
-            count += len(some)
-            if len(some) < MANY:
-                return count
-            first = f"({some[-1][0].decode()}"
-        return None
+    def entries_at(self, stream: str, position: Position) -> int:
+        """Return how many entries were added up to a position.
 
-    def removed_unread(self, stream: str, offset: str, entries: int) -> int | None:
-        """Return how many entries behind an offset were removed unread; None: not to be told yet.
-
-        ``entries`` is how many were added up to the offset. While readings pour in faster than they
-        are read, it may take until the reader has caught up before this can be told.
+        Where it does not say, because somebody set it by hand: as if none behind it were removed
+        unread. All that lies behind it is read for that.
         """
+        if position.entries is not None:
+            return position.entries
         facts = self.facts(stream)
-        removed = facts.removed_unread(offset, entries, None)
-        if removed is None and facts.added - entries <= MANY:
-            waiting = self.waiting(stream, offset, facts.last, most=MANY)
-            if self.facts(stream).removed == facts.removed:
-                return facts.removed_unread(offset, entries, waiting)
-        return removed
+        return facts.added - sum(map(len, self.replay(stream, position.offset, facts.last)))
 
     @driver_errors()
     def groups(self, stream: str) -> dict[str, str]:
@@ -182,6 +123,22 @@ class Streams:
                 first = f"({entries[-1][0].decode()}"
         finally:
             connection.give_back()
+
+    @driver_errors()
+    def _known(self, stream: str) -> StreamFacts:
+        try:
+            answer: Any = self.client.xinfo_stream(stream)
+        except redis.ResponseError as error:
+            if "no such key" not in str(error):
+                raise
+            return StreamFacts(0, 0, None, START)
+        first = answer["first-entry"]
+        return StreamFacts(
+            answer["entries-added"],
+            answer["length"],
+            first and first[0].decode(),
+            answer["last-generated-id"].decode(),
+        )
 
 
 class Next(Enum):

@@ -17,6 +17,7 @@ from tidecast.worker.store.checkpoint import Manifest, read_manifest
 from tidecast.worker.store.driver import driver_errors
 from tidecast.worker.store.keys import checkpoint_key, dead_key, lease_key, members_key, offset_key
 from tidecast.worker.store.lease import members_of
+from tidecast.worker.store.position import position_of
 
 AT_ONCE = 500
 """Partitions asked for in one go."""
@@ -24,7 +25,7 @@ LONGEST_ERROR = 300
 LIVES_PER_EXPIRY = 10
 """A fleet's members expire after so many lives of one; see ``heartbeat.lua``."""
 FLEET = re.compile(r"[^{}:]{1,128}")
-ENTRY_ID = re.compile(rb"\d+-\d+")
+ENTRY_ID = re.compile(r"[0-9]+-[0-9]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,9 +168,10 @@ def _statuses(client: redis.Redis, found: Sequence[tuple[str, str]]) -> list[Par
 def _status(fleet: str, stream: str, said: Sequence[Any], now: int) -> PartitionStatus:
     answers = _Answers()
     owner = answers.take(lease_key(stream, fleet), said[0])
-    offset = answers.take(offset_key(stream, fleet), said[1])
+    stands = answers.take(offset_key(stream, fleet), said[1])
+    offset = None if stands is None else position_of(stands).offset
     if offset is not None and not ENTRY_ID.fullmatch(offset):
-        answers.errors.append(_short(f"{offset_key(stream, fleet)}: {offset!r} is no entry id"))
+        answers.errors.append(_short(f"{offset_key(stream, fleet)}: {stands!r} is no entry id"))
         offset = None
     groups = answers.take(stream, said[2], absent=())
     saved, saved_at = answers.take(checkpoint_key(stream, fleet), said[3], absent=(None, None))
@@ -180,7 +182,7 @@ def _status(fleet: str, stream: str, said: Sequence[Any], now: int) -> Partition
         fleet=fleet,
         stream=stream,
         owner=_text(owner),
-        offset=_text(offset),
+        offset=offset,
         lag=next((group.get("lag") for group in groups if group["name"] == fleet.encode()), None),
         checkpoint_age=_age(saved_at, now),
         checkpoint_offset=manifest.offset if manifest else None,
