@@ -270,6 +270,23 @@ def test_trimming_waits_for_every_fleet(client: redis.Redis, tidecast: Run, mode
     assert client.xlen("readings") <= 100
 
 
+def test_trimming_leaves_what_somebody_has_yet_to_acknowledge(
+    client: redis.Redis, tidecast: Run, model: Path
+) -> None:
+    add(client, 0, 1000)
+    client.xgroup_create("readings", "somebody", id="0")
+    client.xreadgroup("somebody", "one", {"readings": ">"}, count=1000)
+    entries: Any = client.xrange("readings")
+    pending, *acknowledged = [entry_id for entry_id, _ in entries[600:]]
+    client.xack("readings", "somebody", *[i for i, _ in entries[:600]], *acknowledged)
+    drain(tidecast, model, "--trim")
+    assert 400 <= client.xlen("readings") <= 500  # whole nodes of the stream go
+    assert client.xrange("readings", min=pending, max=pending)
+    client.xack("readings", "somebody", pending)
+    drain(tidecast, model, "--trim")
+    assert client.xlen("readings") <= 100
+
+
 def test_a_flood_of_names_is_bounded_and_counted(
     client: redis.Redis, tidecast: Run, model: Path
 ) -> None:

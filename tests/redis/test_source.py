@@ -1,4 +1,4 @@
-"""Live reads, and what was removed unread, on a real server."""
+"""Live reads, replay and what others need, on a real server."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -137,6 +137,32 @@ def test_a_small_answer_that_is_held_leaves_no_time(
     assert (reader.caught_up, size(reader.read()), reader.caught_up) == (False, 0, True)
 
 
+# Replay
+
+
+@pytest.mark.parametrize("entries", [0, 1, 4, 5, 6, 10, 11])
+def test_a_replay_gives_every_entry_once_however_the_blocks_fall(
+    client: redis.Redis, entries: int
+) -> None:
+    add(client, entries)
+    streams = Streams(client=client, count=1, block_ms=None)
+    blocks = list(streams.replay("readings", "0-0", "+", count=5))
+    assert [len(block) for block in blocks[:-1]] == [5] * (len(blocks) - 1)
+    found = [entry_id for block in blocks for entry_id, _ in block]
+    assert found == [b"%d-0" % number for number in range(1, entries + 1)]
+
+
+def test_a_replay_lies_between_two_ids(client: redis.Redis) -> None:
+    add(client, 9)
+    streams = Streams(client=client, count=1, block_ms=None)
+    blocks = list(streams.replay("readings", "2-0", "7-0", count=2))
+    assert [[entry_id for entry_id, _ in block] for block in blocks] == [
+        [b"3-0", b"4-0"],
+        [b"5-0", b"6-0"],
+        [b"7-0"],
+    ]
+
+
 # What was removed unread
 
 
@@ -176,3 +202,19 @@ def test_an_offset_set_by_hand_is_counted(client: redis.Redis, entries: int) -> 
     at = entries // 2
     assert streams.entries_at("readings", Position(f"{at}-0", None)) == at
     assert streams.entries_at("readings", Position(f"{at}-0", 7)) == 7  # it says so
+
+
+# What others need
+
+
+def test_a_group_needs_what_it_has_not_acknowledged(client: redis.Redis) -> None:
+    add(client, 20)
+    for name in ("idle", "slow", "done"):
+        client.xgroup_create("readings", name, id="0")
+    for name, count in (("slow", 15), ("done", 12)):
+        client.xreadgroup(name, "somebody", {"readings": ">"}, count=count)
+    client.xack("readings", "done", *[f"{number}-0" for number in range(1, 13)])
+    client.xack("readings", "slow", *[f"{number}-0" for number in range(1, 16) if number != 7])
+    streams = Streams(client=client, count=1, block_ms=None)
+    assert streams.groups("readings") == {"idle": "0-0", "slow": "7-0", "done": "12-0"}
+    assert streams.groups("nothing") == {}
