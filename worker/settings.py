@@ -1,14 +1,17 @@
-"""Settings of a worker: the only reader of environment and configuration files.
+"""Settings of the commands: the only reader of environment and configuration files.
 
-Each field can be given as a command line option, as an environment variable ``TIDECAST_<FIELD>``
-and as a key of a TOML file, the former before the latter.
+A field says all there is to say of a setting: its type and bounds, its default and its help. It can
+be given as a command line option (``commands/options.py`` makes it of the field), as an environment
+variable ``TIDECAST_<FIELD>`` and as a key of a TOML file, the former before the latter. Each
+command has a class of what it takes, put together from those here.
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -23,44 +26,44 @@ from tidecast.worker.store.login import Login
 MOST_PARTITIONS = 4096
 RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
 StreamName = Annotated[str, Field(min_length=1, max_length=512)]
+FieldName = Annotated[str, Field(min_length=1)]
 
 
-class Settings(BaseSettings):
-    """What a worker is told; frozen.
+class CommandSettings(BaseSettings):
+    """What all settings have in common: where they come from, and that they never change."""
 
-    ``start`` (option ``--from``) counts only for a stream that the fleet has never read.
-    ``threads`` 0 stands for as many as the CPU quota allows.
-    """
+    model_config = SettingsConfigDict(
+        env_prefix="TIDECAST_",
+        frozen=True,
+        extra="forbid",
+        defer_build=True,  # each command needs one of these classes
+    )
+    heading: ClassVar[str]
+    """Under which the options of a class's own fields stand in ``--help``."""
 
-    model_config = SettingsConfigDict(env_prefix="TIDECAST_", frozen=True, extra="forbid")
+    @classmethod
+    def load(cls, config: Path | None = None, **options: Any) -> Self:
+        """Combine options (None: not given), environment and the TOML file ``config``.
 
-    redis_url: SecretStr | None = None
-    redis_user: Annotated[str, Field(min_length=1)] | None = None
-    redis_password_file: Path | None = None
-    redis_ca_file: Path | None = None
-    redis_cert_file: Path | None = None
-    redis_key_file: Path | None = None
-    redis_sentinel_password_file: Path | None = None
-    models: Path = Path("models")
-    input: Annotated[tuple[StreamName, ...], NoDecode, Field(min_length=1)] = ("readings",)
-    fleet: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^{}:]+$")] = "default"
-    start: Literal["earliest", "latest"] = "latest"
-    burst: bool = False
-    read_size: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    threads: Annotated[int, Field(ge=0, le=256)] = 1
-    series_field: Annotated[str, Field(min_length=1)] = "series"
-    time_field: Annotated[str, Field(min_length=1)] = "ts"
-    lease: Annotated[float, Field(ge=0.2, le=3600)] = 10.0
-    checkpoint_every: Annotated[float, Field(gt=0)] = 5.0
-    max_series: Annotated[int, Field(ge=1)] = 1_000_000
-    trim: bool = False
-    longest_forecasts: Annotated[int, Field(ge=0)] = 1_000_000
-    longest_dead: Annotated[int, Field(ge=0)] = 10_000
-    connect_patience: Annotated[float, Field(ge=0, le=3600)] = 10.0
-    summary_every: Annotated[float, Field(gt=0)] = 10.0
-    http_host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
-    http_port: Annotated[int, Field(ge=0, le=65535)] | None = None
-    log_format: Literal["text", "json"] = "text"
+        Raises:
+            SettingsError: a value is wrong, a TOML key unknown, or the file unreadable.
+        """
+
+        class FromFile(cls):  # type: ignore[valid-type, misc]  # mypy knows no class that is a value
+            model_config = SettingsConfigDict(toml_file=config)
+
+        if config is not None and not config.is_file():
+            raise SettingsError(
+                f"--config {config}: no such file; leave it out or name a TOML file"
+            )
+        given = {name: value for name, value in options.items() if value is not None}
+        try:
+            settings: Self = FromFile(**given)
+        except ValidationError as error:
+            raise SettingsError(_told(error)) from error
+        except ValueError as error:
+            raise SettingsError(f"settings cannot be read: {error}") from error
+        return settings
 
     @classmethod
     def settings_customise_sources(
@@ -73,23 +76,63 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put options before the environment and both before the TOML file."""
         del dotenv_settings, file_secret_settings
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, _WorkersFile(settings_cls)
 
-    @field_validator("input", mode="before")
-    @classmethod
-    def _with_commas(cls, names: object) -> object:
-        if isinstance(names, str):
-            names = tuple(name.strip() for name in names.split(","))
-        if not isinstance(names, list | tuple):
-            return names
-        return tuple(name for given in names for name in expanded(given))
 
-    @field_validator("input")
-    @classmethod
-    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(names)) < len(names):
-            raise ValueError(f"a stream is named twice: {', '.join(names)}")
-        return names
+class _WorkersFile(TomlConfigSettingsSource):
+    """A TOML file with a worker's settings, of which a command takes those that it has."""
+
+    def __call__(self) -> dict[str, Any]:
+        others = Settings.model_fields.keys() - self.settings_cls.model_fields.keys()
+        return {name: value for name, value in super().__call__().items() if name not in others}
+
+
+def _told(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    reason = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return f"settings: {reason}; see 'tidecast-worker run --help'"
+    name = str(first["loc"][0])
+    # A password may stand in the URL, and under a key that is misspelt.
+    hidden = name == "redis_url" or first["type"] == "extra_forbidden"
+    value = "" if hidden else f" {first['input']!r}"[:80]
+    return f"setting {name}{value}: {reason}; see 'tidecast-worker run --help'"
+
+
+class ServerSettings(CommandSettings):
+    """Which server, and who we are to it; every command that talks to one takes these."""
+
+    heading = "Server and login"
+
+    redis_url: Annotated[
+        SecretStr | None,
+        Field(
+            description="redis://host:6379/0 or redis+sentinel://host/service.  [default: embedded]"
+        ),
+    ] = None
+    redis_user: Annotated[
+        str | None, Field(min_length=1, description="ACL user on the server.")
+    ] = None
+    redis_password_file: Annotated[
+        Path | None,
+        Field(description="File with the user's password, read at each connection."),
+    ] = None
+    redis_ca_file: Annotated[
+        Path | None,
+        Field(description="PEM: who vouches for a rediss:// server.  [default: the system's]"),
+    ] = None
+    redis_cert_file: Annotated[
+        Path | None, Field(description="PEM: our own certificate, for mutual TLS.")
+    ] = None
+    redis_key_file: Annotated[
+        Path | None, Field(description="PEM: its key.  [default: in the certificate's file]")
+    ] = None
+    redis_sentinel_password_file: Annotated[
+        Path | None, Field(description="File with the password that the sentinels ask for.")
+    ] = None
+    connect_patience: Annotated[
+        float, Field(ge=0, le=3600, description="Seconds to wait for the server at start.")
+    ] = 10.0
 
     @property
     def login(self) -> Login:
@@ -109,14 +152,187 @@ class Settings(BaseSettings):
         return self.redis_url.get_secret_value() if self.redis_url else None
 
 
-def expanded(name: object) -> list[object]:
+class OneStreamSettings(ServerSettings):
+    """What a command takes that is about one input stream."""
+
+    heading = "What to read and write"
+
+    input: Annotated[StreamName, Field(description="Input stream, one alone.")] = "readings"
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _one(cls, given: object) -> object:
+        names: list[Any] = given if isinstance(given, list) else [given]
+        if not all(isinstance(name, str) for name in names):
+            return given
+        streams = streams_of(names)
+        if len(streams) != 1:
+            raise ValueError(f"it stands for {len(streams)} streams; name one of them")
+        return streams[0]
+
+
+class NamingSettings(CommandSettings):
+    """What readings call two of their fields; the same for who writes and who reads them."""
+
+    heading = "What to read and write"
+
+    series_field: Annotated[
+        FieldName, Field(description="Field that names a reading's series.")
+    ] = "series"
+    time_field: Annotated[FieldName, Field(description="Field that carries a reading's time.")] = (
+        "ts"
+    )
+
+    @model_validator(mode="after")
+    def _two(self) -> Self:
+        if self.series_field == self.time_field:
+            raise ValueError(f"series_field and time_field are both {self.series_field!r}")
+        return self
+
+
+class FeedSettings(OneStreamSettings, NamingSettings):
+    """What a command takes that writes readings to one input stream."""
+
+
+class StreamsSettings(NamingSettings):
+    """What a worker reads, computes and writes."""
+
+    heading = "What to read and write"
+
+    models: Annotated[Path, Field(description="Model file, or directory of them.")] = Path("models")
+    input: Annotated[
+        tuple[StreamName, ...],
+        NoDecode,
+        Field(
+            min_length=1,
+            description="Input streams, commas between; may be repeated; 'a:{0..3}' is four.",
+        ),
+    ] = ("readings",)
+    start: Annotated[
+        Literal["earliest", "latest"],
+        Field(
+            description="Where a stream never read before starts (TIDECAST_START).",
+            json_schema_extra={"option": "--from"},
+        ),
+    ] = "latest"
+    burst: Annotated[bool, Field(description="Drain what is there and exit.")] = False
+    read_size: Annotated[int, Field(ge=1, le=100_000, description="Entries per read, at most.")] = (
+        1000
+    )
+    threads: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=256,
+            description="ONNX Runtime threads per model, 1 being best for small ones; "
+            "0: as many as the container's CPU quota allows.",
+        ),
+    ] = 1
+    max_series: Annotated[
+        int,
+        Field(
+            ge=1, description="Series per stream; beyond, the one longest without a reading goes."
+        ),
+    ] = 1_000_000
+    trim: Annotated[
+        bool, Field(description="Remove readings that every fleet has checkpointed.")
+    ] = False
+    longest_forecasts: Annotated[
+        int, Field(ge=0, description="Forecasts kept on INPUT:forecasts, about; 0: all.")
+    ] = 1_000_000
+    longest_dead: Annotated[
+        int, Field(ge=0, description="Dead letters kept on INPUT:dead, about; 0: all.")
+    ] = 10_000
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _all(cls, given: object) -> object:
+        names = [given] if isinstance(given, str) else given
+        if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+            return streams_of(names)
+        return given
+
+    @field_validator("input")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError(f"a stream is named twice: {', '.join(names)}")
+        return names
+
+
+class FleetSettings(CommandSettings):
+    """How workers share streams, and how often each saves its windows."""
+
+    heading = "Fleet, leases, checkpoints"
+
+    fleet: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=128,
+            pattern=r"^[^{}:]+$",
+            description="Workers that share one set of offsets.",
+        ),
+    ] = "default"
+    lease: Annotated[
+        float,
+        Field(ge=0.2, le=3600, description="Seconds after which a dead worker's streams go over."),
+    ] = 10.0
+    checkpoint_every: Annotated[
+        float, Field(gt=0, description="Seconds between checkpoints, at least.")
+    ] = 5.0
+
+
+class ReportSettings(CommandSettings):
+    """How a worker tells how it fares."""
+
+    heading = "HTTP and logs"
+
+    http_port: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=65535,
+            description="Port for metrics and probes; 0: any free one.  [default: none]",
+        ),
+    ] = None
+    http_host: Annotated[str, Field(min_length=1, description="Address that port listens on.")] = (
+        "127.0.0.1"
+    )
+    log_format: Annotated[Literal["text", "json"], Field(description="Log lines on stderr.")] = (
+        "text"
+    )
+    summary_every: Annotated[
+        float, Field(gt=0, description="Seconds between summaries in the log.")
+    ] = 10.0
+
+
+class Settings(StreamsSettings, ServerSettings, FleetSettings, ReportSettings):
+    """What a worker is told.
+
+    ``start`` (option ``--from``) counts only for a stream that the fleet has never read.
+    ``threads`` 0 stands for as many as the CPU quota allows.
+    """
+
+
+def streams_of(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the streams that names stand for; commas stand between several, ranges for several.
+
+    Raises:
+        ValueError: a range holds no number, or more than ``MOST_PARTITIONS``.
+    """
+    parts = (part.strip() for name in names for part in name.split(","))
+    return tuple(stream for part in parts for stream in expanded(part))
+
+
+def expanded(name: str) -> list[str]:
     """Return the streams that a name such as ``readings:{0..3}`` stands for, here four.
 
     Raises:
         ValueError: the range holds no number, or more than ``MOST_PARTITIONS``.
     """
-    found = RANGE.search(name) if isinstance(name, str) else None
-    if not isinstance(name, str) or found is None:
+    found = RANGE.search(name)
+    if found is None:
         return [name]
     first, last = int(found[1]), int(found[2])
     if not 0 <= last - first < MOST_PARTITIONS:
@@ -126,41 +342,3 @@ def expanded(name: object) -> list[object]:
         )
     before, after = name[: found.start()], name[found.end() :]
     return [f"{before}{{{number}}}{after}" for number in range(first, last + 1)]
-
-
-def single(name: str) -> str:
-    """Return the name of one stream.
-
-    Raises:
-        SettingsError: it stands for several.
-    """
-    if RANGE.search(name):
-        raise SettingsError(f"--input {name!r} stands for several streams; name one of them")
-    return name
-
-
-def load_settings(config: Path | None = None, **options: Any) -> Settings:
-    """Combine options (None: not given), environment and the TOML file ``config``.
-
-    Raises:
-        SettingsError: a value is wrong, a TOML key unknown, or the file unreadable.
-    """
-
-    class FromFile(Settings):
-        model_config = SettingsConfigDict(toml_file=config)
-
-    if config is not None and not config.is_file():
-        raise SettingsError(f"--config {config}: no such file; leave it out or name a TOML file")
-    try:
-        return FromFile(**{name: value for name, value in options.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else "settings"
-        # A password may stand in the URL, and under a key that is misspelt.
-        hidden = name == "redis_url" or first["type"] == "extra_forbidden"
-        value = "" if hidden else f" {first['input']!r}"[:80]
-        raise SettingsError(
-            f"setting {name}{value}: {first['msg']}; see 'tidecast-worker run --help'"
-        ) from error
-    except ValueError as error:
-        raise SettingsError(f"settings cannot be read: {error}") from error

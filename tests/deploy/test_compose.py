@@ -28,7 +28,7 @@ from tests.deploy.compose import (
 from tests.redis.servers import flavours
 from tidecast.trainer import __main__ as trainer
 from tidecast.trainer.series import load_history
-from tidecast.worker.settings import load_settings
+from tidecast.worker.settings import Settings
 
 OWN_IMAGES = {"tidecast-worker", "tidecast-trainer"}
 HEALTH_OF_ITS_IMAGE = {"worker"}
@@ -163,7 +163,7 @@ def test_the_server_asks_for_its_password_and_writes_all_down(flavour: str, tmp_
 def test_the_workers_understand_what_they_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in SERVICES["worker"]["environment"].items():
         monkeypatch.setenv(name, value)
-    settings = load_settings()
+    settings = Settings.load()
     assert settings.input == tuple(STREAMS)
     assert settings.fleet == "demo"
     assert settings.start == "earliest"

@@ -31,7 +31,7 @@ from tests.deploy.manifests import (
 )
 from tidecast.trainer import __main__ as trainer
 from tidecast.worker.service.health import LONGEST_SILENCE
-from tidecast.worker.settings import Settings, expanded, load_settings
+from tidecast.worker.settings import Settings, expanded
 from tidecast.worker.store.server import CONNECT_TIMEOUT, SOCKET_TIMEOUT
 
 SLOW_NETWORK = 12_500_000  # bytes a second
@@ -48,7 +48,7 @@ def test_every_setting_is_one_that_the_worker_takes(
     assert set(told) <= {f"TIDECAST_{name.upper()}" for name in Settings.model_fields}
     for name, value in told.items():
         monkeypatch.setenv(name, value)
-    settings = load_settings()
+    settings = Settings.load()
     assert settings.log_format == "json"
     assert settings.connect_patience == 3600
 

@@ -67,7 +67,7 @@ def test_a_worker_that_is_told_just_this_does_its_work(overlay: str, tmp_path: P
     with tls_house(tmp_path / "house") as house:
         port = str(free_port())
         told = told_by(overlay, house, tmp_path, port)
-        first, *_ = streams = sorted(map(str, expanded(told["TIDECAST_INPUT"])))
+        first, *_ = streams = sorted(expanded(told["TIDECAST_INPUT"]))
         with log.open("w") as file, subprocess.Popen(command, stderr=file, env=told) as worker:
             try:
                 wait_for(lambda: worker.poll() is not None or probe("readiness", port) == 200)

@@ -19,7 +19,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from tidecast.worker.__main__ import compose
+from tidecast.worker.commands.run import compose
 from tidecast.worker.errors import TidecastError
 from tidecast.worker.logs import LOGGER, start_logging
 from tidecast.worker.pipeline.registry import load_registry

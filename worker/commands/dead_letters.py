@@ -9,10 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
-from pathlib import Path
 from typing import Annotated, Any
 
-import redis
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
@@ -21,59 +19,36 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from tidecast.worker.commands.connection import client_of
+from tidecast.worker.commands.options import AsJson, GroupedCommand, takes
 from tidecast.worker.commands.terminal import printable, write, write_json
 from tidecast.worker.errors import SettingsError
 from tidecast.worker.pipeline.cells import LATEST_TIME
-from tidecast.worker.settings import load_settings, single
+from tidecast.worker.settings import FeedSettings, OneStreamSettings
 from tidecast.worker.store.dead_letters import DeadLetters, Letter, StuckLetterError
 
 COUNTED = 1000
 MOST_REASONS = 5
 LONGEST_SHOWN = 120
 
-ClientOf = Callable[[str | None], redis.Redis]
-
-Url = Annotated[
-    str | None,
-    typer.Option(help="redis://host:6379/0 or redis+sentinel://host/service.  [default: embedded]"),
-]
-Input = Annotated[
-    str,
-    typer.Option(
-        "--input", parser=single, metavar="NAME", help="Input stream whose dead letters are meant."
-    ),
-]
 Ids = Annotated[
     list[str] | None, typer.Argument(metavar="ID...", help="Letters, as 'list' names them.")
 ]
 Every = Annotated[bool, typer.Option("--all", help="All letters there are now.")]
 Reason = Annotated[str, typer.Option(help="Only letters whose reason holds this text.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
-def commands(client_of: ClientOf) -> typer.Typer:
-    """Return the commands; ``client_of`` makes a client of a URL, or of the default for None."""
-    app = typer.Typer(
-        no_args_is_help=True,
-        rich_markup_mode=None,
-        help="List, show, retry or drop readings that got no forecast.",
-    )
-
-    @app.callback()
-    def _share(context: typer.Context) -> None:
-        context.obj = client_of
-
-    app.command("list")(list_command)
-    app.command("show")(show_command)
-    app.command("retry")(retry_command)
-    app.command("drop")(drop_command)
-    return app
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="List, show, retry or drop readings that got no forecast.",
+)
 
 
+@app.command("list", cls=GroupedCommand)
+@takes(OneStreamSettings)
 def list_command(
-    context: typer.Context,
-    redis_url: Url = None,
-    input_: Input = "readings",
+    settings: OneStreamSettings,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Letters, at most.")] = 20,
     oldest: Annotated[bool, typer.Option("--oldest", help="The oldest first.")] = False,
     reason: Reason = "",
@@ -83,7 +58,7 @@ def list_command(
 
     Example: tidecast-worker dead-letters list --limit 50 --reason late
     """
-    box = DeadLetters(context.obj(redis_url), input_)
+    box = DeadLetters(client_of(settings), settings.input)
     total = box.count()
     counts = Counter(_kind(letter.reason) for letter in islice(box.newest_first(), COUNTED))
     letters = box.oldest_first() if oldest else box.newest_first()
@@ -101,24 +76,24 @@ def list_command(
         typer.echo(line, err=True)
 
 
+@app.command("show", cls=GroupedCommand)
+@takes(OneStreamSettings)
 def show_command(
-    context: typer.Context,
+    settings: OneStreamSettings,
     letter_id: Annotated[str, typer.Argument(metavar="ID", help="Letter, as 'list' names it.")],
-    redis_url: Url = None,
-    input_: Input = "readings",
     as_json: AsJson = False,
 ) -> None:
     """Show one dead letter whole.
 
     Example: tidecast-worker dead-letters show 1700000000000-0
     """
-    box = DeadLetters(context.obj(redis_url), input_)
+    box = DeadLetters(client_of(settings), settings.input)
     letter = box.find(letter_id)
     there = box.source(letter) is not None
     if as_json:
         write_json(_facts(letter) | {"source_is_there": there})
         return
-    state = f"still on {input_}" if there else f"no longer on {input_}"
+    state = f"still on {box.stream}" if there else f"no longer on {box.stream}"
     lines = {
         "id": letter.id,
         "when": _when(letter),
@@ -129,16 +104,13 @@ def show_command(
     write("".join(f"{name:8} {printable(text)}\n" for name, text in lines.items()))
 
 
+@app.command("retry", cls=GroupedCommand)
+@takes(FeedSettings)
 def retry_command(
-    context: typer.Context,
+    settings: FeedSettings,
     ids: Ids = None,
     every: Every = False,
     reason: Reason = "",
-    redis_url: Url = None,
-    input_: Input = "readings",
-    config: Annotated[
-        Path | None, typer.Option(help="The workers' TOML file, if it renames series or ts.")
-    ] = None,
 ) -> None:
     """Put readings back on their input stream, and their letters away.
 
@@ -148,26 +120,29 @@ def retry_command(
 
     Example: tidecast-worker dead-letters retry --all --reason "is missing"
     """
-    settings = load_settings(config, redis_url=redis_url)
-    fields = {"series_field": settings.series_field, "time_field": settings.time_field}
-    box = DeadLetters(context.obj(settings.url), input_, **fields)
+    box = DeadLetters(
+        client_of(settings),
+        settings.input,
+        series_field=settings.series_field,
+        time_field=settings.time_field,
+    )
     letters = _chosen(box, ids or [], every, reason)
-    _treat(box, letters, box.retry, f"put back on {printable(input_)}", named=bool(ids))
+    _treat(box, letters, box.retry, f"put back on {printable(box.stream)}", named=bool(ids))
 
 
+@app.command("drop", cls=GroupedCommand)
+@takes(OneStreamSettings)
 def drop_command(
-    context: typer.Context,
+    settings: OneStreamSettings,
     ids: Ids = None,
     every: Every = False,
     reason: Reason = "",
-    redis_url: Url = None,
-    input_: Input = "readings",
 ) -> None:
     """Delete dead letters for good.
 
     Example: tidecast-worker dead-letters drop --all --reason "late:"
     """
-    box = DeadLetters(context.obj(redis_url), input_)
+    box = DeadLetters(client_of(settings), settings.input)
     letters = _chosen(box, ids or [], every, reason)
     _treat(box, letters, box.drop, f"dropped from {printable(box.key)}", named=bool(ids))
 

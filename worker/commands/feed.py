@@ -23,12 +23,13 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from tidecast.worker.commands.dead_letters import ClientOf, Url
+from tidecast.worker.commands.connection import client_of
 from tidecast.worker.commands.feeder import CsvRows, FeedTally, Sent, feed, feed_synthetic
+from tidecast.worker.commands.options import takes
 from tidecast.worker.commands.synthetic import SyntheticReadings, synthetic_readings
 from tidecast.worker.errors import SettingsError
 from tidecast.worker.service.stop import Stop
-from tidecast.worker.settings import single
+from tidecast.worker.settings import OneStreamSettings
 
 FASTEST = 1e9
 UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -60,11 +61,10 @@ def duration_of(text: str) -> float:
     return seconds
 
 
+OF_CSV, OF_SYNTHETIC = "CSV file", "Made-up readings (--synthetic)"
+
 Data = Annotated[
     Path | None, typer.Argument(help="CSV file with a header line; none with --synthetic.")
-]
-Input = Annotated[
-    str, typer.Option("--input", parser=single, metavar="NAME", help="Input stream to write.")
 ]
 Series = Annotated[
     str | None,
@@ -72,43 +72,56 @@ Series = Annotated[
         help="Series name; with --synthetic: how many series.  [default: the file's name; 10]"
     ),
 ]
-SeriesColumn = Annotated[
-    str | None, typer.Option(help="CSV column that names the series of each row.")
-]
-TimeColumn = Annotated[
-    str | None,
-    typer.Option(help="CSV column of times (ISO 8601 or ms).  [default: a usual name]"),
-]
 Rate = Annotated[
     float,
     typer.Option(parser=rate_of, metavar="RATE", help="Readings per second; max or 0: no pause."),
 ]
-FromRow = Annotated[
-    int | None, typer.Option(min=0, help="First CSV row to send, from 0.  [default: 0]")
-]
-ToRow = Annotated[int | None, typer.Option(min=0, help="CSV row to stop before.")]
 Longest = Annotated[
     int | None,
     typer.Option(min=1, help="Entries the stream keeps, about.  [default: all]"),
 ]
 Synthetic = Annotated[bool, typer.Option("--synthetic", help="Send made-up readings.")]
+SeriesColumn = Annotated[
+    str | None,
+    typer.Option(help="Column that names the series of each row.", rich_help_panel=OF_CSV),
+]
+TimeColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Column of times (ISO 8601 or ms).  [default: a usual name]", rich_help_panel=OF_CSV
+    ),
+]
+FromRow = Annotated[
+    int | None,
+    typer.Option(min=0, help="First row to send, from 0.  [default: 0]", rich_help_panel=OF_CSV),
+]
+ToRow = Annotated[
+    int | None, typer.Option(min=0, help="Row to stop before.", rich_help_panel=OF_CSV)
+]
 For = Annotated[
     float | None,
     typer.Option(
         "--for",
         parser=duration_of,
         metavar="DURATION",
-        help="How long to make up readings: 500ms, 30s, 5m, 1h.  [default: until Ctrl-C]",
+        help="How long: 500ms, 30s, 5m, 1h.  [default: until Ctrl-C]",
+        rich_help_panel=OF_SYNTHETIC,
     ),
 ]
 Features = Annotated[
     str | None,
-    typer.Option(help="Fields of a made-up reading, commas between.  [default: value]"),
+    typer.Option(
+        help="Fields of a reading, commas between.  [default: value]",
+        rich_help_panel=OF_SYNTHETIC,
+    ),
 ]
 PerEntry = Annotated[
     int | None,
     typer.Option(
-        min=1, max=100_000, help="Made-up readings per entry; over 1: JSON columns.  [default: 1]"
+        min=1,
+        max=100_000,
+        help="Readings per entry; over 1: JSON columns.  [default: 1]",
+        rich_help_panel=OF_SYNTHETIC,
     ),
 ]
 Step = Annotated[
@@ -116,79 +129,79 @@ Step = Annotated[
     typer.Option(
         parser=duration_of,
         metavar="DURATION",
-        help="Event time between a made-up series' readings.  [default: the clock's times]",
+        help="Event time between a series' readings.  [default: the clock's times]",
+        rich_help_panel=OF_SYNTHETIC,
     ),
 ]
-Seed = Annotated[int | None, typer.Option(min=0, help="Of the made-up values.  [default: 0]")]
+Seed = Annotated[
+    int | None,
+    typer.Option(min=0, help="Of the values.  [default: 0]", rich_help_panel=OF_SYNTHETIC),
+]
 
 
-def register(app: typer.Typer, client_of: ClientOf) -> None:
-    """Add the command; ``client_of`` makes a client of a URL, or of the default for None."""
+@takes(OneStreamSettings)
+def feed_command(
+    settings: OneStreamSettings,
+    data: Data = None,
+    series: Series = None,
+    rate: Rate = 100.0,
+    longest: Longest = None,
+    series_column: SeriesColumn = None,
+    time_column: TimeColumn = None,
+    from_row: FromRow = None,
+    to_row: ToRow = None,
+    synthetic: Synthetic = False,
+    for_: For = None,
+    features: Features = None,
+    per_entry: PerEntry = None,
+    step: Step = None,
+    seed: Seed = None,
+) -> None:
+    """Send the rows of a CSV file, or made-up readings, as if they were live.
 
-    @app.command("feed")
-    def feed_command(
-        data: Data = None,
-        redis_url: Url = None,
-        input_: Input = "readings",
-        series: Series = None,
-        series_column: SeriesColumn = None,
-        time_column: TimeColumn = None,
-        rate: Rate = 100.0,
-        from_row: FromRow = None,
-        to_row: ToRow = None,
-        longest: Longest = None,
-        synthetic: Synthetic = False,
-        for_: For = None,
-        features: Features = None,
-        per_entry: PerEntry = None,
-        step: Step = None,
-        seed: Seed = None,
-    ) -> None:
-        """Send the rows of a CSV file, or made-up readings, as if they were live.
+    Example: tidecast-worker feed taxi.csv --input readings --series taxi --rate 100
 
-        Example: tidecast-worker feed taxi.csv --input readings --series taxi --rate 100
-
-        Example: tidecast-worker feed --synthetic --series 1000 --rate max --for 30s
-        """
-        of_csv = {
-            "DATA": data,
-            "--series-column": series_column,
-            "--time-column": time_column,
-            "--from-row": from_row,
-            "--to-row": to_row,
-        }
-        of_synthetic = {
-            "--for": for_,
-            "--features": features,
-            "--per-entry": per_entry,
-            "--step": step,
-            "--seed": seed,
-        }
-        if synthetic:
-            _refuse(of_csv, "tells of a CSV file and cannot go with --synthetic; leave one out")
-            readings = _readings(
-                input_,
-                series=_series_count("10" if series is None else series),
-                features=tuple(("value" if features is None else features).split(",")),
-                per_entry=per_entry or 1,
-                step_ms=None if step is None else round(1000 * step),
-                longest=longest,
-                seed=seed or 0,
-            )
-            _feed_synthetic(client_of, redis_url, input_, readings, rate, for_ or math.inf)
-            return
-        _refuse(of_synthetic, "is for made-up readings; add --synthetic or leave it out")
-        if data is None:
-            raise SettingsError("name a CSV file to send, or --synthetic for made-up readings")
-        rows = CsvRows(
-            path=data,
-            series=series or data.stem,
-            series_column=series_column,
-            time_column=time_column,
-            first=from_row or 0,
-            last=to_row,
+    Example: tidecast-worker feed --synthetic --series 1000 --rate max --for 30s
+    """
+    of_csv = {
+        "DATA": data,
+        "--series-column": series_column,
+        "--time-column": time_column,
+        "--from-row": from_row,
+        "--to-row": to_row,
+    }
+    of_synthetic = {
+        "--for": for_,
+        "--features": features,
+        "--per-entry": per_entry,
+        "--step": step,
+        "--seed": seed,
+    }
+    if synthetic:
+        _refuse(of_csv, "tells of a CSV file and cannot go with --synthetic; leave one out")
+        readings = _readings(
+            settings,
+            series=_series_count("10" if series is None else series),
+            features=tuple(("value" if features is None else features).split(",")),
+            per_entry=per_entry or 1,
+            step_ms=None if step is None else round(1000 * step),
+            longest=longest,
+            seed=seed or 0,
         )
-        _feed_rows(client_of, redis_url, input_, rows, rate, longest)
+        _feed_synthetic(settings, readings, rate, for_ or math.inf)
+        return
+    _refuse(of_synthetic, "is for made-up readings; add --synthetic or leave it out")
+    if data is None:
+        raise SettingsError("name a CSV file to send, or --synthetic for made-up readings")
+    rows = CsvRows(
+        path=data,
+        series=series or data.stem,
+        series_column=series_column,
+        time_column=time_column,
+        first=from_row or 0,
+        last=to_row,
+    )
+    _feed_rows(settings, rows, rate, longest)
 
 
 def _refuse(options: Mapping[str, object], reason: str) -> None:
@@ -206,7 +219,7 @@ def _series_count(text: str) -> int:
 
 
 def _readings(
-    stream: str,
+    settings: OneStreamSettings,
     *,
     series: int,
     features: tuple[str, ...],
@@ -216,7 +229,8 @@ def _readings(
     seed: int,
 ) -> SyntheticReadings:
     """Return what is to be sent, unless it is too much to hold or has no usable names."""
-    clear = all(name.isprintable() and name not in {"", "series", "ts"} for name in features)
+    taken = {"", "series", "ts"}
+    clear = all(name.isprintable() and name not in taken for name in features)
     if not clear or len(set(features)) < len(features):
         raise SettingsError(
             f"--features {','.join(features)!r}: names of fields with commas between, each once; "
@@ -228,7 +242,7 @@ def _readings(
             f"{MOST_VALUES} times --per-entry; name fewer"
         )
     return synthetic_readings(
-        os.fsencode(stream),
+        os.fsencode(settings.input),
         series=series,
         features=features,
         per_entry=per_entry,
@@ -239,15 +253,10 @@ def _readings(
 
 
 def _feed_rows(
-    client_of: ClientOf,
-    redis_url: str | None,
-    stream: str,
-    rows: CsvRows,
-    rate: float,
-    longest: int | None,
+    settings: OneStreamSettings, rows: CsvRows, rate: float, longest: int | None
 ) -> None:
     """Send a file's rows and say how many, or where to go on after a Ctrl-C."""
-    client = client_of(redis_url)
+    client, stream = client_of(settings), settings.input
     total = rows.last and max(0, rows.last - rows.first)
     with _bar(TaskProgressColumn()) as bar:
         task = bar.add_task(escape(f"feeding {stream}"), total=total)
@@ -275,15 +284,10 @@ def _feed_rows(
 
 
 def _feed_synthetic(
-    client_of: ClientOf,
-    redis_url: str | None,
-    stream: str,
-    readings: SyntheticReadings,
-    rate: float,
-    seconds: float,
+    settings: OneStreamSettings, readings: SyntheticReadings, rate: float, seconds: float
 ) -> None:
     """Send made-up readings until their time is over or somebody stops it, and say how many."""
-    client = client_of(redis_url)
+    client, stream = client_of(settings), settings.input
     total = seconds if math.isfinite(seconds) else None
     with _bar(TextColumn("{task.fields[sent]}")) as bar:
         task = bar.add_task(escape(f"feeding {stream}"), total=total, sent="")

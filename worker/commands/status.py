@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tidecast.worker.commands.dead_letters import AsJson, ClientOf, Url
+from tidecast.worker.commands.connection import client_of
+from tidecast.worker.commands.options import AsJson, takes
 from tidecast.worker.commands.terminal import printable, write_json
 from tidecast.worker.errors import SettingsError
-from tidecast.worker.settings import expanded
+from tidecast.worker.settings import ServerSettings, streams_of
 from tidecast.worker.store.status import FleetStatus, PartitionStatus, fleets, statuses
 
 UNCUT = 10_000
@@ -27,34 +28,31 @@ Input = Annotated[
     list[str] | None,
     typer.Option(
         "--input",
-        help="Input stream; may be repeated; 'a:{0..3}' is four.  [default: all that were read]",
+        metavar="NAME",
+        help="Input streams, commas between; may be repeated; 'a:{0..3}' is four.  "
+        "[default: all that were read]",
     ),
 ]
 
 
-def register(app: typer.Typer, client_of: ClientOf) -> None:
-    """Add the command; ``client_of`` makes a client of a URL, or of the default for None."""
+@takes(ServerSettings)
+def status_command(settings: ServerSettings, input_: Input = None, as_json: AsJson = False) -> None:
+    """Show who owns which stream, how far it is read, and what lies beside it.
 
-    @app.command("status")
-    def status_command(
-        redis_url: Url = None, input_: Input = None, as_json: AsJson = False
-    ) -> None:
-        """Show who owns which stream, how far it is read, and what lies beside it.
+    Series, evicted series and entries removed unread are as of the checkpoint. A "-" says
+    that nothing is there, or that the server does not know.
 
-        Series, evicted series and entries removed unread are as of the checkpoint. A "-" says
-        that nothing is there, or that the server does not know.
-
-        Example: tidecast-worker status --input 'readings:{0..3}'
-        """
-        streams = _streams(input_)
-        client = client_of(redis_url)
-        _show(statuses(client, streams), fleets(client, streams), streams, as_json=as_json)
+    Example: tidecast-worker status --input 'readings:{0..3}'
+    """
+    streams = _streams(input_)
+    client = client_of(settings)
+    _show(statuses(client, streams), fleets(client, streams), streams, as_json=as_json)
 
 
 def _streams(names: Sequence[str] | None) -> list[str] | None:
     """Return the streams that the options name, None for all."""
     try:
-        return [str(name) for given in names for name in expanded(given)] if names else None
+        return list(streams_of(names)) if names else None
     except ValueError as error:
         raise SettingsError(f"--input: {error}") from error
 

@@ -1,24 +1,77 @@
-"""Listens to forecast channels and shows what is heard.
+"""The command ``tidecast-worker watch``: listens to forecast channels and shows what is heard.
 
 Delivery: at most once, as with all pub/sub; the record is on the ``:forecasts`` stream.
 """
 
 import datetime
+import os
 import re
+import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 import redis
+import typer
+from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from tidecast.worker.commands.connection import client_of
+from tidecast.worker.commands.options import takes
 from tidecast.worker.contract import glob_regex
 from tidecast.worker.errors import ServerError
+from tidecast.worker.settings import ServerSettings
 from tidecast.worker.store.server import LONGEST_BLOCK_MS
 
 BARS = "▁▂▃▄▅▆▇█"
 MOST_ROWS = 30
+
+
+@takes(ServerSettings)
+def watch_command(
+    settings: ServerSettings,
+    series: Annotated[
+        str | None, typer.Option(help="Series, or a glob such as 'boiler-*'.  [default: all]")
+    ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Each forecast's JSON on a line, as published.")
+    ] = False,
+    count: Annotated[int, typer.Option(min=0, help="Stop after so many; 0: never.")] = 0,
+) -> None:
+    """Show forecasts as they are published; Ctrl-C ends it.
+
+    Example: tidecast-worker watch --series 'boiler-*' --plain --count 10
+    """
+    client = client_of(settings)
+    heard = 0
+    console = Console()
+    board = Board()
+    live = Live(board.table(), console=console, auto_refresh=False)
+    plain = plain or not console.is_terminal
+    if not plain:
+        live.start()
+    try:
+        for text in hear(client, series):
+            if text is not None:
+                heard += 1
+                board.take(text) if not plain else _write_line(text)
+            if not plain:
+                live.update(board.table(), refresh=text is None or heard % 10 == 0)
+            if count and heard >= count:
+                return
+    except BrokenPipeError:  # who reads has heard enough, as with "| head -1"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        if not plain:
+            live.update(board.table(), refresh=True)
+            live.stop()
+
+
+def _write_line(text: bytes) -> None:
+    sys.stdout.buffer.write(text + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def hear(client: redis.Redis, series: str | None) -> Iterator[bytes | None]:

@@ -161,26 +161,26 @@ def test_wrong_options(tidecast: Run, tmp_path: Path, options: list[str], part: 
 def test_settings_come_from_options_then_environment_then_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tidecast.worker.settings import load_settings
+    from tidecast.worker.settings import Settings
 
     file = tmp_path / "tidecast.toml"
     file.write_text('fleet = "file"\nread_size = 5\nthreads = 2\n')
     monkeypatch.setenv("TIDECAST_FLEET", "environment")
     monkeypatch.setenv("TIDECAST_READ_SIZE", "7")
     monkeypatch.setenv("TIDECAST_INPUT", "a, b")
-    assert load_settings(file).input == ("a", "b")
-    assert load_settings(file, input=("c",)).input == ("c",)
-    settings = load_settings(file, fleet="option")
+    assert Settings.load(file).input == ("a", "b")
+    assert Settings.load(file, input=("c",)).input == ("c",)
+    settings = Settings.load(file, fleet="option")
     assert (settings.fleet, settings.read_size, settings.threads) == ("option", 7, 2)
 
 
 def test_a_misspelt_key_does_not_show_its_value(tmp_path: Path) -> None:
-    from tidecast.worker.settings import load_settings
+    from tidecast.worker.settings import Settings
 
     file = tmp_path / "tidecast.toml"
     file.write_text('redis-url = "redis://:secret@host"\n')
     with pytest.raises(SettingsError, match="redis-url") as caught:
-        load_settings(file)
+        Settings.load(file)
     assert "secret" not in str(caught.value)
 
 

@@ -8,7 +8,7 @@ import redis
 import trustme
 
 from tidecast.worker.errors import LostServerError, SettingsError
-from tidecast.worker.settings import load_settings
+from tidecast.worker.settings import Settings
 from tidecast.worker.store.address import address_of, masked
 from tidecast.worker.store.driver import driver_errors
 from tidecast.worker.store.login import Login, is_loopback, is_unchecked, read_password
@@ -202,7 +202,7 @@ def test_the_sentinels_password_is_looked_at_before_anything_is_sent(tmp_path: P
 
 def test_nothing_that_is_printed_holds_a_password(password: Path) -> None:
     url = "redis://u:s3cret@h/1"
-    settings = load_settings(None, redis_url="rediss://:s3cret@h", redis_password_file=password)
+    settings = Settings.load(None, redis_url="rediss://:s3cret@h", redis_password_file=password)
     login = Login(user="u", password_file=password)
     sentinels = address_of("redis+sentinel://:s3cret@h/s?sentinel_password=s3cret")
     shown = [settings, settings.login, login, sentinels]
