@@ -165,6 +165,61 @@ def test_a_wish_to_stop_ends_it_with_all_confirmed(client: redis.Redis) -> None:
     assert client.xlen("readings") == sent.readings == 30_000
 
 
+# What workers call the series and the time
+
+
+@pytest.mark.parametrize("per_entry", ["1", "7"])
+def test_a_worker_reads_made_up_readings_by_the_names_that_both_are_told(
+    client: redis.Redis, tidecast: Run, tmp_path: Path, per_entry: str
+) -> None:
+    names = ("--series-field", "sensor", "--time-field", "data")
+    model = write_mean_model(tmp_path / "m.onnx", n_steps=2, step_seconds=60.0)
+    made = ("--series", "5", "--step", "60s", "--rate", "2000", "--for", "100ms")
+    sent = told(tidecast("feed", "--synthetic", *made, "--per-entry", per_entry, *names))
+    result = tidecast("run", "--models", model, "--from", "earliest", "--burst", *names)
+    assert result.returncode == 0, result.stderr
+    forecasts: Any = client.xrange("readings:forecasts")
+    assert len(forecasts) == sent - 5 > 0
+    assert {fields[b"series"] for _, fields in forecasts} == {
+        f"synthetic-{number}".encode() for number in range(5)
+    }
+
+
+def test_a_worker_reads_a_files_rows_by_the_names_that_both_are_told(
+    client: redis.Redis, tidecast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write_mean_model(tmp_path / "m.onnx", n_steps=2, step_seconds=1.0)
+    rows = "".join(f"{name},{row * 1000},7,{row}\n" for row in range(3) for name in "ab")
+    (tmp_path / "x.csv").write_text("place,when,series,value\n" + rows)
+    monkeypatch.setenv("TIDECAST_SERIES_FIELD", "sensor")
+    columns = ("--series-column", "place", "--time-column", "when")
+    config = tmp_path / "tidecast.toml"
+    config.write_text('time_field = "at"\nlease = 3\n')
+    shared = ("--config", config)
+    result = tidecast("feed", tmp_path / "x.csv", *columns, "--rate", "max", *shared)
+    assert (result.returncode, result.stderr) == (0, "sent 6 readings to readings\n")
+    entries: Any = client.xrange("readings")
+    assert entries[1][1] == {b"sensor": b"b", b"at": b"0", b"series": b"7", b"value": b"0"}
+    result = tidecast("run", "--models", model, "--from", "earliest", "--burst", *shared)
+    assert result.returncode == 0, result.stderr
+    forecasts: Any = client.xrange("readings:forecasts")
+    said = [json.loads(fields[b"forecast"]) for _, fields in forecasts]
+    assert [(one["series"], one["at"]) for one in said] == [
+        (name, time) for time in (1000, 2000) for name in "ab"
+    ]
+
+
+def test_a_column_with_the_name_of_a_workers_field_is_refused(
+    tidecast: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "x.csv").write_text("ts,sensor,value\n0,a,1\n")
+    result = tidecast("feed", tmp_path / "x.csv", "--series-field", "sensor")
+    assert result.returncode == 2
+    assert "column sensor: readings use that name" in result.stderr
+    made = ("--synthetic", "--features", "value,sensor", "--series-field", "sensor")
+    assert "sensor and ts are taken" in tidecast("feed", *made).stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("rate", ["max", "0.001"])
 def test_signals_end_it_with_0_and_the_count(

@@ -29,7 +29,7 @@ from tidecast.worker.commands.options import takes
 from tidecast.worker.commands.synthetic import SyntheticReadings, synthetic_readings
 from tidecast.worker.errors import SettingsError
 from tidecast.worker.service.stop import Stop
-from tidecast.worker.settings import OneStreamSettings
+from tidecast.worker.settings import FeedSettings
 
 FASTEST = 1e9
 UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -139,9 +139,9 @@ Seed = Annotated[
 ]
 
 
-@takes(OneStreamSettings)
+@takes(FeedSettings)
 def feed_command(
-    settings: OneStreamSettings,
+    settings: FeedSettings,
     data: Data = None,
     series: Series = None,
     rate: Rate = 100.0,
@@ -198,6 +198,8 @@ def feed_command(
         series=series or data.stem,
         series_column=series_column,
         time_column=time_column,
+        series_field=settings.series_field,
+        time_field=settings.time_field,
         first=from_row or 0,
         last=to_row,
     )
@@ -219,7 +221,7 @@ def _series_count(text: str) -> int:
 
 
 def _readings(
-    settings: OneStreamSettings,
+    settings: FeedSettings,
     *,
     series: int,
     features: tuple[str, ...],
@@ -229,12 +231,12 @@ def _readings(
     seed: int,
 ) -> SyntheticReadings:
     """Return what is to be sent, unless it is too much to hold or has no usable names."""
-    taken = {"", "series", "ts"}
+    taken = {"", settings.series_field, settings.time_field}
     clear = all(name.isprintable() and name not in taken for name in features)
     if not clear or len(set(features)) < len(features):
         raise SettingsError(
             f"--features {','.join(features)!r}: names of fields with commas between, each once; "
-            "series and ts are taken"
+            f"{settings.series_field} and {settings.time_field} are taken"
         )
     if series * len(features) > MOST_WAVES or per_entry * len(features) > MOST_VALUES:
         raise SettingsError(
@@ -249,12 +251,12 @@ def _readings(
         step_ms=step_ms,
         longest=longest,
         random=np.random.default_rng(seed),
+        series_field=settings.series_field,
+        time_field=settings.time_field,
     )
 
 
-def _feed_rows(
-    settings: OneStreamSettings, rows: CsvRows, rate: float, longest: int | None
-) -> None:
+def _feed_rows(settings: FeedSettings, rows: CsvRows, rate: float, longest: int | None) -> None:
     """Send a file's rows and say how many, or where to go on after a Ctrl-C."""
     client, stream = client_of(settings), settings.input
     total = rows.last and max(0, rows.last - rows.first)
@@ -284,7 +286,7 @@ def _feed_rows(
 
 
 def _feed_synthetic(
-    settings: OneStreamSettings, readings: SyntheticReadings, rate: float, seconds: float
+    settings: FeedSettings, readings: SyntheticReadings, rate: float, seconds: float
 ) -> None:
     """Send made-up readings until their time is over or somebody stops it, and say how many."""
     client, stream = client_of(settings), settings.input

@@ -34,13 +34,16 @@ class CsvRows:
 
     A wide file is one series, ``series``; a long one names the series of each row in
     ``series_column``. ``time_column`` None takes the first usual name that the file has. Empty
-    cells are left out of the entry; rows with nothing but empty cells are skipped.
+    cells are left out of the entry; rows with nothing but empty cells are skipped. Entries name
+    series and time in ``series_field`` and ``time_field``, as the workers are told.
     """
 
     path: Path
     series: str
     series_column: str | None = None
     time_column: str | None = None
+    series_field: str = "series"
+    time_field: str = "ts"
     first: int = 0
     last: int | None = None
 
@@ -67,7 +70,8 @@ class CsvRows:
         columns = list(header)
         if not columns:
             raise SettingsError(f"{self.path}: empty; a header line and rows are needed")
-        taken = {"series", "ts"} & set(columns) - {self.series_column, self._chosen_time(columns)}
+        free = set(columns) - {self.series_column, self._chosen_time(columns)}
+        taken = free & {self.series_field, self.time_field}
         if taken:
             raise SettingsError(
                 f"{self.path}: column {', '.join(sorted(taken))}: readings use that name for the "
@@ -92,8 +96,8 @@ class CsvRows:
         values = {name: cell.strip() for name, cell in row.items() if cell and cell.strip()}
         if not values:
             return None
-        named = {"series": series or self.series} | ({"ts": _milliseconds(time)} if time else {})
-        return named | values
+        named = {self.series_field: series or self.series}
+        return named | ({self.time_field: _milliseconds(time)} if time else {}) | values
 
 
 def _milliseconds(time: str) -> str:

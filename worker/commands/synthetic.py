@@ -14,6 +14,7 @@ import orjson
 
 from tidecast.worker.errors import SettingsError
 from tidecast.worker.pipeline.cells import LATEST_TIME
+from tidecast.worker.store.dead_letters import BODIES
 
 WAVE = 100
 """Readings of a sensor from one crest to the next."""
@@ -114,16 +115,25 @@ class FlatEntries:
         series: the name of each sensor's series.
         features: the field of each value.
         longest: about how many entries the stream keeps, None for all.
+        series_field: the field that names the series.
+        time_field: the field that carries the time.
     """
 
     per_entry = 1
 
     def __init__(
-        self, stream: bytes, series: Sequence[str], features: Sequence[str], longest: int | None
+        self,
+        stream: bytes,
+        series: Sequence[str],
+        features: Sequence[str],
+        longest: int | None,
+        series_field: str,
+        time_field: str,
     ) -> None:
         self._head = _head(stream, longest, fields=2 + len(features))
-        first, *others = (feature.encode() for feature in features)
-        self._series = _column([_bulk(b"series", name.encode(), first) for name in series])
+        self._time_field = time_field.encode()
+        named, first, *others = map(str.encode, (series_field, *features))
+        self._series = _column([_bulk(named, name.encode(), first) for name in series])
         self._others = list(map(_bulk, others))
         numbers = (divmod(hundredths, 100) for hundredths in range(HUNDREDTHS + 1))
         self._numbers = _column([_bulk(b"%d.%02d" % parts) for parts in numbers])
@@ -133,7 +143,8 @@ class FlatEntries:
         pieces = np.empty((len(batch.times), 2 + len(batch.hundredths) + len(self._others)), object)
         # The time comes first: what precedes it is always the same, and many readings share it.
         firsts = np.flatnonzero(np.diff(batch.times, prepend=-1))
-        heads = [self._head + _bulk(b"ts", b"%d" % time) for time in batch.times[firsts].tolist()]
+        times = batch.times[firsts].tolist()
+        heads = [self._head + _bulk(self._time_field, b"%d" % time) for time in times]
         pieces[:, 0] = np.repeat(_column(heads), np.diff(firsts, append=len(batch.times)))
         pieces[:, 1] = self._series[batch.sensors]
         for place, name in enumerate(self._others):
@@ -150,6 +161,8 @@ class ColumnEntries:
         series: the name of each sensor's series.
         features: the column of each value.
         longest: about how many entries the stream keeps, None for all.
+        series_field: the column that names the series.
+        time_field: the column of times.
         per_entry: how many readings an entry holds.
     """
 
@@ -159,10 +172,16 @@ class ColumnEntries:
         series: Sequence[str],
         features: Sequence[str],
         longest: int | None,
+        series_field: str,
+        time_field: str,
         *,
         per_entry: int,
     ) -> None:
         self._head = _head(stream, longest, fields=1)
+        self._series_field = series_field
+        self._time_field = time_field
+        taken = (series_field, time_field)
+        self._body = next(name for name in BODIES if name not in taken).encode()
         self._series = _column(series)
         self._features = tuple(features)
         self.per_entry = per_entry
@@ -176,12 +195,12 @@ class ColumnEntries:
         chosen = slice(first, first + self.per_entry)
         numbers = batch.hundredths[:, chosen] / 100
         document = {
-            "series": self._series[batch.sensors[chosen]].tolist(),
-            "ts": batch.times[chosen],
+            self._series_field: self._series[batch.sensors[chosen]].tolist(),
+            self._time_field: batch.times[chosen],
             **dict(zip(self._features, numbers, strict=True)),
         }
         return self._head + _bulk(
-            b"data", orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+            self._body, orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
         )
 
 
@@ -228,6 +247,8 @@ def synthetic_readings(
     step_ms: int | None,
     longest: int | None,
     random: np.random.Generator,
+    series_field: str = "series",
+    time_field: str = "ts",
 ) -> SyntheticReadings:
     """Return readings of series ``synthetic-0``, ``synthetic-1``... for a stream.
 
@@ -239,12 +260,13 @@ def synthetic_readings(
         step_ms: between two readings of a series; None: the clock's times.
         longest: about how many entries the stream keeps, None for all.
         random: what the values hang on.
+        series_field: the field that names a reading's series, as the workers are told.
+        time_field: the field that carries its time.
     """
     names = [f"synthetic-{number}" for number in range(series)]
+    told = (stream, names, features, longest, series_field, time_field)
     packing: Packing = (
-        FlatEntries(stream, names, features, longest)
-        if per_entry == 1
-        else ColumnEntries(stream, names, features, longest, per_entry=per_entry)
+        FlatEntries(*told) if per_entry == 1 else ColumnEntries(*told, per_entry=per_entry)
     )
     sensors = Sensors(series, len(features), step_ms=step_ms, random=random)
     return SyntheticReadings(sensors=sensors, packing=packing, features=len(features))

@@ -34,7 +34,10 @@ def sensors(
 
 
 def source(
-    series: int = 3, features: tuple[str, ...] = ("value",), **other: int
+    series: int = 3,
+    features: tuple[str, ...] = ("value",),
+    naming: tuple[str, str] = ("series", "ts"),
+    **other: int,
 ) -> SyntheticReadings:
     return synthetic_readings(
         STREAM.encode(),
@@ -44,6 +47,8 @@ def source(
         step_ms=other.get("step_ms"),
         longest=other.get("longest"),
         random=np.random.default_rng(1),
+        series_field=naming[0],
+        time_field=naming[1],
     )
 
 
@@ -64,12 +69,15 @@ def words_of(commands: bytes) -> list[list[bytes]]:
     return words
 
 
-def decoded(commands: bytes, head: list[bytes], features: tuple[str, ...]) -> list[Reading]:
+def decoded(
+    commands: bytes, head: list[bytes], features: tuple[str, ...], naming: tuple[str, str]
+) -> list[Reading]:
     """What a worker makes of the entries that these commands add."""
     words = words_of(commands)
     assert [command[: len(head)] for command in words] == [head] * len(words)
     entries = [(b"5-0", command[len(head) :]) for command in words]
-    readings, rejects = Decoder(STREAM, features).decode(entries)
+    decoder = Decoder(STREAM, features, series_field=naming[0], time_field=naming[1])
+    readings, rejects = decoder.decode(entries)
     assert rejects == []
     names = [name.decode() for name in readings.series]
     numbers = zip(*(readings.columns[name].tolist() for name in features), strict=True)
@@ -79,6 +87,7 @@ def decoded(commands: bytes, head: list[bytes], features: tuple[str, ...]) -> li
 @given(
     st.integers(1, 5),
     st.sampled_from([("value",), ("temp", "hum"), ("data", "value", 'wind "é"')]),
+    st.sampled_from([("series", "ts"), ("sensor", "ts"), ("body", "when")]),
     st.integers(1, 4),
     st.none() | st.integers(1, 100_000),
     st.none() | st.integers(1, 1000),
@@ -87,6 +96,7 @@ def decoded(commands: bytes, head: list[bytes], features: tuple[str, ...]) -> li
 def test_a_worker_decodes_what_the_sensors_gave(
     series: int,
     features: tuple[str, ...],
+    naming: tuple[str, str],
     per_entry: int,
     step_ms: int | None,
     longest: int | None,
@@ -94,7 +104,7 @@ def test_a_worker_decodes_what_the_sensors_gave(
 ) -> None:
     made = {"step_ms": step_ms, "longest": longest}
     given = {name: value for name, value in made.items() if value is not None}
-    readings = source(series, features, per_entry=per_entry, **given)
+    readings = source(series, features, naming, per_entry=per_entry, **given)
     twin = sensors(series, len(features), step_ms)
     limit = [b"MAXLEN", b"~", b"%d" % longest] if longest else []
     head = [b"XADD", STREAM.encode(), *limit, b"*"]
@@ -105,7 +115,7 @@ def test_a_worker_decodes_what_the_sensors_gave(
         assert (pipeline.entries, pipeline.readings) == (entries, entries * per_entry)
         assert len(words_of(pipeline.commands)) == entries
         expected = rows(twin.read(entries * per_entry, now))
-        assert decoded(pipeline.commands, head, features) == expected
+        assert decoded(pipeline.commands, head, features, naming) == expected
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=8), st.integers(1, 3))
