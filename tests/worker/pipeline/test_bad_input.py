@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import redis
 from tests.conftest import Run
 from tests.model_files import spec_of, write_mean_model
 from tidecast.worker.contract import ModelSpec, SpecError, globs_overlap
-from tidecast.worker.errors import ModelError, SettingsError
+from tidecast.worker.errors import ModelError
 from tidecast.worker.pipeline.model import Model
 from tidecast.worker.store.address import masked
 
@@ -158,32 +157,6 @@ def test_wrong_options(tidecast: Run, tmp_path: Path, options: list[str], part: 
     assert_one_line(tidecast("run", "--models", tmp_path, *options), part)
 
 
-def test_settings_come_from_options_then_environment_then_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tidecast.worker.settings import Settings
-
-    file = tmp_path / "tidecast.toml"
-    file.write_text('fleet = "file"\nread_size = 5\nthreads = 2\n')
-    monkeypatch.setenv("TIDECAST_FLEET", "environment")
-    monkeypatch.setenv("TIDECAST_READ_SIZE", "7")
-    monkeypatch.setenv("TIDECAST_INPUT", "a, b")
-    assert Settings.load(file).input == ("a", "b")
-    assert Settings.load(file, input=("c",)).input == ("c",)
-    settings = Settings.load(file, fleet="option")
-    assert (settings.fleet, settings.read_size, settings.threads) == ("option", 7, 2)
-
-
-def test_a_misspelt_key_does_not_show_its_value(tmp_path: Path) -> None:
-    from tidecast.worker.settings import Settings
-
-    file = tmp_path / "tidecast.toml"
-    file.write_text('redis-url = "redis://:secret@host"\n')
-    with pytest.raises(SettingsError, match="redis-url") as caught:
-        Settings.load(file)
-    assert "secret" not in str(caught.value)
-
-
 @pytest.mark.parametrize(
     ("content", "part"),
     [
@@ -227,13 +200,6 @@ def test_feed_says_what_is_wrong_with_its_options(
     result = tidecast("feed", *options)
     assert_one_line(result, part)
     assert len(result.stderr.splitlines()) == 1
-
-
-def test_help_has_an_example() -> None:
-    for command in ("run", "feed", "watch"):
-        words = [sys.executable, "-m", "tidecast.worker", command, "--help"]
-        shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-        assert f"Example: tidecast-worker {command}" in " ".join(shown.split())
 
 
 @pytest.mark.parametrize(
