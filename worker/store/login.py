@@ -5,16 +5,15 @@ is read anew for each connection, and certificates too, so a file that was repla
 next one.
 """
 
-import ipaddress
-import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
-USERINFO = re.compile(r"(?s)^([a-z+]+://)([^/?]*)@")
-TLS_SCHEMES = ("rediss://", "rediss+sentinel://")
+import redis
+from redis.credentials import CredentialProvider
+
+from tidecast.worker.store.address import Address
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,53 +36,54 @@ class Login:
     key_file: Path | None = None
     sentinel_password_file: Path | None = None
 
-    def applied(self, url: str) -> tuple[str, str | None, dict[str, Any]]:
-        """Return the URL without a user, that user, and options for the driver.
-
-        A URL that holds a password keeps both.
+    def applied(self, address: Address) -> dict[str, Any]:
+        """Return who we are to the server at an address, and how we know it, for the driver.
 
         Raises:
             ValueError: a file cannot be used, or the URL and the login contradict each other. The
                 message quotes no password.
         """
-        options = self._tls(url)
-        url, named, has_password = _without_user(url)
-        if self.user and named and named != self.user:
-            raise ValueError(f"it names the user {named!r} and --redis-user names {self.user!r}")
-        user = self.user or named
-        if has_password and self.password_file is not None:
+        options = self._tls(address)
+        if self.user and address.user and address.user != self.user:
+            raise ValueError(
+                f"it names the user {address.user!r} and --redis-user names {self.user!r}"
+            )
+        user = self.user or address.user
+        if self.password_file is None:
+            if user and address.password is None:
+                raise ValueError(
+                    f"no password for the user {user!r}; --redis-password-file names one"
+                )
+            return options | {"username": user, "password": address.password}
+        if address.password is not None:
             raise ValueError("it holds a password and --redis-password-file another; leave one out")
-        if self.password_file is not None:
-            read_password(self.password_file)
-        elif user and not has_password:
-            raise ValueError(f"no password for the user {user!r}; --redis-password-file names one")
-        elif user and not named:
-            options["username"] = user
-        return url, user, options
+        return options | {"credential_provider": _FileCredentials(user, self.password_file)}
 
-    def check_sentinels(self, *, named: bool, has_password: bool) -> None:
-        """Refuse a password for sentinels that a URL does not name, or has a password for.
+    def applied_to_sentinels(self, address: Address) -> dict[str, Any]:
+        """Return who we are to the sentinels at an address, for the driver.
 
         Raises:
-            ValueError: it is so, or the file cannot be used.
+            ValueError: there is a password for sentinels, and the URL names none or has one for
+                them, or the file cannot be used.
         """
         if self.sentinel_password_file is None:
-            return
+            return address.sentinel_login
         option = "--redis-sentinel-password-file"
-        if not named:
+        if not address.sentinels:
             raise ValueError(f"{option} is for sentinels, and this URL names none")
-        if has_password:
+        if "password" in address.sentinel_login:
             raise ValueError(f"it holds a sentinel_password and {option} another; leave one out")
-        read_password(self.sentinel_password_file)
+        user = address.sentinel_login.get("username")
+        return {"credential_provider": _FileCredentials(user, self.sentinel_password_file)}
 
-    def _tls(self, url: str) -> dict[str, Any]:
+    def _tls(self, address: Address) -> dict[str, Any]:
         files = {
             "--redis-ca-file": self.ca_file,
             "--redis-cert-file": self.cert_file,
             "--redis-key-file": self.key_file,
         }
         given = [name for name, path in files.items() if path is not None]
-        if not url.startswith(TLS_SCHEMES):
+        if not address.tls:
             if given:
                 raise ValueError(f"{given[0]} is for TLS, and this URL is not; rediss:// is")
             return {}
@@ -97,6 +97,27 @@ class Login:
         }
         found = {name: str(path) for name, path in options.items() if path is not None}
         return {"ssl_min_version": ssl.TLSVersion.TLSv1_2, **found}
+
+
+class _FileCredentials(CredentialProvider):
+    """A user and the password that its file holds when a connection is made.
+
+    Raises:
+        ValueError: the file cannot be read now.
+    """
+
+    def __init__(self, user: str | None, path: Path) -> None:
+        read_password(path)
+        self._user = user
+        self._path = path
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        """Return what to log in with; a file that is being replaced is there in a moment."""
+        try:
+            password = read_password(self._path)
+        except ValueError as error:
+            raise redis.ConnectionError(str(error)) from error
+        return (self._user, password) if self._user else (password,)
 
 
 def read_password(path: Path) -> str:
@@ -115,17 +136,6 @@ def read_password(path: Path) -> str:
     if not password:
         raise ValueError(f"the password file {path} is empty")
     return password
-
-
-def _without_user(url: str) -> tuple[str, str | None, bool]:
-    """Return a URL without a user that has no password, that user, and if there is a password."""
-    found = USERINFO.match(url)
-    if found is None:
-        return url, None, False
-    user, colon, _ = found[2].partition(":")
-    if colon:
-        return url, unquote(user) or None, True
-    return found[1] + url[found.end() :], unquote(user) or None, False
 
 
 def _check_files(ca: Path | None, certificate: Path | None, key: Path | None) -> None:
@@ -148,20 +158,3 @@ def _said(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
         return f"no usable PEM file ({error.reason or error})"
     return error.strerror or str(error)
-
-
-def is_unchecked(url: str) -> bool:
-    """Tell whether a URL turns the check of the server's certificate off, in the driver's words."""
-    query = {name: value.lower() for name, value in parse_qsl(urlsplit(url).query)}
-    off = {"0", "f", "false", "n", "no"}
-    return (
-        query.get("ssl_cert_reqs") in {"none", "optional"} or query.get("ssl_check_hostname") in off
-    )
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host is this very machine by its name or address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

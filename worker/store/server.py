@@ -3,21 +3,19 @@
 import re
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import redis
 from redis.backoff import DecorrelatedJitterBackoff, NoBackoff
-from redis.connection import SSLConnection, parse_url
-from redis.credentials import CredentialProvider
+from redis.connection import SSLConnection
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelManagedConnection
 
 from tidecast.worker.errors import LostServerError, ServerError, SettingsError
-from tidecast.worker.store.address import Address, address_of, masked
+from tidecast.worker.store.address import Address, address_of, is_loopback, masked
 from tidecast.worker.store.connection import RawConnection
 from tidecast.worker.store.driver import NEEDED, told
-from tidecast.worker.store.login import TLS_SCHEMES, Login, is_loopback, is_unchecked, read_password
+from tidecast.worker.store.login import Login
 
 LONGEST_BLOCK_MS = 500
 NOBODY = Login()
@@ -63,21 +61,21 @@ def connect(
         SettingsError: the URL is none, or a file of the login cannot be used.
         ServerError: no answer in time, or a refused password.
     """
-    client = client_of(url, login)
+    address, client = _opened(url, login)
     start, tries = clock(), 0
 
     def after_failure(error: Exception) -> None:
         nonlocal tries
         tries += 1
         if clock() - start >= patience:
-            raise _unusable(url, error, tries, clock() - start) from error
+            raise _unusable(address, error, tries, clock() - start) from error
         if tries == 1:
-            said = _told_at_start(url, error)
-            notice(f"no answer from {masked(url)} yet ({said}); trying for {patience:g} s")
+            said = _told_at_start(address, error)
+            notice(f"no answer from {address.text} yet ({said}); trying for {patience:g} s")
 
     forever = Retry(backoff(longest=1.0), -1, (redis.RedisError,))
     forever.call_with_retry(client.ping, after_failure)
-    if is_unchecked(url):
+    if address.is_unchecked:
         notice("the URL turns the check of the server's certificate off: anyone can pose as it")
     if _lets_anyone_in(client):
         notice(
@@ -87,11 +85,11 @@ def connect(
     return client
 
 
-def _told_at_start(url: str, error: Exception) -> str:
+def _told_at_start(address: Address, error: Exception) -> str:
     """Return what an error says; a strange answer to the first word may be another language's."""
     said = told(error)
     hung_up = re.search("closed by server|reset by peer|Broken pipe", said)
-    if url.startswith(TLS_SCHEMES):
+    if address.tls:
         said += f" [{MAYBE_PLAIN}]" * ("Timeout connecting" in said)
         return said + f" [{NEEDED}]" * bool(hung_up)
     return said + f" [{MAYBE_TLS}]" * bool(hung_up)
@@ -125,15 +123,15 @@ def backoff(*, longest: float) -> DecorrelatedJitterBackoff:
     return DecorrelatedJitterBackoff(cap=longest, base=0.1)
 
 
-def _unusable(url: str, error: Exception, tries: int, seconds: float) -> ServerError:
+def _unusable(address: Address, error: Exception, tries: int, seconds: float) -> ServerError:
     if isinstance(error, redis.AuthenticationError):
         return ServerError(
-            f"{masked(url)} refuses the user name or password ({error}); "
+            f"{address.text} refuses the user name or password ({error}); "
             "check the URL, TIDECAST_REDIS_URL or --redis-password-file"
         )
     return ServerError(
-        f"no usable server at {masked(url)} after {tries} tries in {seconds:.0f} s "
-        f"({_told_at_start(url, error)}); "
+        f"no usable server at {address.text} after {tries} tries in {seconds:.0f} s "
+        f"({_told_at_start(address, error)}); "
         "start it, or correct --redis-url"
     )
 
@@ -144,54 +142,32 @@ def client_of(url: str, login: Login = NOBODY) -> redis.Redis:
     Raises:
         SettingsError: the URL is none, or a file of the login cannot be used.
     """
+    return _opened(url, login)[1]
+
+
+def _opened(url: str, login: Login) -> tuple[Address, redis.Redis]:
+    """Return what a URL says, and a client of the server there."""
     try:
-        plain, user, entry = login.applied(url)
-        if login.password_file is not None:
-            entry["credential_provider"] = _FileCredentials(user, login.password_file)
-        address = address_of(plain)
-        login.check_sentinels(
-            named=bool(address.sentinels), has_password="password" in address.login
-        )
+        address = address_of(url)
+        options = BASICS | address.options | login.applied(address)
+        for_sentinels = login.applied_to_sentinels(address)
         if address.sentinels:
-            client = _client_by_sentinels(address, entry, login.sentinel_password_file)
+            client = _client_by_sentinels(address, options, for_sentinels)
         else:
-            client = _client_at(address, entry)
+            client = redis.Redis.from_pool(redis.ConnectionPool(**options))
         client.connection_pool.make_connection()
     except (ValueError, TypeError, redis.RedisError) as error:
         raise SettingsError(
             f"--redis-url {masked(url)!r}: {error}; for example redis://localhost:6379/0, "
             "or redis+sentinel://localhost:26379/service/0"
         ) from error
-    return client
-
-
-class _FileCredentials(CredentialProvider):
-    """A user and the password that its file holds when a connection is made."""
-
-    def __init__(self, user: str | None, path: Path) -> None:
-        self._user = user
-        self._path = path
-
-    def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        """Return what to log in with; a file that is being replaced is there in a moment."""
-        try:
-            password = read_password(self._path)
-        except ValueError as error:
-            raise redis.ConnectionError(str(error)) from error
-        return (self._user, password) if self._user else (password,)
-
-
-def _client_at(address: Address, entry: dict[str, Any]) -> redis.Redis:
-    options = BASICS | parse_url(address.server) | entry  # type: ignore[no-untyped-call]
-    return redis.Redis.from_pool(redis.ConnectionPool(**options))
+    return address, client
 
 
 def _client_by_sentinels(
-    address: Address, entry: dict[str, Any], password_file: Path | None
+    address: Address, options: dict[str, Any], login: dict[str, Any]
 ) -> redis.Redis:
-    options = BASICS | parse_url(address.server) | entry  # type: ignore[no-untyped-call]
-    del options["host"]
-    tls = options.pop("connection_class", None) is SSLConnection
+    options.pop("connection_class", None)
     for_sentinels = {
         name: value
         for name, value in options.items()
@@ -200,16 +176,12 @@ def _client_by_sentinels(
     for name in ("socket_timeout", "socket_connect_timeout"):
         # There are several, asked one after the other.
         for_sentinels[name] = min(SENTINEL_TIMEOUT, for_sentinels[name])
-    for_sentinels |= {"ssl": tls, **address.login}
-    if password_file is not None:
-        user = for_sentinels.pop("username", None)
-        for_sentinels["credential_provider"] = _FileCredentials(user, password_file)
     sentinels = Sentinel(  # type: ignore[no-untyped-call]
-        address.sentinels, sentinel_kwargs=for_sentinels
+        address.sentinels, sentinel_kwargs={**for_sentinels, "ssl": address.tls, **login}
     )
     client: redis.Redis = sentinels.master_for(  # type: ignore[no-untyped-call]
         address.service,
-        connection_class=_TlsConnection if tls else _Connection,
+        connection_class=_TlsConnection if address.tls else _Connection,
         redis_connect_func=_insist_on_primary,
         **options,
     )

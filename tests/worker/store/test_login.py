@@ -9,9 +9,9 @@ import trustme
 
 from tidecast.worker.errors import LostServerError, SettingsError
 from tidecast.worker.settings import Settings
-from tidecast.worker.store.address import address_of, masked
+from tidecast.worker.store.address import address_of, is_loopback, masked
 from tidecast.worker.store.driver import driver_errors
-from tidecast.worker.store.login import Login, is_loopback, is_unchecked, read_password
+from tidecast.worker.store.login import Login, read_password
 from tidecast.worker.store.server import client_of
 
 
@@ -47,24 +47,64 @@ def test_a_password_file_loses_the_end_of_its_line_alone(tmp_path: Path) -> None
 def test_a_user_comes_from_either_side(
     password: Path, url: str, user: str | None, named: str | None
 ) -> None:
-    login = Login(user=user, password_file=password)
-    plain, found, options = login.applied(url)
-    assert "@" not in plain
-    assert (found, options) == (named, {})
-    pool = client_of(url, login).connection_pool
-    said = pool.connection_kwargs["credential_provider"].get_credentials()
+    known = client_of(url, Login(user=user, password_file=password)).connection_pool
+    assert not {"username", "password"} & known.connection_kwargs.keys()
+    said = known.connection_kwargs["credential_provider"].get_credentials()
     assert said == ((named, "s3cret") if named else ("s3cret",))
 
 
-def test_a_url_with_its_own_password_stays_as_it_is() -> None:
-    assert Login().applied("redis://u:p@h/1") == ("redis://u:p@h/1", "u", {})
-    assert Login(user="u").applied("redis://:p@h/1")[2] == {"username": "u"}
+@pytest.mark.parametrize(
+    ("url", "user", "said"),
+    [
+        ("redis://u:p@h/1", None, ("u", "p")),
+        ("redis://u:p@h/1", "u", ("u", "p")),
+        ("redis://:p@h/1", "u", ("u", "p")),
+        ("redis://:p@h/1", None, (None, "p")),
+        ("redis://u%3A%40:p%2F%23@h", None, ("u:@", "p/#")),
+        ("redis://u:@h", None, ("u", "")),  # a user whom the server asks for no password
+        ("redis://u@h?password=p", None, ("u", "p")),
+        ("unix://u@/s?password=p", None, ("u", "p")),
+        ("rediss+sentinel://u:p@h,i/s/2", None, ("u", "p")),
+        ("redis://h", None, (None, None)),
+    ],
+)
+def test_a_url_may_hold_user_and_password(
+    url: str, user: str | None, said: tuple[str | None, str | None]
+) -> None:
+    known = client_of(url, Login(user=user)).connection_pool.connection_kwargs
+    assert (known["username"], known["password"]) == said
+
+
+def test_a_url_is_read_once_for_all() -> None:
+    address = address_of(
+        "rediss+sentinel://u:s%2Fcret@a,b:7,[fd00::1]:8/the%20service/2?ssl_cert_reqs=none"
+        "&sentinel_username=su&sentinel_password=sp&socket_timeout=3"
+    )
+    assert address.sentinels == (("a", 26379), ("b", 7), ("fd00::1", 8))
+    assert (address.service, address.tls, address.is_unchecked) == ("the service", True, True)
+    assert (address.user, address.password) == ("u", "s/cret")
+    assert address.sentinel_login == {"username": "su", "password": "sp"}
+    assert address.options == {
+        "db": 2,
+        "ssl_cert_reqs": "none",
+        "socket_timeout": 3.0,
+        "connection_class": redis.SSLConnection,
+    }
+    assert address.text == (
+        "rediss+sentinel://***@a,b:7,[fd00::1]:8/the%20service/2?ssl_cert_reqs=none"
+        "&sentinel_username=su&sentinel_password=***&socket_timeout=3"
+    )
+    plain = address_of("redis://h:7/3")
+    assert (plain.options, plain.tls) == ({"host": "h", "port": 7, "db": 3}, False)
+    assert (plain.user, plain.password, plain.sentinels) == (None, None, ())
 
 
 @pytest.mark.parametrize(
     ("url", "told", "message"),
     [
         ("redis://:p@h", {"password_file": "password"}, "leave one out"),
+        ("redis://h?password=p", {"password_file": "password"}, "leave one out"),
+        ("redis+sentinel://u:p@h/s", {"password_file": "password"}, "leave one out"),
         ("redis://a@h", {"password_file": "password", "user": "b"}, "names the user 'a'"),
         ("redis://h", {"user": "b"}, "no password for the user 'b'"),
         ("redis://h", {"password_file": "nowhere"}, "No such file"),
@@ -108,9 +148,11 @@ def test_what_is_this_machine(host: str, here: bool) -> None:
 
 @pytest.mark.parametrize("value", ["no", "False", "0", "n"])
 def test_a_check_that_is_off_is_seen(value: str) -> None:
-    assert is_unchecked(f"rediss://h?ssl_check_hostname={value}")
-    assert is_unchecked("rediss://h?ssl_cert_reqs=none")
-    assert not is_unchecked("rediss://h?ssl_cert_reqs=required&ssl_check_hostname=yes")
+    assert address_of(f"rediss://h?ssl_check_hostname={value}").is_unchecked
+    assert address_of("rediss://h?ssl_cert_reqs=none").is_unchecked
+    # Of two, the driver takes the first.
+    assert address_of("rediss://h?ssl_cert_reqs=none&ssl_cert_reqs=required").is_unchecked
+    assert not address_of("rediss://h?ssl_cert_reqs=required&ssl_check_hostname=yes").is_unchecked
 
 
 @pytest.mark.parametrize("option", ["ssl_min_version=769", "ssl_ciphers=NULL"])
@@ -205,7 +247,8 @@ def test_nothing_that_is_printed_holds_a_password(password: Path) -> None:
     settings = Settings.load(None, redis_url="rediss://:s3cret@h", redis_password_file=password)
     login = Login(user="u", password_file=password)
     sentinels = address_of("redis+sentinel://:s3cret@h/s?sentinel_password=s3cret")
-    shown = [settings, settings.login, login, sentinels]
+    shown = [settings, settings.login, login, sentinels, address_of(url)]
+    shown += [sentinels.text, address_of("redis://h?password=s3cret")]
     shown += [client_of(url), client_of(url).connection_pool, client_of("redis://h", login)]
     shown.append(client_of("redis+sentinel://h/s", Login(sentinel_password_file=password)))
     shown.append(client_of("redis://h", login).connection_pool.make_connection())
