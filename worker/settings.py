@@ -231,7 +231,8 @@ class StreamsSettings(NamingSettings):
     max_series: Annotated[
         int,
         Field(
-            ge=1, description="Series per stream; beyond, the one longest without a reading goes."
+            ge=1,
+            description="Series per stream, at most; the one longest without a reading is evicted.",
         ),
     ] = 1_000_000
     trim: Annotated[
@@ -276,7 +277,7 @@ class FleetSettings(CommandSettings):
     ] = "default"
     lease: Annotated[
         float,
-        Field(ge=0.2, le=3600, description="Seconds after which a dead worker's streams go over."),
+        Field(ge=0.2, le=3600, description="Seconds until a dead worker's lease runs out."),
     ] = 10.0
     checkpoint_every: Annotated[
         float, Field(gt=0, description="Seconds between checkpoints, at least.")
