@@ -15,7 +15,7 @@ from tidecast.worker.commands.connection import served_client, warn_of_arguments
 from tidecast.worker.commands.options import takes
 from tidecast.worker.logs import LOGGER, start_logging
 from tidecast.worker.pipeline.registry import Registry, load_registry
-from tidecast.worker.service import metrics, quota, web
+from tidecast.worker.service import metrics, quota
 from tidecast.worker.service.health import Health
 from tidecast.worker.service.loop import Worker, untended
 from tidecast.worker.service.recovery import Recovery
@@ -60,6 +60,9 @@ def run_command(settings: Settings) -> None:
 
 def _serve_http(told: CollectorRegistry, health: Health, host: str, port: int) -> None:
     """Answer scrapes and probes from now on."""
+    # Loading it takes 7 ms, which every start of every command would pay.
+    from tidecast.worker.service import web
+
     probes: dict[str, web.Why] = {
         "/startupz": health.not_started,
         "/readyz": health.not_ready,
