@@ -7,11 +7,15 @@
     |   |-- SettingsError      a setting, a file or an argument is wrong
     |   |-- ModelError         a model file cannot be served, or two contend for one series
     |   `-- ServerError        no usable server after the retries: absent, refusing, wrong password
-    |-- CheckpointError      saved windows cannot be used; they are made from the stream instead
-    `-- RebuildError           what the worker stood on is gone: it starts again from the server
-        |-- PositionError      the stored offset is not the one the worker stood at
-        |-- LeaseError         the partition is another worker's now
-        `-- LostServerError    the server went away or failed; what became of the last call is open
+    |-- CheckpointError        saved windows cannot be used; they are made from the stream instead
+    |-- PartitionError         one partition cannot go on: it is tried again, the others go on
+    |   |-- PositionError      the stored offset is not the one the worker stood at
+    |   |-- LeaseError         the partition is another worker's now
+    |   `-- WrongKeyError      one of its keys holds what does not belong there
+    `-- LostServerError        the server went away or failed; what became of the last call is open
+
+A ServerError about a key of one partition is that partition's, too; of a key that all share, it
+ends the worker. After a LostServerError all partitions are taken from the server again.
 
 Errors of the drivers (redis, onnxruntime, operating system) become these where they arise.
 """
@@ -45,17 +49,21 @@ class CheckpointError(TidecastError):
     """Saved windows cannot be used; the message says why."""
 
 
-class RebuildError(TidecastError):
-    """What the worker stood on is gone; it takes its state from the server again."""
+class PartitionError(TidecastError):
+    """One partition cannot go on as it is; the others can."""
 
 
-class PositionError(RebuildError):
+class PositionError(PartitionError):
     """The offset on the server is not the one this worker stood at."""
 
 
-class LeaseError(RebuildError):
+class LeaseError(PartitionError):
     """A partition's lease ran out or is held by another worker."""
 
 
-class LostServerError(RebuildError):
+class WrongKeyError(PartitionError):
+    """A key of a partition holds what does not belong there; the message says what to do."""
+
+
+class LostServerError(TidecastError):
     """The server went away or failed; what became of the last call is unknown."""

@@ -54,14 +54,16 @@ def restart(client: redis.Redis, model: Path, series: int, n_steps: int) -> None
     facts = streams.facts("readings")
     here = Position(facts.last, facts.added)
     start = time.perf_counter()
-    partition = recovery.restore("readings", here, lambda: True)
+    *_, partition = recovery.restore("readings", here)
     replayed = time.perf_counter() - start
+    assert partition is not None
     recovery.save("readings", partition)
     loads, saves = [], []
     for _ in range(5):
         start = time.perf_counter()
-        partition = recovery.restore("readings", here, lambda: True)
+        *_, partition = recovery.restore("readings", here)
         loads.append(time.perf_counter() - start)
+    assert partition is not None
     for _ in range(5):
         list(partition.pipeline.replay(_one_each(series)))
         start = time.perf_counter()
@@ -87,7 +89,8 @@ def weigh(client: redis.Redis, model: Path, series: int, n_steps: int, saves: in
     recovery = Recovery(
         Settings(models=model), load_registry(model), streams, Checkpoints(client, "default", "me")
     )
-    partition = recovery.restore("wide", Position("0-0", 0), lambda: True)
+    *_, partition = recovery.restore("wide", Position("0-0", 0))
+    assert partition is not None
 
     def read(rounds: int) -> None:
         for _ in range(rounds):

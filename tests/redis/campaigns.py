@@ -251,11 +251,11 @@ def stale_commits(home: Nursery, server: Server, random: Random, **wish: Any) ->
         wait_for(lambda: asleep(pid) and not client.exists("readings:lease:default"))
         client.set("readings:lease:default", "another")
         before = client.xlen("readings:forecasts")
-        rebuilt = home.log.read_text().count("rebuilding")
+        told = home.log.read_text().count("in trouble")
         os.kill(pid, signal.SIGCONT)
         wait_for(
             lambda: (
-                home.log.read_text().count("rebuilding") > rebuilt
+                home.log.read_text().count("in trouble") > told
                 or client.xlen("readings:forecasts") > before
             )
         )
@@ -330,11 +330,17 @@ def troubles(home: Nursery, server: Server, turns: int, random: Random) -> Outco
 
 
 def key_in_the_way(home: Nursery, server: Server, random: Random, **wish: Any) -> Outcome:
-    """Put a string where the rejects belong, later take it away."""
+    """Put a list where the rejects belong while a worker is at work, later take it away."""
     with server.client() as client:
         feed(client, "readings", 300, random)
-        client.set("readings:dead", "in the way")
-        wait_for(partial_ended(home.start(server.url, settings={"burst": True}, **wish)))
+        pid = home.start(server.url, **wish)
+        wait_for(lambda: all_consumed(client))
+        client.rename("readings:dead", "aside")
+        client.rpush("readings:dead", "in the way")
+        feed(client, "readings", 300, random)
+        wait_for(lambda: "readings is in trouble" in home.log.read_text())
         client.delete("readings:dead")
-        home.drain(server.url)
+        client.rename("aside", "readings:dead")
+        wait_for(lambda: all_consumed(client))
+        end(pid, signal.SIGTERM)
         return verify(client, "readings", home.models)

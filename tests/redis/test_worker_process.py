@@ -23,8 +23,8 @@ from tests.redis.campaigns import wait_for
 from tidecast.worker.errors import (
     LeaseError,
     LostServerError,
+    PartitionError,
     PositionError,
-    RebuildError,
     ServerError,
 )
 from tidecast.worker.pipeline.wire import Position, Reject
@@ -348,7 +348,7 @@ def test_a_commit_sent_behind_a_refused_one_is_refused_too(
     client: redis.Redis,
     key_of: Callable[[str, str], str],
     value: str,
-    error: type[RebuildError],
+    error: type[PartitionError],
 ) -> None:
     client.set(lease_key("readings", "default"), "me")
     committer = Committer(client, "default", "me", longest_forecasts=0, longest_dead=0)
@@ -449,15 +449,22 @@ def unblocked(client: redis.Redis) -> bool:
     ("key", "value"),
     [("readings", "a string"), ("readings:dead", "a string"), ("readings:offset:default", "noon")],
 )
-def test_a_key_in_the_way_ends_the_worker_with_one_line(
+def test_a_key_in_the_way_ends_a_burst_with_one_line_that_names_it(
     client: redis.Redis, tidecast: Run, mean_model: Path, key: str, value: str
 ) -> None:
+    """All that can be read is read before."""
     if key != "readings":
         add(client, "a", 1, 2, 3)
+    for number in (1, 2, 3):
+        client.xadd("others", {"value": number})
     client.set(key, value)
-    result = tidecast("run", "--models", mean_model, "--from", "earliest")
+    inputs = ("--input", "readings", "--input", "others")
+    options = ("--from", "earliest", "--burst")
+    result = tidecast("run", "--models", mean_model, *inputs, *options)
     assert result.returncode == 2, result.stderr
-    assert result.stderr.count("the server refuses") == 1
+    assert len(forecasts(client, "others")) == 1
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("tidecast-worker: not all was read: readings: what lies at " + key)
     assert "Traceback" not in result.stderr
 
 

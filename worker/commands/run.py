@@ -17,7 +17,8 @@ from tidecast.worker.logs import LOGGER, start_logging
 from tidecast.worker.pipeline.registry import Registry, load_registry
 from tidecast.worker.service import metrics, quota
 from tidecast.worker.service.health import Health
-from tidecast.worker.service.loop import Worker, untended
+from tidecast.worker.service.holdings import untended
+from tidecast.worker.service.loop import Worker
 from tidecast.worker.service.recovery import Recovery
 from tidecast.worker.service.stop import Stop
 from tidecast.worker.service.tally import Measures

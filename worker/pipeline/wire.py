@@ -3,11 +3,13 @@
 Imports nothing internal, so that the stages share these words without knowing each other.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 Entry = tuple[bytes, list[bytes]]
 """An entry as the server sends it: its id, then its fields and values in turn."""
+ENTRY_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 LONGEST_REASON = 512
 Kind = Literal["malformed", "series", "time", "value", "late", "forecast"]
 """What was wrong with a reading, in a word: no reading at all, its series' name, its time, a value,

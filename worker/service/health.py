@@ -16,13 +16,15 @@ class Health:
     """What a worker's loop says of itself; other threads only read it.
 
     ``beat_at`` is when the loop last passed by, in monotonic seconds (None: it does not run yet),
-    ``started`` whether the windows of its first partitions stand, and ``trouble`` what keeps it
-    from working (None: it is connected).
+    ``started`` whether the windows of its first partitions stand, ``outage`` what keeps the server
+    from it (None: it is connected), and ``stuck`` what is wrong with the partitions that it should
+    hold, where that is so of all of them.
     """
 
     beat_at: float | None = None
     started: bool = False
-    trouble: str | None = "not connected to the server yet"
+    outage: str | None = "not connected to the server yet"
+    stuck: str | None = None
 
     def silence(self, now: float) -> float:
         """Return for how many seconds the loop has not passed by."""
@@ -32,11 +34,11 @@ class Health:
         """Return why it has not started, None if it has."""
         if self.started:
             return None
-        return self.trouble or "the windows of the first partitions are being made again"
+        return self.outage or "the windows of the first partitions are being made again"
 
     def not_ready(self) -> str | None:
         """Return why it is not ready, None if it is; a worker without partitions is."""
-        return self.not_started() or self.trouble
+        return self.not_started() or self.outage or self.stuck
 
     def not_alive(self, now: float) -> str | None:
         """Return why it is to be started anew, None if it is not."""

@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from tidecast.worker.contract import ModelSpec
 from tidecast.worker.service.health import Health
 from tidecast.worker.service.loop import Worker
+from tidecast.worker.service.partition import State
 from tidecast.worker.service.tally import Histogram
 
 COUNTERS = {
@@ -37,7 +38,10 @@ COUNTERS = {
         "tidecast_entries_removed_unread",
         "Entries removed from an input stream before they were read; their forecasts are missing.",
     ),
-    "rebuilds": ("tidecast_rebuilds", "Times all state was taken from the server again."),
+    "rebuilds": (
+        "tidecast_rebuilds",
+        "Times that windows were to be taken from the server again: all of them, or one stream's.",
+    ),
     "reconnects": ("tidecast_reconnects", "Rebuilds because the server went away or failed."),
     "batches": ("tidecast_commits", "Atomic commits of a micro-batch."),
     "started": (
@@ -69,7 +73,7 @@ class HealthCollector(Collector):
         yield GaugeMetricFamily(
             "tidecast_connected",
             "1 while the server answers, else 0.",
-            value=self._health.trouble is None,
+            value=self._health.outage is None,
         )
         yield GaugeMetricFamily(
             "tidecast_heartbeat_age_seconds",
@@ -132,6 +136,14 @@ class WorkerCollector(Collector):
         )
         for stream in self._worker.settings.input:
             followed.add_metric([stream], 1)
+        state = GaugeMetricFamily(
+            "tidecast_partition_state",
+            "1 for what an input stream is to this worker, 0 for what it is not.",
+            labels=["stream", "state"],
+        )
+        for stream, stands in self._worker.states.items():
+            for one in State:
+                state.add_metric([stream, one], one is stands)
         lag = GaugeMetricFamily(
             "tidecast_partition_lag_entries",
             "Entries of an input stream that are not forecast yet, as of the last look.",
@@ -154,7 +166,7 @@ class WorkerCollector(Collector):
         yield GaugeMetricFamily(
             "tidecast_partitions", "Input streams that this worker holds.", value=len(held)
         )
-        yield from (followed, lag, age, series)
+        yield from (followed, state, lag, age, series)
 
 
 def registry_of(

@@ -5,8 +5,7 @@ the readings between its offset and the committed one. Without a checkpoint that
 readings that the stream still holds.
 """
 
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator
 from itertools import chain
 from typing import Any
 
@@ -19,43 +18,11 @@ from tidecast.worker.pipeline.registry import Registry
 from tidecast.worker.pipeline.snapshot import State, decode, encode
 from tidecast.worker.pipeline.step import Pipeline
 from tidecast.worker.pipeline.wire import Position
+from tidecast.worker.service.partition import Partition
 from tidecast.worker.settings import Settings
 from tidecast.worker.store.checkpoint import Checkpoints, Manifest, Section
 from tidecast.worker.store.position import START, order_of
 from tidecast.worker.store.source import Streams
-
-
-@dataclass
-class Partition:
-    """An input stream with its windows and the last entry they have seen.
-
-    ``entries`` counts what was added to the stream up to ``offset``, ``lost`` what was removed from
-    it unread; ``saved`` is the checkpoint that stands, ``saved_at`` when it was written, in
-    monotonic seconds, and ``save_seconds`` how long that took. ``added`` counts what was
-    ever added to the stream, as of the last look.
-    """
-
-    pipeline: Pipeline
-    offset: str
-    entries: int
-    lost: int = 0
-    evicted: int = 0
-    saved: Manifest | None = None
-    changelog: Changelog[Section] = field(default_factory=Changelog)
-    saved_at: float = float("-inf")
-    save_seconds: float = 0.0
-    added: int = 0
-    removed: int | None = None
-
-    @property
-    def lag(self) -> int:
-        """How many entries lay behind ``offset`` at the last look and still do."""
-        return max(0, self.added - self.entries)
-
-    @property
-    def evicted_in_all(self) -> int:
-        """How many series were ever forgotten to make room."""
-        return self.evicted + self.pipeline.held.evicted
 
 
 class Recovery:
@@ -77,25 +44,25 @@ class Recovery:
         self._checkpoints = checkpoints
         self._models = [identity_of(model.spec) for model in registry.models]
 
-    def restore(self, stream: str, position: Position, alive: Callable[[], bool]) -> Partition:
-        """Return a partition whose windows stand at a committed offset.
+    def restore(self, stream: str, position: Position) -> Iterator[Partition | None]:
+        """Make a partition whose windows stand at a committed offset, a part of the work at a time.
+
+        Yields None after each part, none of which takes long, and at last the partition. Whoever
+        does not ask on has nothing to clean up.
 
         Args:
             stream: the input stream.
             position: where the fleet stands in it.
-            alive: called from time to time; when it answers False the replay ends early and the
-                windows must not be used.
         """
         entries = self._streams.entries_at(stream, position)
-        found = _drained(self._load(stream, position.offset), alive)
+        found = yield from self._load(stream, position.offset)
         replayed, after = 0, found.offset
         if position.offset != after:
             batches = self._streams.replay(stream, after, position.offset)
             for taken in chain.from_iterable(map(found.pipeline.replay, batches)):
                 replayed += taken
-                if not alive():
-                    break
-            if found.saved and found.entries + replayed < entries and alive():
+                yield None
+            if found.saved and found.entries + replayed < entries:
                 LOGGER.warning(
                     "%s: %d entries behind the checkpoint were removed from the stream before they "
                     "could be replayed; windows lack them until they have filled again",
@@ -111,7 +78,7 @@ class Recovery:
             replayed,
             extra={"facts": {"stream": stream, "offset": position.offset, "replayed": replayed}},
         )
-        return found
+        yield found
 
     def save(
         self,
@@ -300,14 +267,3 @@ def _covers(known: dict[str, Any], model: dict[str, Any]) -> bool:
     """Tell whether windows of one model are as long as another needs them, for all its series."""
     wanted = {**meaning_of(model), "n_steps": known["n_steps"]}
     return meaning_of(known) == wanted and bool(known["n_steps"] >= model["n_steps"])
-
-
-def _drained(parts: Generator[None, None, Partition], alive: Callable[[], bool]) -> Partition:
-    """Return what a generator returns, after all that it yields."""
-    while True:
-        try:
-            next(parts)
-        except StopIteration as ended:
-            found: Partition = ended.value
-            return found
-        alive()

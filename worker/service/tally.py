@@ -16,8 +16,9 @@ INFERENCE = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0
 class Tally:
     """Counts over some time.
 
-    ``rebuilds`` says how often all was taken from the server again, ``reconnects`` how often
-    because the server went away or failed.
+    ``rebuilds`` says how often windows were to be taken from the server again: all of them because
+    the server went away or failed, which ``reconnects`` counts too, or those of a partition in
+    trouble.
     """
 
     readings: int = 0

@@ -14,8 +14,8 @@ from typing import cast
 
 import redis
 
-from tidecast.worker.errors import LeaseError, PositionError
-from tidecast.worker.pipeline.wire import Position, Reject
+from tidecast.worker.errors import LeaseError, PositionError, WrongKeyError
+from tidecast.worker.pipeline.wire import ENTRY_ID, Position, Reject
 from tidecast.worker.store.connection import RawConnection, packed
 from tidecast.worker.store.driver import driver_errors
 from tidecast.worker.store.keys import dead_key, forecasts_key, lease_key, offset_key
@@ -31,7 +31,8 @@ class Committer:
     """Sends commits of any number of streams over one connection, ``UNDER_WAY`` at a time.
 
     A commit may be sent before it is known how the one before went: if that one was not written,
-    the offset is not where this one expects it, so this one is not written either.
+    the offset is not where this one expects it, so this one is not written either. Commits of
+    other streams stand.
 
     Args:
         client: one connection is taken from its pool until ``close``.
@@ -72,9 +73,22 @@ class Committer:
 
     @driver_errors()
     def position(self, stream: str) -> Position | None:
-        """Return where the fleet stands in a stream, None before it has begun."""
-        value = cast("bytes | None", self._client.get(offset_key(stream, self._fleet)))
-        return None if value is None else position_of(value)
+        """Return where the fleet stands in a stream, None before it has begun.
+
+        Raises:
+            WrongKeyError: what lies at the offset's key is no entry id.
+        """
+        key = offset_key(stream, self._fleet)
+        value = cast("bytes | None", self._client.get(key))
+        if value is None:
+            return None
+        position = position_of(value)
+        if not ENTRY_ID.fullmatch(position.offset):
+            raise WrongKeyError(
+                f"what lies at {key} is no entry id: {position.offset!r}; set it to the last entry "
+                "consumed, or delete it to begin where --from says"
+            )
+        return position
 
     @driver_errors()
     def begin(self, stream: str, position: Position) -> None:
@@ -143,15 +157,17 @@ class Committer:
         self._connection.send_packed(packed(words))
         self._under_way.append((stream, expected))
 
-    def settle(self) -> None:
-        """Wait for the commits under way, if there are any.
+    def settle(self, *, but: int = 0) -> None:
+        """Wait until no more than ``but`` commits are under way; the oldest ends first.
+
+        An error is about the oldest and ends the wait; those behind it can still be waited for.
 
         Raises:
             PositionError: another writer moved the offset; nothing was written.
             LeaseError: the stream is no longer this worker's; nothing was written.
             LostServerError: the outcome is unknown; the stored offset tells.
         """
-        self._settle(but=0)
+        self._settle(but=but)
 
     def close(self) -> None:
         """Give the connection up."""

@@ -1,23 +1,30 @@
-"""Who owns which partition: leases and the members of a fleet, kept on the server.
+"""Who owns which partition, and whether it is fit to be owned: leases and the members of a fleet.
 
 Guarantee: by the server's clock at most one member holds a partition's lease. A member that sleeps
 through its lease does not know that it is gone; the commit and the checkpoint check it on the
 server. Members are told apart by their token, which a process keeps for its life.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from importlib.resources import files
 from typing import Any, cast
 
 import orjson
 import redis
-from redis.exceptions import LockError
+from redis.exceptions import LockError, NoPermissionError
 from redis.lock import Lock
 
-from tidecast.worker.errors import ServerError
+from tidecast.worker.errors import ServerError, WrongKeyError
 from tidecast.worker.store.driver import driver_errors
-from tidecast.worker.store.keys import lease_key, members_key
+from tidecast.worker.store.keys import (
+    checkpoint_key,
+    dead_key,
+    forecasts_key,
+    lease_key,
+    members_key,
+    offset_key,
+)
 
 HEARTBEAT = files("tidecast.worker.store").joinpath("heartbeat.lua").read_text()
 
@@ -50,7 +57,7 @@ class Leases:
         self._fleet = fleet
         self._inputs = tuple(inputs)
         self._life = round(seconds * 1000)
-        self._self = orjson.dumps({"token": token, "inputs": self._inputs})
+        self._self = b""
         self._heartbeat = client.register_script(HEARTBEAT)
         self._locks = {
             stream: Lock(client, lease_key(stream, fleet), timeout=seconds, thread_local=False)
@@ -58,18 +65,62 @@ class Leases:
         }
 
     @driver_errors()
-    def members(self) -> dict[str, list[str]]:
-        """Say that this member lives; return the partitions that each living member follows."""
+    def members(self, but: Collection[str] = ()) -> dict[str, list[str]]:
+        """Say that this member lives; return the partitions that each living member follows.
+
+        Args:
+            but: partitions that this member does not follow for now, so that they are others'.
+        """
+        before = self._self
+        follows = [stream for stream in self._inputs if stream not in but]
+        self._self = orjson.dumps({"token": self.token, "inputs": follows})
         alive = cast(
             "list[bytes]",
-            self._heartbeat(keys=[members_key(self._fleet)], args=[self._self, self._life]),
+            self._heartbeat(keys=[members_key(self._fleet)], args=[self._self, self._life, before]),
         )
         return members_of(alive)
 
     @driver_errors()
     def owners(self) -> dict[str, str | None]:
-        """Return who holds the lease of each partition, None where nobody does."""
+        """Return who holds the lease of each partition, None where that is nobody or no lease."""
         return owners_of(self._client, self._fleet, self._inputs)
+
+    @driver_errors()
+    def check(self, stream: str) -> None:
+        """See that what lies at a partition's keys is what belongs there.
+
+        Raises:
+            WrongKeyError: it is not.
+            ServerError: this worker's user may not know.
+        """
+        # Each by a command that the worker needs anyway: its user may do no other.
+        probes = [
+            (stream, "stream", "XINFO STREAM"),
+            (forecasts_key(stream), "stream", "TYPE"),
+            (dead_key(stream), "stream", "TYPE"),
+            (offset_key(stream, self._fleet), "string", "GET"),
+            (lease_key(stream, self._fleet), "string", "GET"),
+            (checkpoint_key(stream, self._fleet), "hash", "HGET"),
+        ]
+        pipeline = self._client.pipeline(transaction=False)
+        for key, _, command in probes:
+            words = (command, key, "saved_at") if command == "HGET" else (command, key)
+            pipeline.execute_command(*words)  # type: ignore[no-untyped-call]
+        answers: list[Any] = pipeline.execute(raise_on_error=False)
+        for (key, kind, command), answer in zip(probes, answers, strict=True):
+            if isinstance(answer, NoPermissionError):
+                raise ServerError(
+                    f"the server refuses {key} to this worker's user ({answer}); give it that right"
+                )
+            if _is_of_wrong_type(answer) or (
+                command == "TYPE" and answer.decode() not in ("none", kind)
+            ):
+                raise WrongKeyError(
+                    f"what lies at {key} is no {kind}; TYPE {key} tells what it is: rename or "
+                    "delete it"
+                )
+            if isinstance(answer, Exception) and "no such key" not in str(answer):
+                raise answer
 
     @driver_errors()
     def acquire(self, stream: str) -> bool:
@@ -108,23 +159,21 @@ def members_of(alive: Sequence[bytes]) -> dict[str, list[str]]:
 
 
 def owners_of(client: redis.Redis, fleet: str, streams: Sequence[str]) -> dict[str, str | None]:
-    """Return who holds the lease of each stream.
-
-    Raises:
-        ServerError: something else lies at a lease's key.
-    """
+    """Return who holds the lease of each stream; None: nobody, or no lease lies there."""
     pipeline = client.pipeline(transaction=False)
     for stream in streams:
         pipeline.get(lease_key(stream, fleet))
-    owners = {}
+    owners: dict[str, str | None] = {}
     answers: list[Any] = pipeline.execute(raise_on_error=False)
     for stream, answer in zip(streams, answers, strict=True):
-        if isinstance(answer, redis.ResponseError) and "WRONGTYPE" in str(answer):
-            raise ServerError(
-                f"the server refuses: {lease_key(stream, fleet)} is no lease ({answer}); "
-                "delete that key"
-            )
-        if isinstance(answer, Exception):
+        if _is_of_wrong_type(answer) or isinstance(answer, NoPermissionError):
+            owners[stream] = None  # whoever tries to take it will see
+        elif isinstance(answer, Exception):
             raise answer
-        owners[stream] = answer.decode() if answer is not None else None
+        else:
+            owners[stream] = answer.decode() if answer is not None else None
     return owners
+
+
+def _is_of_wrong_type(answer: object) -> bool:
+    return isinstance(answer, redis.ResponseError) and str(answer).startswith("WRONGTYPE")

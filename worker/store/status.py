@@ -13,6 +13,7 @@ import orjson
 import redis
 
 from tidecast.worker.errors import CheckpointError
+from tidecast.worker.pipeline.wire import ENTRY_ID
 from tidecast.worker.store.checkpoint import Manifest, read_manifest
 from tidecast.worker.store.driver import driver_errors
 from tidecast.worker.store.keys import checkpoint_key, dead_key, lease_key, members_key, offset_key
@@ -25,7 +26,6 @@ LONGEST_ERROR = 300
 LIVES_PER_EXPIRY = 10
 """A fleet's members expire after so many lives of one; see ``heartbeat.lua``."""
 FLEET = re.compile(r"[^{}:]{1,128}")
-ENTRY_ID = re.compile(r"[0-9]+-[0-9]+")
 
 
 @dataclass(frozen=True, kw_only=True)
