@@ -5,7 +5,8 @@
 Reads one JSON object a line from stdin and forks a worker for each: the interpreter and its imports
 are paid for once. Answers with the process' number. The child is composed as the command line does
 it; ``die_at`` names a step between read and commit and how often it may be passed, ``without``
-names a guard of the commit script to take out, ``clock_steps`` makes its clock jump.
+names a guard of the commit script to take out, ``together`` makes one partition's trouble all's,
+``clock_steps`` makes its clock jump.
 """
 
 import ctypes
@@ -20,10 +21,11 @@ from random import Random
 from typing import Any
 
 from tidecast.worker.commands.run import compose
-from tidecast.worker.errors import TidecastError
+from tidecast.worker.errors import LostServerError, TidecastError
 from tidecast.worker.logs import LOGGER, start_logging
 from tidecast.worker.pipeline.registry import load_registry
 from tidecast.worker.service.health import Health
+from tidecast.worker.service.holdings import Holdings
 from tidecast.worker.service.loop import Worker
 from tidecast.worker.settings import Settings
 from tidecast.worker.store import server
@@ -64,8 +66,15 @@ def work(wish: dict[str, Any]) -> None:
     worker.open_committer = partial(opened, script=broken(wish.get("without")))
     worker.pause = lambda failures: stopping.wait(min(0.02 * failures, 0.2))
     worker.saving_share = 1.0  # its checkpoints are many on purpose
+    worker.longest_pause = wish.get("longest_pause", 0.2)
+    if wish.get("together"):
+        Holdings.fail = _fail_together  # type: ignore[method-assign, assignment]
     _meddle(worker, wish)
     worker.run()
+
+
+def _fail_together(_: Holdings, stream: str, error: Exception) -> None:
+    raise LostServerError(f"{stream}: {error}")
 
 
 def _meddle(worker: Worker, wish: dict[str, Any]) -> None:

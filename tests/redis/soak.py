@@ -26,7 +26,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from random import Random
 
-from tests.redis import campaigns
+from tests.redis import campaigns, partition_campaigns
 from tests.redis.campaigns import Nursery, nursery
 from tests.redis.servers import FLAVOURS, Server
 from tests.redis.verifier import Outcome
@@ -39,6 +39,12 @@ CAMPAIGNS: dict[str, tuple[int, int, Campaign]] = {
     "owner asleep past its lease": (500, 50, campaigns.pauses),
     "worker joins or leaves, 8 partitions": (500, 100, campaigns.fleet),
     "trouble, clock steps": (200, 50, campaigns.troubles),
+    "one partition in trouble": (200, 50, lambda *a: partition_campaigns.one_in_trouble(*a)[0]),
+    "the same, workers and network failing": (
+        500,
+        50,
+        lambda *a: partition_campaigns.troubles_in_a_storm(*a)[0],
+    ),
 }
 """How often something is tried, and how often in one part."""
 SUITES: dict[str, tuple[int, int, str, str]] = {

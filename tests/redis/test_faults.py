@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from tests.redis import campaigns
+from tests.redis import campaigns, partition_campaigns
 from tests.redis.campaigns import Nursery, nursery
 from tests.redis.servers import Server
 
@@ -57,6 +57,32 @@ def test_a_server_in_trouble_and_clocks_that_jump(home: Nursery, durable_server:
 
 def test_a_key_in_the_way(home: Nursery, durable_server: Server) -> None:
     assert campaigns.key_in_the_way(home, durable_server, Random(8)).flawless
+
+
+def test_a_partition_in_trouble_leaves_the_others_alone(
+    home: Nursery, durable_server: Server
+) -> None:
+    turns = len(partition_campaigns.FAULTS)
+    outcome, done = partition_campaigns.one_in_trouble(home, durable_server, turns, Random(10))
+    assert outcome.flawless, outcome
+    assert set(done) == set(partition_campaigns.FAULTS)
+    assert outcome.forecasts > 1000
+
+
+def test_partitions_in_trouble_while_workers_die(home: Nursery, durable_server: Server) -> None:
+    outcome, _ = partition_campaigns.troubles_in_a_storm(home, durable_server, 10, Random(11))
+    assert outcome.flawless, outcome
+    assert outcome.forecasts > 1000
+
+
+def test_if_trouble_were_all_partitions_the_campaign_would_see_it(
+    home: Nursery, durable_server: Server
+) -> None:
+    # One of the three workers has but one partition, so the first turn may show nothing.
+    with pytest.raises(AssertionError, match="were restored, too"):
+        partition_campaigns.one_in_trouble(
+            home, durable_server, 9, Random(10), faults=["thief"], together=True
+        )
 
 
 def test_without_the_lease_check_a_sleeper_writes(home: Nursery, durable_server: Server) -> None:
