@@ -1,0 +1,274 @@
+"""What befalls one partition, and what of it the others notice: nothing."""
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.redis.campaigns import end, nursery, wait_for
+from tests.redis.partition_campaigns import FAULTS
+from tests.redis.servers import Server
+from tidecast.worker.errors import LeaseError, ServerError, WrongKeyError
+from tidecast.worker.pipeline.wire import Position
+from tidecast.worker.service.loop import Worker
+from tidecast.worker.service.metrics import WorkerCollector
+from tidecast.worker.service.partition import State
+from tidecast.worker.store.commit import Committer
+from tidecast.worker.store.lease import Leases
+
+TWO = ("one", "two")
+
+
+def feed(client: redis.Redis, stream: str, count: int = 1) -> None:
+    """Put readings on a stream, each of which is forecast."""
+    pipeline = client.pipeline(transaction=False)
+    for value in range(count):
+        pipeline.xadd(stream, {"value": value})
+    pipeline.execute()
+
+
+def ran(
+    worker_of: Callable[..., Worker], done: Callable[[Worker], bool], **wish: Any
+) -> tuple[Worker, list[str]]:
+    """Run a worker until something is so; return it and the steps it has reached."""
+    last, steps = time.monotonic() + 120, list[str]()
+
+    def stopping() -> bool:
+        assert time.monotonic() < last
+        return done(worker)
+
+    worker = worker_of(stopping, pytest.fail, time.monotonic, burst=False, input=TWO, **wish)
+    reached = worker.reached
+
+    def noted(step: str) -> None:
+        steps.append(step)
+        reached(step)
+
+    worker.reached = noted
+    worker.run()
+    return worker, steps
+
+
+def test_an_offset_that_somebody_moved_is_taken_for_that_partition_alone(
+    client: redis.Redis, worker_of: Callable[..., Worker]
+) -> None:
+    for stream in TWO:
+        feed(client, stream, 3)
+
+    def meddle(step: str) -> None:
+        both = all(client.xlen(f"{stream}:forecasts") == 3 for stream in TWO)
+        if step == "settled" and both and client.xlen("one") == 3:
+            client.set("one:offset:default", "0-0")
+            for stream in TWO:
+                feed(client, stream)
+
+    worker, steps = ran(
+        worker_of, lambda _: client.xlen("one:forecasts") == 3 + 4, read_size=100, reached=meddle
+    )
+    assert steps.count("restored") == 3
+    assert client.xlen("two:forecasts") == 4
+    assert (worker.total.rebuilds, worker.total.reconnects) == (1, 0)
+
+
+def test_a_partition_is_restored_in_parts_while_another_works(
+    client: redis.Redis, worker_of: Callable[..., Worker]
+) -> None:
+    feed(client, "one", 20_001)
+    feed(client, "two", 200)
+    client.set("one:offset:default", client.xinfo_stream("one")["last-generated-id"])
+    both, started = [State.RUNNING] * 2, set[bool]()
+
+    def done(worker: Worker) -> bool:
+        if [*worker.states.values()] == both:
+            return True
+        started.add(worker.health.started)
+        return False
+
+    worker, steps = ran(worker_of, done, read_size=50)
+    assert (started, worker.health.started) == ({False}, True)
+    first = steps.index("restored")
+    between = steps[first : steps.index("restored", first + 1)]
+    assert between.count("sent") > 2
+    assert not client.exists("one:forecasts")
+
+
+def test_windows_are_made_while_a_quiet_stream_has_no_news(
+    client: redis.Redis, worker_of: Callable[..., Worker]
+) -> None:
+    """There are eleven parts; a read that waits for news waits for 20 seconds."""
+    feed(client, "one", 20_001)
+    client.set("one:offset:default", client.xinfo_stream("one")["last-generated-id"])
+    both, start = [State.RUNNING] * 2, time.monotonic()
+
+    def meddle(step: str) -> None:
+        if step == "restored":
+            feed(client, "two")  # so that the last read does not wait, either
+
+    ran(
+        worker_of,
+        lambda worker: [*worker.states.values()] == both,
+        reached=meddle,
+        block_ms=20_000,
+    )
+    assert time.monotonic() - start < 100
+
+
+def test_a_worker_is_ready_while_one_of_its_partitions_is_in_trouble(
+    client: redis.Redis, worker_of: Callable[..., Worker]
+) -> None:
+    for stream in TWO:
+        feed(client, stream)
+    client.set("one:dead", "a string")
+    told: list[Any] = []
+
+    def ask(worker: Worker) -> bool:
+        if worker.total.forecasts and worker.health.outage is None:
+            told.append((worker.health.not_started(), worker.health.not_ready(), worker.states))
+            told.append({m.name: m.samples for m in WorkerCollector(worker).collect()})
+        return bool(told)
+
+    _, steps = ran(worker_of, ask)
+    assert steps.count("acquired") == 1  # a key in the way is seen before there is work
+    assert told[0] == (None, None, {"one": State.TROUBLE, "two": State.RUNNING})
+    states = told[1]["tidecast_partition_state"]
+    stands = {(s.labels["stream"], s.labels["state"]) for s in states if s.value}
+    assert stands == {("one", "trouble"), ("two", "running")}
+    assert len(states) == 2 * len(State)
+
+
+def test_a_worker_is_not_ready_while_all_its_partitions_are_in_trouble(
+    client: redis.Redis, worker_of: Callable[..., Worker]
+) -> None:
+    for stream in TWO:
+        client.set(stream, "a string")
+    worker, _ = ran(worker_of, lambda worker: worker.health.stuck is not None)
+    assert worker.health.started
+    assert "what lies at one is no stream" in (worker.health.stuck or "")
+
+
+def test_trouble_and_its_end_are_told_once_with_the_key(
+    client: redis.Redis, worker_of: Callable[..., Worker], caplog: pytest.LogCaptureFixture
+) -> None:
+    for stream in TWO:
+        feed(client, stream)
+    since: list[str] = []
+
+    def meddle(step: str) -> None:
+        if not since and step == "settled" and client.exists(*(f"{s}:forecasts" for s in TWO)) == 2:
+            client.rename("one", "aside")
+            client.set("one", "a string")
+            since.append(step)
+        elif since:
+            since.append(step)
+            if step == "renewed" and since.count(step) == 3:  # it has been tried again
+                client.rename("aside", "one")
+                feed(client, "one")
+
+    with caplog.at_level(logging.INFO):
+        _, steps = ran(
+            worker_of, lambda worker: worker.total.forecasts == 3, lease=1.0, reached=meddle
+        )
+    told = [record.getMessage() for record in caplog.records if "trouble" in record.getMessage()]
+    assert len(told) == 2, told
+    assert told[0].startswith("one is in trouble: what lies at one is no stream; TYPE one tells")
+    assert told[1].startswith("one is out of trouble after ")
+    assert steps.count("restored") == 3
+    assert client.xlen("one:forecasts") == 2
+
+
+def test_the_commit_of_another_stream_stands_behind_one_that_is_refused(
+    client: redis.Redis,
+) -> None:
+    committer = Committer(client, "default", "me", longest_forecasts=0, longest_dead=0)
+    for stream, owner in (("one", "another"), ("two", "me")):
+        client.set(f"{stream}:lease:default", owner)
+        committer.begin(stream, Position("0-0", 0))
+    for stream in TWO:
+        committer.send(stream, "0-0", Position("5-0", 1), [b"a"], [b"{}"], [])
+    with pytest.raises(LeaseError, match="one: its lease is held by another"):
+        committer.settle(but=1)
+    assert committer.under_way == 1
+    committer.settle()
+    assert (client.xlen("one:forecasts"), client.xlen("two:forecasts")) == (0, 1)
+    committer.close()
+
+
+@pytest.mark.parametrize("name", sorted(set(FAULTS) - {"no entry id", "thief"}))
+def test_a_key_of_another_type_is_named(client: redis.Redis, name: str) -> None:
+    leases = Leases(client, "default", "me", ["one"], seconds=10)
+    leases.check("one")  # nothing lies there yet
+    key = {"input": "one", "forecasts": "one:forecasts", "dead": "one:dead"}.get(
+        name, f"one:{name}:default"
+    )
+    undo = FAULTS[name](client, "one")
+    with pytest.raises(WrongKeyError, match=f"what lies at {key} is no "):
+        leases.check("one")
+    undo()
+    leases.check("one")
+
+
+def test_a_key_that_is_closed_to_the_user_is_named(client: redis.Redis, server_url: str) -> None:
+    rules = ["reset", "on", "nopass", "+@all", "~one", "~one:dead", "~one:[olc]*"]
+    client.execute_command("ACL SETUSER", "clerk", *rules)  # type: ignore[no-untyped-call]
+    clerk = redis.Redis.from_url(server_url, username="clerk", password="x", protocol=2)  # noqa: S106
+    with pytest.raises(ServerError, match="refuses one:forecasts to this worker's user"):
+        Leases(clerk, "default", "me", ["one"], seconds=10).check("one")
+
+
+def test_what_is_refused_to_one_worker_goes_to_another(
+    tmp_path: Path, durable_server: Server
+) -> None:
+    with nursery(tmp_path / "nursery") as home, durable_server.client() as client:
+        rules = ["reset", "on", ">secret", "+@all", "&*", "~one*", "~tidecast*", "~two:[olcd]*"]
+        client.execute_command("ACL SETUSER", "clerk", *rules, "~two")
+        url = f"redis://clerk:secret@127.0.0.1:{durable_server.port}"
+        clerk = home.start(url, *TWO, longest_pause=5.0)  # in which others may see to it
+        for stream in TWO:
+            feed(client, stream, 10)
+        wait_for(lambda: client.xlen("one:forecasts") > 0)
+        wait_for(lambda: "two is in trouble: the server refuses" in home.log.read_text())
+        assert not client.exists("two:forecasts")
+        # It has more to do already, so the stream would be the clerk's, did that still follow it.
+        chief = home.start(durable_server.url, "two", "three", "four")
+        wait_for(lambda: client.xlen("two:forecasts") > 0)
+        for pid in (clerk, chief):
+            end(pid, signal.SIGTERM)
+
+
+def test_who_was_heard_of_before_the_clock_was_set_back_does_not_count(client: redis.Redis) -> None:
+    leases = Leases(client, "default", "me", ["one"], seconds=10)
+    leases.members()
+    now = client.time()[0] * 1000
+    for name, at in (("early", now - 20_000), ("late", now + 20_000), ("near", now + 5000)):
+        client.zadd("tidecast:members:default", {f'{{"token":"{name}","inputs":["one"]}}': at})
+    assert set(leases.members()) == {"me", "near"}
+
+
+def test_a_member_that_follows_less_is_listed_once(client: redis.Redis) -> None:
+    leases = Leases(client, "default", "me", TWO, seconds=10)
+    assert leases.members() == {"me": ["one", "two"]}
+    assert leases.members(["one"]) == {"me": ["two"]}
+    assert client.zcard("tidecast:members:default") == 1
+    leases.leave()
+    assert not client.exists("tidecast:members:default")
+
+
+def test_the_lag_is_what_lies_behind_the_offset(
+    client: redis.Redis, worker_of: Callable[..., Worker]
+) -> None:
+    feed(client, "one", 5)
+    seen: list[float] = []
+
+    def look(step: str) -> None:
+        if step == "sent":
+            told = {m.name: m.samples for m in WorkerCollector(workers[0]).collect()}
+            seen.append(told["tidecast_partition_lag_entries"][0].value)
+
+    workers = [worker_of(lambda: False, pytest.fail, input="one", reached=look)]
+    workers[0].run()
+    assert seen == [4, 3, 2, 1, 0]
