@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 import redis
+from redis.exceptions import NoPermissionError
 
 from tidecast.worker.errors import CheckpointError
 from tidecast.worker.pipeline.wire import ENTRY_ID
@@ -82,7 +83,9 @@ class _Answers:
             return answer
         if "no such key" in str(answer):
             return absent
-        if not str(answer).startswith(("WRONGTYPE", "NOPERM")):
+        # The driver cuts the word NOPERM off and makes it a class.
+        refused = isinstance(answer, NoPermissionError) or str(answer).startswith("WRONGTYPE")
+        if not refused:
             raise answer
         self.errors.append(_short(f"{key}: {answer}"))
         return absent
