@@ -308,7 +308,7 @@ def test_cells_keep_to_themselves_though_many_are_read_at_once(cells: list[str])
 @pytest.mark.parametrize("shape", ["object", "array", "columns"])
 def test_documents_in_bulk_are_those_read_one_by_one(shape: str) -> None:
     """Of 40 entries one is odd, and says what it says; the others are not touched by it."""
-    rows_ = [{"series": f"s{i}", "ts": i, "value": i + 0.5} for i in range(40)]
+    rows_ = [{"series": f"s{i}", "ts": 1000 - i, "value": i + 0.5} for i in range(40)]
     rows_[7]["value"] = "x"
     bodies: dict[str, list[object]] = {
         "object": list(rows_),
@@ -323,3 +323,35 @@ def test_documents_in_bulk_are_those_read_one_by_one(shape: str) -> None:
     assert together == [row for one in entries for row in said(decoder.decode([one]))]
     assert len(together) == (40 if shape == "object" else 80)
     assert "'x', not a number" in str(together)
+
+
+def test_entries_that_are_flat_and_alike_are_one_part_however_large() -> None:
+    entries = [
+        entry("series", "a", "ts", str(i), "value", "1", "note", "x" * 50) for i in range(99)
+    ]
+    ((part, readings, rejects),) = Decoder("readings", ["value"]).decode_in_parts(entries, 60)
+    assert part == entries
+    assert readings.times.tolist() == list(range(99))
+    assert rejects == []
+
+
+def test_other_entries_come_in_parts_of_about_a_size() -> None:
+    """::
+
+    bytes  100 100 100 | 100 | 500 | 100 100 100 | ...   of at most 300, but for one that has more
+    """
+    bodies = [orjson.dumps({"value": i, "note": "x" * 70}).ljust(96) for i in range(20)]
+    bodies[4] = bodies[4].ljust(496)
+    bodies[7] = b"{".ljust(96)
+    entries = [(b"%d-0" % i, [b"data", body]) for i, body in enumerate(bodies)]
+    decoder = Decoder("readings", ["value"])
+    parts = list(decoder.decode_in_parts(entries, 300))
+    assert [len(part) for part, _, _ in parts] == [3, 1, 1, 3, 3, 3, 3, 3]
+    assert [one for part, _, _ in parts for one in part] == entries
+    for part, readings, rejects in parts:
+        assert said((readings, rejects)) == said(decoder.decode(part))
+
+
+def test_no_entries_hold_no_readings() -> None:
+    readings, rejects = Decoder("readings", ["value"]).decode([])
+    assert (len(readings), rejects) == (0, [])

@@ -1,0 +1,30 @@
+"""What is sent back unread: a reason of bounded length."""
+
+import pytest
+
+from tidecast.worker.pipeline.wire import KINDS, LONGEST_REASON, Reject
+
+
+@pytest.mark.parametrize("reason", ["", "x" * 512, "é" * 256, "𝄞" * 128])
+def test_a_reason_that_fits_is_kept(reason: str) -> None:
+    assert Reject(reason, b"1-0", b"{}").reason == reason
+
+
+@pytest.mark.parametrize(
+    ("reason", "cut"),
+    [
+        ("x" * 513, "x" * 509 + "..."),
+        ("é" * 257, "é" * 254 + "..."),  # a character that the cut would split goes
+        ("x" + "𝄞" * 128, "x" + "𝄞" * 127 + "..."),
+        ("x" * 129 + "é" * 300, "x" * 129 + "é" * 190 + "..."),
+    ],
+)
+def test_a_reason_that_is_too_long_is_cut(reason: str, cut: str) -> None:
+    found = Reject(reason, b"1-0", b"{}").reason
+    assert found == cut
+    assert len(found.encode()) <= LONGEST_REASON == 512
+
+
+def test_a_reject_is_malformed_unless_said() -> None:
+    assert Reject("x", b"1-0", b"{}").kind == "malformed"
+    assert KINDS == ("malformed", "series", "time", "value", "late", "forecast")
