@@ -34,6 +34,8 @@ TESTS = {
         "tests/redis/test_recovery.py",
         "tests/redis/test_loop.py",
         "tests/redis/test_tls.py",
+        "tests/redis/test_failover.py",
+        "tests/redis/test_worker_process.py",
     ),
 }
 """The tests that look at the files of each folder; test_end_to_end.py sees most and says little."""

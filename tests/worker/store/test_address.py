@@ -36,6 +36,7 @@ def test_a_servers_own_url_is_the_drivers_to_read(url: str) -> None:
             "my/own one",
         ),
         ("redis+sentinel://a@b:c@h/s", "redis://a@b:c@localhost/?", (("h", 26379),), "s"),
+        ("redis+sentinel://h/s/2/", "redis://localhost/2?", (("h", 26379),), "s"),
         ("redis+sentinel://h/s?a=1&b=2", "redis://localhost/?a=1&b=2", (("h", 26379),), "s"),
     ],
 )

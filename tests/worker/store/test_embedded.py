@@ -1,5 +1,7 @@
 """The embedded server: one of a user's own, that ends with its block and leaves nothing."""
 
+import os
+import signal
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -87,3 +89,9 @@ def test_a_folder_that_is_the_users_own_serves_again_and_again(tmp_path: Path) -
             assert client.ping()
             assert not client.exists("a")
             client.set("a", 1)
+
+
+def test_a_server_that_died_leaves_no_socket_behind(tmp_path: Path) -> None:
+    with embedded.serve(tmp_path / "own") as url, redis.Redis.from_url(url) as client:
+        os.kill(client.info("server")["process_id"], signal.SIGKILL)
+    assert list((tmp_path / "own").iterdir()) == []

@@ -6,6 +6,12 @@ from pathlib import Path
 import pytest
 import redis
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from tidecast.worker.errors import LostServerError, SettingsError
 from tidecast.worker.settings import Settings
@@ -109,6 +115,7 @@ def test_a_url_is_read_once_for_all() -> None:
         ("redis://h", {"user": "b"}, "no password for the user 'b'"),
         ("redis://h", {"password_file": "nowhere"}, "No such file"),
         ("redis://h", {"password_file": "empty"}, "is empty"),
+        ("redis://h", {"password_file": "."}, "is no file"),
         ("redis://h", {"ca_file": "c.pem"}, "--redis-ca-file is for TLS"),
         ("unix:///s", {"cert_file": "c.pem"}, "--redis-cert-file is for TLS"),
         ("rediss://h", {"key_file": "c.pem"}, "--redis-key-file without --redis-cert-file"),
@@ -173,6 +180,22 @@ def test_tls_is_never_older_than_it_should_be(certificate: Path) -> None:
         options = client_of(url, login).connection_pool.connection_kwargs
         assert options["ssl_min_version"].name == "TLSv1_2"
         assert options["ssl_certfile"] == str(certificate)
+
+
+def test_a_key_that_is_encrypted_is_refused_and_nobody_is_asked_for_its_password(
+    tmp_path: Path,
+) -> None:
+    issued = trustme.CA().issue_cert("a@b")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "c.pem")
+    key = load_pem_private_key(issued.private_key_pem.bytes(), None)
+    encrypted = key.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"word")
+    )
+    (tmp_path / "k.pem").write_bytes(encrypted)
+    with pytest.raises(
+        SettingsError, match=r"--redis-cert-file .*c\.pem with its key .*k\.pem: no us"
+    ):
+        client_of("rediss://h", Login(cert_file=tmp_path / "c.pem", key_file=tmp_path / "k.pem"))
 
 
 LOST = [
