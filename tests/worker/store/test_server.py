@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from itertools import chain, repeat
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from redis.connection import SSLConnection
 
 from tests.redis.servers import free_port
 from tidecast.worker.errors import LostServerError, ServerError, SettingsError
+from tidecast.worker.store.login import Login
 from tidecast.worker.store.server import backoff, client_of, connect, driver_errors, forget
 
 
@@ -54,6 +56,34 @@ def test_a_refused_password_is_told_as_such(client: redis.Redis, server_url: str
             assert entered.acl_whoami() == "u"
     finally:
         client.acl_deluser("u")
+
+
+def test_a_password_is_read_anew_for_each_connection(
+    client: redis.Redis, server_url: str, tmp_path: Path
+) -> None:
+    """And a file that is away, while it is replaced, is an outage that passes."""
+    file = tmp_path / "password"
+    file.write_text("first\n")
+    login = Login(user="u", password_file=file)
+    client.acl_setuser("u", enabled=True, passwords=["+first"], commands=["+@all"])
+    try:
+        with connect(server_url, login=login, patience=0, notice=pytest.fail) as ours:
+            forget(ours)
+            file.unlink()
+            with pytest.raises(
+                LostServerError, match=r"^the password file .* cannot be read: No s"
+            ):
+                _ping(ours)
+            client.execute_command("ACL", "SETUSER", "u", "resetpass", ">next")  # type: ignore[no-untyped-call]
+            file.write_text("next\n")
+            _ping(ours)
+    finally:
+        client.acl_deluser("u")
+
+
+@driver_errors()
+def _ping(client: redis.Redis) -> None:
+    client.ping()
 
 
 def test_pauses_grow_and_never_end() -> None:

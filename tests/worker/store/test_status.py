@@ -197,10 +197,10 @@ def test_a_member_lives_as_long_as_a_lease(client: redis.Redis, ago: int, *, liv
 
 
 def test_members_without_an_expiry_are_all_told(client: redis.Redis) -> None:
-    heard(client, "f", x=0, y=90_000)
+    heard(client, "f", x=0, y=90_000, z=50_000)
     client.persist("tidecast:members:f")
     (fleet,) = fleets(client, None)
-    assert [member.token for member in fleet.members] == ["x", "y"]
+    assert [member.token for member in fleet.members] == ["x", "y", "z"]
 
 
 @pytest.mark.parametrize("member", ["no JSON", '{"inputs":[]}', "5"])
