@@ -86,11 +86,11 @@ def sample_of(catalogues: dict[str, Catalogue], size: int, seed: int) -> list[Mu
 
 
 def with_tests(
-    mutants: Iterable[Mutant], sight: Sight
+    mutants: Iterable[Mutant], catalogues: dict[str, Catalogue], sight: Sight
 ) -> Iterator[tuple[Mutant, list[str], float]]:
     """Yield each mutant with the tests that see it and the seconds that they take."""
     for mutant in mutants:
-        tests = sight.tests(mutant.file, (ROOT / mutant.file).read_text(), mutant.line)
+        tests = sight.tests(mutant.file, catalogues[mutant.file].source, mutant.line)
         yield mutant, tests, sum(sight.seconds[test] for test in tests)
 
 
@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tell(f"{len(sight.seconds)} tests pass without a mutant, {time.monotonic() - begun:.0f} s")
         trees = [first, *(copy_tree(folder / f"tree-{i}") for i in range(1, chosen.jobs))]
         verdicts = []
-        for verdict in try_all(with_tests(mutants, sight), trees, folder):
+        for verdict in try_all(with_tests(mutants, catalogues, sight), trees, folder):
             verdicts.append(verdict)
             _tell_verdict(verdict, len(verdicts), len(mutants))
     order = {mutant: place for place, mutant in enumerate(mutants)}

@@ -9,7 +9,6 @@ import ast
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import ndiff
 
 import libcst as cst
 from libcst.metadata import MetadataWrapper, PositionProvider
@@ -47,13 +46,18 @@ class Catalogue:
 
     def __init__(self, file: str, source: str) -> None:
         self.file = file
-        self.lines = source.count("\n")
-        self._source = source
+        self.source = source
+        self._program = ast.dump(ast.parse(source))
         wrapper = MetadataWrapper(cst.parse_module(source))
         visitor = _Visitor(wrapper.module)
         wrapper.visit(visitor)
         self._module = wrapper.module
         self._mistakes = visitor.found
+
+    @property
+    def lines(self) -> int:
+        """How many lines the file has."""
+        return self.source.count("\n")
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -81,37 +85,48 @@ class Catalogue:
 
     def holds(self, before: str, after: str) -> bool:
         """Tell whether one of the mutants turns these lines into those."""
-        first = before.partition("\n")[0]
-        own = self._source.splitlines()
-        near = {number for number, line in enumerate(own, 1) if line.strip() == first}
-        # A mistake inside a statement of several lines may begin a few lines before what changes.
-        close = [m for m in self._mistakes if any(m.line <= n <= m.line + 40 for n in near)]
+        close = (mistake for mistake in self._mistakes if self._may_turn(mistake, before, after))
         made = (self._made(mistake) for mistake in close)
         return any(m is not None and (m.before, m.after) == (before, after) for m in made)
 
+    def _may_turn(self, mistake: _Mistake, before: str, after: str) -> bool:
+        """Tell quickly whether a mistake in a line or around it may turn lines into others."""
+        words, text = _stripped(self._words(mistake)), _stripped(mistake.text)
+        return (words in before and text in after) or (before in words and after in text)
+
+    def _words(self, mistake: _Mistake) -> str:
+        return self._module.code_for_node(mistake.node)
+
     def _lot(self, mistake: _Mistake, seed: int) -> bytes:
-        words = self._module.code_for_node(mistake.node)
-        return hashlib.sha256(f"{seed} {self.file} {words} {mistake.text}".encode()).digest()
+        words = f"{seed} {self.file} {self._words(mistake)} {mistake.text}"
+        return hashlib.sha256(words.encode()).digest()
 
     def _made(self, mistake: _Mistake) -> Mutant | None:
         """Return the mutant of a mistake, None where that is no Python or the same program."""
         changed = self._module.deep_replace(mistake.node, mistake.instead)
         source = cst.ensure_type(changed, cst.Module).code
         try:
-            if ast.dump(ast.parse(source)) == ast.dump(ast.parse(self._source)):
+            if ast.dump(ast.parse(source)) == self._program:
                 return None
         except SyntaxError:
             return None
-        lines = list(ndiff(self._source.splitlines(), source.splitlines()))
+        old, new = self.source.splitlines(), source.splitlines()
+        first = _alike(old, new)
+        last = min(_alike(old[::-1], new[::-1]), len(old) - first, len(new) - first)
         before, after = (
-            "\n".join(line[2:].strip() for line in lines if line.startswith(mark)) for mark in "-+"
+            _stripped("\n".join(lines[first : len(lines) - last])) for lines in (old, new)
         )
-        line = next(i for i, line in enumerate(_old(lines), 1) if line.startswith("-"))
-        return Mutant(self.file, line, before, after, source)
+        return Mutant(self.file, first + 1, before, after, source)
 
 
-def _old(lines: Sequence[str]) -> Iterator[str]:
-    return (line for line in lines if line.startswith(("-", " ")))
+def _stripped(text: str) -> str:
+    return "\n".join(line.strip() for line in text.splitlines())
+
+
+def _alike(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return with how many equal lines two files begin."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 class _Visitor(cst.CSTVisitor):

@@ -130,9 +130,18 @@ class _Chosen:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        if self._rank:
-            chosen = [item for item in items if item.nodeid in self._rank]
-            items[:] = sorted(chosen, key=lambda item: self._rank[item.nodeid])
+        if not self._rank:
+            return
+        # A mutant may change what a test's parameters, and so its name, are made of.
+        renamed = {_function(test) for test in self._rank.keys() - {i.nodeid for i in items}}
+        last = len(self._rank)
+        ranked = [(self._rank.get(item.nodeid, last), item) for item in items]
+        chosen = [pair for pair in ranked if pair[0] < last or _function(pair[1].nodeid) in renamed]
+        items[:] = [item for _, item in sorted(chosen, key=lambda pair: pair[0])]
+
+
+def _function(test: str) -> str:
+    return test.partition("[")[0]
 
 
 def run_tests(tests: Sequence[str]) -> int:
@@ -218,11 +227,7 @@ def _outcome(one: _Running, status: int) -> str:
     if one.stopped:
         return "late"
     code = os.waitstatus_to_exitcode(status)
-    if code in FAILED or code < 0:
-        return "killed"
-    if code:
-        raise RuntimeError(f"pytest answers {code} for {one.mutant.file}:{one.mutant.line}")
-    return "survived"
+    return "killed" if code in FAILED or code < 0 else "survived"
 
 
 def _write(path: Path, source: str | None) -> None:
