@@ -253,6 +253,19 @@ def test_features_of_several_layouts_stay_with_their_readings() -> None:
     assert readings.fault(1, "temp") == "feature 'temp' is missing"
 
 
+def test_readings_of_several_layouts_keep_the_order_of_their_entries() -> None:
+    """Each layout is decoded in bulk, and so are the documents."""
+    shapes = [*[("temp", "1")] * 20, *[("hum", "2")] * 40, ("hum", "x")]
+    shapes += [*[("data", '{"temp":3}')] * 20, *[("temp", "4")] * 20]
+    decoder = Decoder("readings", ["temp", "hum"])
+    readings, _ = decoder.decode([(b"%d-0" % i, entry(*s)[1]) for i, s in enumerate(shapes)])
+    assert readings.places.tolist() == list(range(101))
+    assert readings.ids == [b"%d-0" % i for i in range(101)]
+    wanted = [1.0] * 20 + [np.nan] * 41 + [3.0] * 20 + [4.0] * 20
+    np.testing.assert_array_equal(readings.columns["temp"], wanted)
+    assert "'x', not a number" in readings.fault(60, "hum")
+
+
 def test_nesting_too_deep_to_write_again_is_said() -> None:
     _, rejects = decode("data", '{"value":1,"ts":' + "[" * 1000 + "]" * 1000 + "}")
     assert rejects[0].reason.startswith("time is a deeply nested list")
