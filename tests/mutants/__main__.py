@@ -87,11 +87,11 @@ def sample_of(catalogues: dict[str, Catalogue], size: int, seed: int) -> list[Mu
 
 def with_tests(
     mutants: Iterable[Mutant], catalogues: dict[str, Catalogue], sight: Sight
-) -> Iterator[tuple[Mutant, list[str], float]]:
-    """Yield each mutant with the tests that see it and the seconds that they take."""
+) -> Iterator[tuple[Mutant, dict[str, float]]]:
+    """Yield each mutant with the tests that see it and the seconds that each takes."""
     for mutant in mutants:
         tests = sight.tests(mutant.file, catalogues[mutant.file].source, mutant.line)
-        yield mutant, tests, sum(sight.seconds[test] for test in tests)
+        yield mutant, {test: sight.seconds[test] for test in tests}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

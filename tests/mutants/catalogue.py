@@ -2,7 +2,7 @@
 
 The mistakes are mutmut's, and two more: a statement left out, a condition that always or never
 holds. Type annotations, decorators, type aliases, ``strict`` of ``zip`` (a check of our own that no
-input fails), the name of an encoding and texts for people (those with a blank) stay as they are.
+input fails), names that Python reads in either case and texts for people (those with a blank) stay.
 """
 
 import ast
@@ -161,7 +161,7 @@ def _stays(node: cst.CSTNode) -> bool:
             # Floats = NDArray[np.float32] is a type; LONGEST_NAME and names are not.
             return name[0].isupper() and not name.isupper() and isinstance(value, cst.Subscript)
         case cst.SimpleString(value=text):
-            return " " in text or text == '"utf-8"'
+            return " " in text or text in ('"utf-8"', '"inf"')
         case cst.Arg(keyword=cst.Name(value="strict")):
             return True
     return False

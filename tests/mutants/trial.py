@@ -144,12 +144,17 @@ def _function(test: str) -> str:
     return test.partition("[")[0]
 
 
-def run_tests(tests: Sequence[str]) -> int:
-    """Run tests in the working directory until one fails; return pytest's exit code."""
+def run_tests(tests: dict[str, float]) -> int:
+    """Run tests in the working directory until one fails; return pytest's exit code.
+
+    Args:
+        tests: with the seconds that each usually takes; one that takes far longer fails.
+    """
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     files = sorted({test.partition("::")[0] for test in tests})
-    return int(pytest.main([*OPTIONS, *files], plugins=[_Chosen(tests)]))
+    limit = f"--timeout={GRACE + SLOWER * max(tests.values())}"
+    return int(pytest.main([*OPTIONS, limit, *files], plugins=[_Chosen(list(tests))]))
 
 
 def usual() -> Any:
@@ -160,7 +165,7 @@ def usual() -> Any:
 @dataclass
 class _Running:
     mutant: Mutant
-    tests: Sequence[str]
+    tests: dict[str, float]
     tree: Path
     begun: float
     limit: float
@@ -168,12 +173,12 @@ class _Running:
 
 
 def try_all(
-    mutants: Iterable[tuple[Mutant, Sequence[str], float]], trees: Sequence[Path], logs: Path
+    mutants: Iterable[tuple[Mutant, dict[str, float]]], trees: Sequence[Path], logs: Path
 ) -> Iterator[Verdict]:
     """Yield what becomes of each mutant, as many at a time as there are trees.
 
     Args:
-        mutants: each with the tests that see it and the seconds that these usually take.
+        mutants: each with the tests that see it and the seconds that each of these usually takes.
         trees: copies of the checkout.
         logs: takes what the tests of each tree say; the newest mutant's stays.
     """
@@ -182,14 +187,14 @@ def try_all(
     try:
         while True:
             while free and (item := next(waiting, None)) is not None:
-                mutant, tests, seconds = item
+                mutant, tests = item
                 if not tests:
                     yield Verdict(mutant, "unseen", 0, 0.0)
                     continue
                 tree = free.pop()
                 _write(tree / mutant.file, mutant.source)
                 child = start(tree, logs / f"{tree.name}.log", partial(run_tests, tests))
-                limit = GRACE + SLOWER * seconds
+                limit = GRACE + SLOWER * sum(tests.values())
                 running[child] = _Running(mutant, tests, tree, time.monotonic(), limit)
             if not running:
                 return

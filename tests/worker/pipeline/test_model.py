@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from tests.model_files import write_mean_model
 from tidecast.worker.errors import ModelError
-from tidecast.worker.pipeline.model import BATCHES, Model
+from tidecast.worker.pipeline.model import BATCHES, Model, quickest
 
 PAIR: dict[str, Any] = {"features": ("a", "b"), "targets": ("b", "a"), "horizon": 2, "n_steps": 2}
 
@@ -36,6 +36,23 @@ def test_each_window_has_its_forecast(tmp_path: Path, count: int) -> None:
     means = windows.mean(axis=(1, 2))
     np.testing.assert_array_equal(found, means[:, None, None].repeat(2, axis=1).repeat(2, axis=2))
     assert -(-count // BATCHES[-1]) <= len(runs) <= -(-count // BATCHES[0])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "found"),
+    [
+        ({16: 1.0, 64: 3.9, 256: 15.5}, 256),
+        ({16: 1.0, 64: 3.9, 256: 15.7}, 64),
+        ({16: 1.0, 64: 4.3, 256: 15.5}, 256),  # a little worse, so the next may be better yet
+        ({16: 1.0, 64: 4.3, 256: 18.0}, 16),
+        ({16: 1.0, 64: 4.5}, 16),  # a tenth worse, so the next is not tried
+        ({16: 1.0, 64: 2.0, 256: 8.9}, 64),
+    ],
+)
+def test_the_size_of_a_run_is_the_quickest_for_a_window(
+    seconds: dict[int, float], found: int
+) -> None:
+    assert quickest(seconds.__getitem__) == found
 
 
 def test_one_window_at_a_time_is_one_run(tmp_path: Path) -> None:
