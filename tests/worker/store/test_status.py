@@ -223,3 +223,10 @@ def test_a_fleets_key_of_another_type_is_an_error(client: redis.Redis) -> None:
     assert fleet.members == ()
     assert fleet.error is not None
     assert fleet.error.startswith("tidecast:members:f: WRONGTYPE")
+
+
+def test_what_else_lies_at_a_leases_key_is_nobodys_lease(client: redis.Redis) -> None:
+    heard(client, "f", x=0)
+    client.hset("r:lease:f", "in the", "way")
+    (fleet,) = fleets(client, None)
+    assert [astuple(member) for member in fleet.members] == [("x", 1, 0)]
