@@ -1,6 +1,7 @@
 """Real servers and real processes for tests."""
 
 import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -17,6 +18,9 @@ from tidecast.worker.store import embedded
 # A slow machine is no failure, so nothing is timed.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+# What a shell starts in the background ignores Ctrl-C, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FITTING = {"test_end_to_end.py", "test_demo.py"}
 WHOLE_LINE = {"test_end_to_end.py", "test_metrics.py", "test_worker_process.py"}
@@ -35,8 +39,8 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests of the whole line on each flavour of server."""
-    if metafunc.definition.path.name in WHOLE_LINE and "server_url" in metafunc.fixturenames:
-        metafunc.parametrize("server_url", FLAVOURS, indirect=True, scope="session")
+    if metafunc.definition.path.name in WHOLE_LINE and "shared_server" in metafunc.fixturenames:
+        metafunc.parametrize("shared_server", FLAVOURS, indirect=True, scope="session")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -60,10 +64,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def server_url(
+def shared_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The embedded server, or one of the flavour that a test of the whole line asks for."""
+    """Where the embedded server is, or one of the flavour that a test asks for."""
     flavour: str = getattr(request, "param", FLAVOURS[0])
     if flavour == FLAVOURS[0]:
         with embedded.serve(tmp_path_factory.mktemp("valkey") / "private") as url:
@@ -75,11 +79,18 @@ def server_url(
 
 
 @pytest.fixture
-def client(server_url: str) -> Iterator[redis.Redis]:
+def client(shared_server: str) -> Iterator[redis.Redis]:
     """A client of the tests' own server, emptied before each test."""
-    with redis.Redis.from_url(server_url, protocol=2) as client:
+    with redis.Redis.from_url(shared_server, protocol=2) as client:
         client.flushall()
         yield client
+
+
+@pytest.fixture
+def server_url(shared_server: str, client: redis.Redis) -> str:
+    """Where the tests' own server is, emptied before each test."""
+    del client  # it has emptied it
+    return shared_server
 
 
 @pytest.fixture(scope="session")
