@@ -18,7 +18,7 @@ from tests.deploy import engine
 from tests.deploy.compose import JOBS, SERVICES, SILENT, STREAMS
 from tests.deploy.engine import Project
 from tests.deploy.images import ROOT
-from tests.redis.campaigns import wait_for
+from tests.redis.waiting import wait_for
 
 WORKERS = 2
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "tidecast.json").read_text())
@@ -113,8 +113,7 @@ def test_a_service_runs_and_is_well(line: Project, name: str) -> None:
         wait_for(
             lambda: (
                 {one["State"]["Health"]["Status"] for one in line.containers(name)} == {"healthy"}
-            ),
-            120,
+            )
         )
 
 
@@ -133,18 +132,18 @@ def test_the_engine_holds_a_service_to_its_bounds(line: Project, name: str) -> N
 
 
 def test_two_workers_share_the_streams_and_forecast_all_that_comes(line: Project) -> None:
-    wait_for(lambda: shares(line) == [len(STREAMS) // WORKERS] * WORKERS, 120)
-    wait_for(partial(more_than, line, {f"{stream}:forecasts": 100 for stream in STREAMS}), 120)
+    wait_for(lambda: shares(line) == [len(STREAMS) // WORKERS] * WORKERS)
+    wait_for(partial(more_than, line, {f"{stream}:forecasts": 100 for stream in STREAMS}))
     for partition in status(line)["partitions"]:
         assert partition["dead_letters"] == partition["lost"] == 0
         assert partition["errors"] == []
 
 
 def test_prometheus_finds_every_worker_and_has_nothing_to_alert(line: Project) -> None:
-    wait_for(lambda: found(line, 'sum(up{job="tidecast"})') == [WORKERS], 120)
-    wait_for(lambda: found(line, "sum(tidecast_partitions)") == [len(STREAMS)], 120)
-    wait_for(lambda: (found(line, "sum(tidecast_forecasts_total)") or [0])[0] > 1000, 120)
-    wait_for(lambda: set(states(line)) == {"inactive"}, 300)
+    wait_for(lambda: found(line, 'sum(up{job="tidecast"})') == [WORKERS])
+    wait_for(lambda: found(line, "sum(tidecast_partitions)") == [len(STREAMS)])
+    wait_for(lambda: (found(line, "sum(tidecast_forecasts_total)") or [0])[0] > 1000)
+    wait_for(lambda: set(states(line)) == {"inactive"})
 
 
 def states(project: Project) -> list[str]:
@@ -163,10 +162,10 @@ def test_who_only_watches_cannot_even_name_the_server(line: Project) -> None:
 
 def test_one_command_scales(line: Project) -> None:
     up(line, "--scale", f"worker={len(STREAMS)}")
-    wait_for(lambda: shares(line) == [1] * len(STREAMS), 120)
-    wait_for(lambda: found(line, 'sum(up{job="tidecast"})') == [len(STREAMS)], 120)
+    wait_for(lambda: shares(line) == [1] * len(STREAMS))
+    wait_for(lambda: found(line, 'sum(up{job="tidecast"})') == [len(STREAMS)])
     up(line, "--scale", f"worker={WORKERS}")
-    wait_for(lambda: shares(line) == [len(STREAMS) // WORKERS] * WORKERS, 120)
+    wait_for(lambda: shares(line) == [len(STREAMS) // WORKERS] * WORKERS)
 
 
 def test_grafana_shows_the_dashboard(line: Project) -> None:
@@ -185,6 +184,6 @@ def test_all_end_well_and_go_on_where_they_were(line: Project) -> None:
     up(line)
     kept = forecasts(line)
     assert all(kept[stream] >= count for stream, count in before.items())
-    wait_for(partial(more_than, line, {stream: count + 100 for stream, count in kept.items()}), 120)
+    wait_for(partial(more_than, line, {stream: count + 100 for stream, count in kept.items()}))
     for partition in status(line)["partitions"]:
         assert partition["dead_letters"] == partition["lost"] == 0

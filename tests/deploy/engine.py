@@ -25,8 +25,8 @@ from typing import Any
 from tests.deploy import images
 from tests.deploy.compose import FILE, SERVICES
 from tests.deploy.images import CACHE, buildah
-from tests.redis.campaigns import wait_for
 from tests.redis.servers import HOST, dying_with_us, program_of
+from tests.redis.waiting import wait_for
 
 PROJECT = "tidecast-check"
 PACKAGES = ("docker.io", "iptables")
@@ -37,7 +37,6 @@ DEBIAN = "trixie"
 """The release whose packages stand in: the first with Valkey and a Compose of today."""
 DEBIAN_NAME = f"localhost/tidecast-stand-in:{DEBIAN}"
 PLUGIN = "usr/libexec/docker/cli-plugins/docker-compose"
-GRACE = 60.0
 
 
 def missing() -> str | None:
@@ -193,7 +192,7 @@ def _own_engine(folder: Path) -> Iterator[dict[str, str]]:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:
         there = Project(environment, folder, whole=False)
-        wait_for(lambda: _answers(there, process), GRACE)
+        wait_for(lambda: _answers(there, process))
         images.assemble_base()
         _assemble_stand_ins(folder / "config" / "cli-plugins")
         for name in (images.BASE_NAME, *(SERVICES[name]["image"] for name in STAND_INS)):

@@ -26,8 +26,8 @@ from tests.deploy import images
 from tests.deploy.compose import FOLDER, SERVICES, STREAMS, client_of, server_of, write_record
 from tests.deploy.images import Image, Process
 from tests.model_files import write_mean_model
-from tests.redis.campaigns import wait_for
 from tests.redis.servers import HOST, Server, flavours, free_port
+from tests.redis.waiting import wait_for
 
 MEGABYTE = 1_000_000
 LARGEST = 250 * MEGABYTE

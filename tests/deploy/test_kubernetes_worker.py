@@ -14,9 +14,9 @@ import pytest
 
 from tests.deploy.manifests import CONTAINER, MOUNTS, each_overlay, settings_of
 from tests.model_files import write_mean_model
-from tests.redis.campaigns import wait_for
 from tests.redis.servers import flavours, free_port
 from tests.redis.tls import House, password_of, tls_house
+from tests.redis.waiting import wait_for
 from tidecast.worker.settings import expanded
 
 pytestmark = pytest.mark.skipif(

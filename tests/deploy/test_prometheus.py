@@ -19,8 +19,8 @@ from tests.deploy.dashboard import QUERIES
 from tests.deploy.line import Line, running_line
 from tests.deploy.promql import Known, UnknownError
 from tests.deploy.rules import ALERTS, ALL, CASES, PAGE, RECORDS, RULES, Rule, known_with_rules
-from tests.redis.campaigns import wait_for
 from tests.redis.servers import HOST, dying_with_us, free_port
+from tests.redis.waiting import wait_for
 
 SEVERITIES = {"critical", "warning"}
 QUIET = {"Alerts", "Time to catch up"}

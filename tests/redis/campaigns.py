@@ -23,12 +23,12 @@ from tests.model_files import write_mean_model
 from tests.redis.proxy import Proxy
 from tests.redis.servers import Server, dying_with_us, truncate_last_transaction
 from tests.redis.verifier import Outcome, verify
+from tests.redis.waiting import PATIENCE, wait_for
 from tidecast.worker.store.position import position_of
 
 STEPS = ("acquired", "restored", "read", "stepped", "sent", "settled", "saved", "renewed")
 ONCE = {"acquired", "restored"}
 SERIES = 7
-PATIENCE = 600.0
 
 
 @dataclass
@@ -96,15 +96,6 @@ def end(pid: int, number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, number)
     wait_for(partial_ended(pid))
-
-
-def wait_for(holds: Callable[[], bool], seconds: float = PATIENCE) -> None:
-    """Wait until something holds."""
-    last = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > last:
-            raise AssertionError(f"did not come to hold in {seconds:g} s")
-        time.sleep(0.005)
 
 
 @contextmanager
@@ -266,17 +257,16 @@ def stale_commits(home: Nursery, server: Server, random: Random, **wish: Any) ->
 
 def late_commit(home: Nursery, server: Server, random: Random, **wish: Any) -> Outcome:
     """Let a commit arrive when its sender has long given it up and sent it again."""
-    # A blocking read takes half a second.
     options = {"settings": {"lease": 10.0}, "die_at": ("stepped", 3), **wish}
     with Proxy(server.port) as proxy, server.client() as client:
         feed(client, "readings", 200, random)
         pid = home.start(f"{proxy.url}?socket_timeout=0.8", signal="SIGSTOP", **options)
         wait_for(lambda: asleep(pid))
-        time.sleep(0.5)  # the answer to the commit before is on its way
+        wait_for(lambda: proxy.answered)  # the commit before, too
         proxy.delay(2.0, every=True)
         os.kill(pid, signal.SIGCONT)
         wait_for(lambda: all_consumed(client))
-        time.sleep(2.5)  # the late one is there now
+        wait_for(lambda: not proxy.holding)  # the late one is there now
         end(pid, signal.SIGTERM)
         return verify(client, "readings", home.models)
 

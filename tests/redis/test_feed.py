@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import redis
 from tests.conftest import Run
 from tests.model_files import write_mean_model
 from tests.redis.servers import Server, client_at, free_port
+from tests.redis.waiting import wait_for
 from tidecast.worker.commands.feeder import Sent, feed_synthetic
 from tidecast.worker.commands.synthetic import (
     PIPELINES_PER_SECOND,
@@ -28,13 +28,6 @@ from tidecast.worker.commands.synthetic import (
 from tidecast.worker.errors import ServerError
 
 NOW = 1_700_000_000_000
-
-
-def eventually(holds: Callable[[], object], seconds: float = 120.0) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it did not come to hold in time"
-        time.sleep(0.01)
 
 
 def readings(per_entry: int = 1, longest: int | None = None) -> SyntheticReadings:
@@ -115,7 +108,7 @@ def test_a_worker_forecasts_all_of_them(
 ) -> None:
     model = write_mean_model(tmp_path / "m.onnx", n_steps=2, features=("temp", "hum"))
     shape = ("--series", "20", "--features", "temp,hum,more", "--per-entry", str(per_entry))
-    sent = told(tidecast("feed", "--synthetic", *shape, "--rate", "2000", "--for", "200ms"))
+    sent = told(tidecast("feed", "--synthetic", *shape, "--rate", "2000", "--for", "1s"))
     assert client.xlen("readings") * per_entry == sent > 20
     result = tidecast("run", "--models", model, "--from", "earliest", "--burst")
     assert result.returncode == 0, result.stderr
@@ -228,7 +221,7 @@ def test_signals_end_it_with_0_and_the_count(
     command = [sys.executable, "-m", "tidecast.worker", "feed", "--redis-url", server_url]
     command += ["--synthetic", "--rate", rate, "--longest", "20000"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        eventually(lambda: client.xlen("readings"))
+        wait_for(lambda: client.xlen("readings"))
         process.send_signal(number)
         _, said = process.communicate(timeout=120)
     result = subprocess.CompletedProcess(command, process.returncode, "", said)
@@ -255,9 +248,9 @@ def test_a_file_goes_on_where_it_was_interrupted(
     data.write_text("ts,value\n" + "".join(f"{row},{row}\n" for row in range(400)))
     command = [sys.executable, "-m", "tidecast.worker", "feed", "--redis-url", server_url]
     with subprocess.Popen(
-        [*command, data, "--rate", "10"], stderr=subprocess.PIPE, text=True
+        [*command, data, "--rate", "1"], stderr=subprocess.PIPE, text=True
     ) as process:
-        eventually(lambda: client.xlen("readings"))
+        wait_for(lambda: client.xlen("readings"))
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=120)
     assert process.returncode == 1

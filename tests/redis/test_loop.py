@@ -177,7 +177,7 @@ def test_leases_last_while_many_partitions_are_taken_and_saved(
 
     def slowly(step: str) -> None:
         if step in {"acquired", "saved"}:
-            time.sleep(0.1)
+            time.sleep(0.2)
         beats.append(worker.health.beat_at)
 
     worker = worker_of(
@@ -185,7 +185,7 @@ def test_leases_last_while_many_partitions_are_taken_and_saved(
         lambda _: None,
         time.monotonic,
         reached=slowly,
-        lease=1.0,
+        lease=2.0,
         input="many:{0..29}",
     )
     worker.run()

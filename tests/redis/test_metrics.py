@@ -18,7 +18,7 @@ from prometheus_client.samples import Sample
 
 from tests.conftest import Run
 from tests.model_files import write_mean_model
-from tests.redis.campaigns import wait_for
+from tests.redis.waiting import wait_for
 from tidecast.worker.service.metrics import COUNTERS
 from tidecast.worker.service.tally import Tally
 

@@ -12,9 +12,10 @@ import redis
 
 from tests.conftest import Run
 from tests.model_files import write_mean_model
-from tests.redis.campaigns import end, nursery, wait_for
+from tests.redis.campaigns import end, nursery
 from tests.redis.servers import Server
 from tests.redis.verifier import verify
+from tests.redis.waiting import wait_for
 from tidecast.worker.errors import LeaseError
 from tidecast.worker.store.checkpoint import Checkpoints, read_manifest
 

@@ -6,7 +6,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import redis
 
 from tests.conftest import Run
 from tests.model_files import write_mean_model
+from tests.redis.waiting import wait_for
 from tidecast.worker.store.position import position_of
 from tidecast.worker.store.status import fleets, statuses
 
@@ -103,10 +103,7 @@ def test_a_running_worker_owns_and_is_a_member(
     command += ["--models", str(model), "--input", "r:{9..10}", "--lease", "60"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         try:
-            end = time.monotonic() + 120
-            while [one.owner is not None for one in statuses(client, None)] != [True, True]:
-                assert time.monotonic() < end, "nobody took the streams"
-                time.sleep(0.05)
+            wait_for(lambda: sum(one.owner is not None for one in statuses(client, None)) == 2)
             document = told(tidecast)
             one_only = told(tidecast, "--input", "r:{10..11}")
         finally:

@@ -12,9 +12,9 @@ import redis
 import trustme
 
 from tests.model_files import write_mean_model
-from tests.redis.campaigns import wait_for
 from tests.redis.servers import Server, flavours
 from tests.redis.tls import ACL, House, tls_house
+from tests.redis.waiting import wait_for
 
 needs_redis = pytest.mark.skipif(
     "redis" not in flavours() and "CI" not in os.environ, reason="no redis-server is installed"
@@ -127,20 +127,20 @@ def test_a_running_worker_waits_for_a_certificate_it_can_trust(tmp_path: Path) -
             ) as worker,
         ):
             try:
-                wait_for(lambda: "follow readings" in log.read_text(), 120)
+                wait_for(lambda: "follow readings" in log.read_text())
                 issued = trustme.CA().issue_cert("localhost")
                 issued.private_key_pem.write_to_path(house.file("server.key"))
                 issued.cert_chain_pems[0].write_to_path(house.file("server.pem"))
                 house.server.restart()
-                wait_for(lambda: "its authority is not trusted" in log.read_text(), 120)
+                wait_for(lambda: "its authority is not trusted" in log.read_text())
                 assert worker.poll() is None
                 for name, content in right.items():
                     house.file(name).write_bytes(content)
                 house.server.restart()
                 with house.client("administrator") as client:
-                    wait_for(lambda: bool(client.exists("readings:lease:default")), 120)
+                    wait_for(lambda: bool(client.exists("readings:lease:default")))
                     client.xadd("readings", {"value": 1})
-                    wait_for(lambda: client.xlen("readings:forecasts") == 1, 120)
+                    wait_for(lambda: client.xlen("readings:forecasts") == 1)
             finally:
                 worker.terminate()
         assert worker.returncode == 0

@@ -19,7 +19,7 @@ from redis.retry import Retry
 
 from tests.conftest import Run
 from tests.model_files import write_lstm_model, write_mean_model
-from tests.redis.campaigns import wait_for
+from tests.redis.waiting import wait_for
 from tidecast.worker.errors import (
     LeaseError,
     LostServerError,
@@ -50,13 +50,6 @@ def dead(client: redis.Redis) -> list[dict[str, str]]:
 def add(client: redis.Redis, series: str, *values: object) -> None:
     for value in values:
         client.xadd("readings", {"series": series, "value": str(value)})
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 120.0) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it did not come to hold in time"
-        time.sleep(0.01)
 
 
 def means(client: redis.Redis, series: str) -> list[float]:
@@ -193,19 +186,20 @@ def test_signals_end_it_with_0_and_all_committed(
     mean_model: Path,
     number: signal.Signals,
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     command = [sys.executable, "-m", "tidecast.worker", "run", "--redis-url", server_url]
     command += ["--models", str(mean_model), "--from", "earliest", "--log-format", "json"]
     monkeypatch.setenv("TIDECAST_SUMMARY_EVERY", "0.1")
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    log = tmp_path / "log"
+    with log.open("w") as file, subprocess.Popen(command, stderr=file) as process:
         add(client, "a", 1, 2, 3)
-        eventually(lambda: len(forecasts(client)) == 1)
-        time.sleep(0.3)  # a summary is due
+        wait_for(lambda: '"forecasts":' in log.read_text())
         add(client, "a", *range(500))
         process.send_signal(number)
-        _, log = process.communicate(timeout=120)
-    assert process.returncode == 0, log
-    lines = [json.loads(line) for line in log.splitlines()]
+        process.wait(timeout=120)
+    assert process.returncode == 0, log.read_text()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
     (loaded,) = [line for line in lines if "version" in line]
     assert loaded["message"].startswith("model mean abcdef: univariate_one_step, 3 steps of value")
     assert any(line["message"] == "series a starts to forecast" for line in lines)
@@ -241,12 +235,12 @@ def test_an_embedded_server_is_found_by_feed_and_watch(
     worker = [sys.executable, "-m", "tidecast.worker"]
     with subprocess.Popen([*worker, "run", "--models", mean_model, "--from", "earliest"]) as run:
         socket = tmp_path / f"tidecast-{Path(tmp_path).stat().st_uid}" / "server.sock"
-        eventually(socket.exists)
+        wait_for(socket.exists)
         watching = subprocess.Popen(
             [*worker, "watch", "--plain", "--count", "4"], stdout=subprocess.PIPE, text=True
         )
         client = redis.Redis(unix_socket_path=str(socket))
-        eventually(lambda: client.pubsub_numpat() == 1)
+        wait_for(lambda: client.pubsub_numpat() == 1)
         assert subprocess.run([*worker, "feed", data, "--rate", "0"], check=False).returncode == 0
         heard, _ = watching.communicate(timeout=120)
         run.send_signal(signal.SIGTERM)
@@ -270,7 +264,7 @@ def test_watch_ends_well_when_its_reader_has_heard_enough(
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        eventually(lambda: client.pubsub_numpat() == 1)
+        wait_for(lambda: client.pubsub_numpat() == 1)
         client.publish("forecast:a", "{}")
         assert process.stdout.readline() == b"{}\n"
         process.stdout.close()
@@ -425,10 +419,10 @@ def test_a_failover_under_a_blocked_read_is_survived(
     command += ["--models", str(mean_model), "--from", "earliest"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         add(client, "a", 1, 2, 3)
-        eventually(lambda: len(forecasts(client)) == 1)
-        eventually(lambda: unblocked(client))
+        wait_for(lambda: len(forecasts(client)) == 1)
+        wait_for(lambda: unblocked(client))
         add(client, "a", 4)
-        eventually(lambda: len(forecasts(client)) == 2)
+        wait_for(lambda: len(forecasts(client)) == 2)
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
@@ -509,7 +503,6 @@ def test_a_heavy_stream_is_forecast_in_order(
     assert [f["at"] for f in forecasts(client)] == list(range(28, 5000))
 
 
-@pytest.mark.usefixtures("client")
 def test_nobody_is_told_of_what_runs_here(server_url: str, tmp_path: Path) -> None:
     """ONNX Runtime's telemetry would complain of a home that it cannot write to."""
     model = write_mean_model(tmp_path / "m.onnx")
