@@ -12,8 +12,8 @@ from pathlib import Path
 import redis
 
 from tests.model_files import write_mean_model
-from tests.redis.campaigns import wait_for
 from tests.redis.servers import HOST, Server, dying_with_us, flavours, free_port
+from tests.redis.waiting import wait_for
 
 STREAMS = ("readings:{0}", "readings:{1}")
 
@@ -77,7 +77,7 @@ def running_line(folder: Path) -> Iterator[Line]:
             *dying_with_us(),
             sys.executable,
             "-m",
-            "worker",
+            "tidecast.worker",
             "run",
             "--redis-url",
             server.url,
