@@ -3,7 +3,6 @@
 import re
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 import redis
 from hypothesis import HealthCheck, settings
 
+from tests.commands import Commands, commands
 from tests.redis.servers import FLAVOURS, Server, needed, version_of
 from tidecast.worker.store import embedded
 
@@ -102,15 +102,19 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    """What runs commands without loading all they need each time."""
+    with commands(tmp_path_factory.mktemp("commands")) as loaded:
+        yield loaded
+
+
 @pytest.fixture
-def tidecast(server_url: str) -> Run:
+def tidecast(server_url: str, loaded: Commands) -> Run:
     """Run a command of the worker against the tests' server and return what it said."""
 
     def run(command: str, *options: str | Path) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-m", "tidecast.worker", command]
-        words += [] if "--redis-url" in options else ["--redis-url", server_url]
-        return subprocess.run(
-            [*words, *map(str, options)], capture_output=True, text=True, timeout=800, check=False
-        )
+        there = () if "--redis-url" in options else ("--redis-url", server_url)
+        return loaded.run(command, *there, *map(str, options))
 
     return run
