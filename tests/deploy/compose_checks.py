@@ -7,14 +7,12 @@ Like ``image_checks.py`` it is not collected with the other tests. Where the eng
 """
 
 import json
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from tests.deploy import engine
 from tests.deploy.compose import JOBS, SERVICES, SILENT, STREAMS
 from tests.deploy.engine import Project
 from tests.deploy.images import ROOT
@@ -25,14 +23,10 @@ DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "tidecast.json").read_text
 
 
 @pytest.fixture(scope="module")
-def line() -> Iterator[Project]:
+def line(project: Project) -> Project:
     """The whole line, started by one command."""
-    why = engine.missing()
-    if why is not None:
-        pytest.skip(why)
-    with engine.project() as project:
-        up(project, "--build")
-        yield project
+    up(project, "--build")
+    return project
 
 
 def up(project: Project, *words: str) -> None:

@@ -17,14 +17,14 @@ import subprocess
 import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.deploy import images
 from tests.deploy.compose import FILE, SERVICES
-from tests.deploy.images import CACHE, buildah
+from tests.deploy.images import CACHE, Image, buildah
 from tests.redis.servers import HOST, dying_with_us, program_of
 from tests.redis.waiting import wait_for
 
@@ -102,6 +102,36 @@ class Project:
         ids = self.compose("ps", "--all", "--quiet", service).split()
         told: list[dict[str, Any]] = json.loads(self.docker("inspect", *ids)) if ids else []
         return told
+
+    def built(self, service: str) -> AbstractContextManager[Image]:
+        """Build a service's image and yield it, as ``opened`` does."""
+        self.compose("build", service)
+        return self.opened(SERVICES[service]["image"])
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[Image]:
+        """Yield an image with a copy of its files for the length of the block."""
+        (told,) = json.loads(self.docker("image", "inspect", name))
+        history = self.docker("history", "--no-trunc", name)
+        container = self.docker("create", name, "anything").strip()
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder) / "root"  # the folder itself is shut to an image's user
+            root.mkdir(mode=0o755)
+            self._unpack(container, root)
+            self.docker("rm", container)
+            yield Image(told["Config"], history, root)
+
+    def _unpack(self, container: str, folder: Path) -> None:
+        command, environment = ["docker", "export", container], {**os.environ, **self.environment}
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as exported:
+            unpacking: list[str | Path] = [
+                "tar",
+                "--extract",
+                "--numeric-owner",
+                "--directory",
+                folder,
+            ]
+            subprocess.run(unpacking, stdin=exported.stdout, check=True)
 
     def get(self, service: str, port: int, path: str) -> Any:
         """Return the JSON that a service's page answers on this machine."""

@@ -24,6 +24,7 @@ import redis
 
 from tests.deploy import images
 from tests.deploy.compose import FOLDER, SERVICES, STREAMS, client_of, server_of, write_record
+from tests.deploy.engine import Project
 from tests.deploy.images import Image, Process
 from tests.model_files import write_mean_model
 from tests.redis.servers import HOST, Server, flavours, free_port
@@ -39,26 +40,17 @@ STOPS = 20
 
 
 @pytest.fixture(scope="module")
-def base() -> str:
-    """The base image; nothing here can be without it."""
+def worker(project: Project) -> Iterator[Image]:
     why = images.missing()
     if why is not None:
         pytest.skip(why)
-    images.assemble_base()
-    return images.BASE
-
-
-@pytest.fixture(scope="module")
-def worker(base: str) -> Iterator[Image]:
-    del base
-    with images.built("Dockerfile", "tidecast-worker") as image:
+    with project.built("worker") as image:
         yield image
 
 
 @pytest.fixture(scope="module")
-def trainer(base: str) -> Iterator[Image]:
-    del base
-    with images.built("Dockerfile.trainer", "tidecast-trainer") as image:
+def trainer(project: Project) -> Iterator[Image]:
+    with project.built("trainer") as image:
         yield image
 
 
@@ -90,8 +82,8 @@ def test_it_says_what_it_is(worker: Image) -> None:
     assert list(worker.config["ExposedPorts"]) == ["9464/tcp"]
 
 
-def test_it_adds_less_than_250_megabytes_to_its_base(worker: Image, base: str) -> None:
-    with images.opened(base) as below:
+def test_it_adds_less_than_250_megabytes_to_its_base(worker: Image, project: Project) -> None:
+    with project.opened(images.BASE_NAME) as below:
         added = images.unpacked(worker) - images.unpacked(below)
     print(f"{added / MEGABYTE:.1f} MB above the base")  # noqa: T201 - a figure of the run
     assert 50 * MEGABYTE < added < LARGEST
@@ -113,8 +105,7 @@ def test_no_tensorflow_no_trainer_and_no_installer_are_in_it(worker: Image) -> N
 def test_nothing_of_how_this_machine_finds_packages_is_in_it(worker: Image) -> None:
     for place in ("etc/pip.conf", "run/secrets", "root/.config", "root/.cache", "build"):
         assert not (worker.root / place).exists()
-    history = json.dumps(worker.history)
-    assert "secret" not in history.replace("type=secret", "")
+    assert "secret" not in worker.history.replace("type=secret", "")
 
 
 def test_its_user_owns_nothing_and_can_change_nothing(worker: Image) -> None:

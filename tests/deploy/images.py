@@ -1,23 +1,22 @@
-"""Builds the images without a Docker engine, and runs what is in them as one would.
+"""What the images stand on, and their processes as an engine would run them.
 
     python -m tests.deploy.images      # checks them: ``image_checks.py``, ``compose_checks.py``
 
-The base is assembled by debootstrap, once, under the name that the Dockerfiles' build argument
-expects, and kept in ``build/images``. The images are built on it by buildah and removed in the end.
+The base is assembled by debootstrap and buildah, once, under the name that the Dockerfiles' build
+argument expects, and kept in ``build/images``. A Docker engine (``engine.py``) builds our images on
+it, each once for all checks.
 
 A process of an image gets what its configuration says: entry point, environment, user. It is the
 first of a process namespace, so the kernel treats its signals as in a container. Its root is
-read-only, with nothing writable below, and it can gain no privileges. (``buildah run`` would give
-it the host's processes and a writable root.)
+read-only, with nothing writable below, and it can gain no privileges.
 
 What this does not show: limits of processor and memory, a network of its own, profiles of seccomp
 and AppArmor, the schedule of the health check (its command is run), and names of other services;
-the compose file on a Docker engine does (``engine.py``). The base is Debian's own, not the one that
-the build argument names by default: its Python lies elsewhere and is another patch release.
+the compose file on the engine does. The base is Debian's own, not the one that the build argument
+names by default: its Python lies elsewhere and is another patch release.
 """
 
 import ast
-import json
 import os
 import re
 import shlex
@@ -25,11 +24,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -66,8 +65,20 @@ def missing() -> str | None:
 
 def buildah(*words: str | Path) -> str:
     """Run a buildah command on the storage of these tests; return what it said on stdout."""
-    storage = ("--root", CACHE / "storage", "--runroot", CACHE / "run", "--storage-driver", "vfs")
-    return _run("buildah", *storage, *words)
+    return _run("buildah", *_storage(_driver()), *words)
+
+
+@cache
+def _driver() -> str:
+    """Return how layers are kept: laid over one another where the kernel can, or else as copies."""
+    asked = ["buildah", *_storage("overlay"), "info"]
+    works = subprocess.run(asked, capture_output=True, check=False).returncode == 0
+    return "overlay" if works else "vfs"
+
+
+def _storage(driver: str) -> list[str | Path]:
+    root, run = CACHE / driver, CACHE / f"{driver}-run"
+    return ["--root", root, "--runroot", run, "--storage-driver", driver]
 
 
 def _run(*words: str | Path) -> str:
@@ -121,43 +132,9 @@ def _mirror() -> list[str]:
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout.split()[:1]
 
 
-@contextmanager
-def built(dockerfile: str, name: str) -> Iterator["Image"]:
-    """Build an image as its Dockerfile says; it is there for the length of the block."""
-    with tempfile.TemporaryDirectory() as folder:
-        buildah(
-            *("build", "--isolation", "chroot", "--format", "docker", "--pull-never"),
-            *("--file", ROOT / "deploy" / dockerfile, "--tag", name),
-            *_pip_of_this_machine(Path(folder)),
-            ROOT,
-        )
-    try:
-        with opened(name) as image:
-            yield image
-    finally:
-        buildah("rmi", name)
-
-
 def version() -> str:
     """Return the project's version."""
     return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
-
-
-def _pip_of_this_machine(folder: Path) -> list[str]:
-    """Return the options that let a build find packages where pip finds them here.
-
-    What pip is told by files and environment goes into the build as one secret file, and with it
-    the folders and the certificate on this machine that it names.
-    """
-    told, configuration = pip_settings(), folder / "pip.conf"
-    write_pip_settings(told, configuration)
-    words = [word for values in told.values() for word in values]
-    # The pages of an index on disk link to files beside it.
-    places = {Path(word.removeprefix("file://")).parent for word in words if "file://" in word}
-    places |= {Path(word) for word in words if word.startswith("/")}
-    volumes = sorted(str(place) for place in places if place.exists())
-    mounts = [word for place in volumes for word in ("--volume", f"{place}:{place}:ro")]
-    return ["--secret", f"id=pip.conf,src={configuration}", *mounts]
 
 
 def pip_settings() -> dict[str, list[str]]:
@@ -182,7 +159,7 @@ class Image:
     """An image: what its configuration says, and its files in a copy that processes can enter."""
 
     config: Mapping[str, Any]
-    history: Sequence[Mapping[str, Any]]
+    history: str
     root: Path
 
     @property
@@ -234,7 +211,9 @@ class Image:
         """Return the lines of a shell script that let the image's root be as in a container."""
         root = shlex.quote(str(self.root))
         script = [f"mount --bind {root} {root}", f"mount -t proc proc {root}/proc"]
-        script += [f"mount --bind /dev/{one} {root}/dev/{one}" for one in DEVICES]
+        for one in DEVICES:
+            (self.root / "dev" / one).touch()
+            script.append(f"mount --bind /dev/{one} {root}/dev/{one}")
         for inside, outside in {**mounts, **writable}.items():
             place = self.root / inside.lstrip("/")
             if outside.is_dir():
@@ -246,17 +225,6 @@ class Image:
             if inside in mounts:
                 script.append(shlex.join(["mount", "-o", "remount,bind,ro", str(place)]))
         return [*script, f"mount -o remount,bind,ro {root}"]
-
-
-@contextmanager
-def opened(name: str) -> Iterator[Image]:
-    """Yield an image with a copy of its files for the length of the block."""
-    container = buildah("from", "--pull-never", name)
-    try:
-        told = json.loads(buildah("inspect", container))["Docker"]
-        yield Image(told["config"], told["history"], Path(buildah("mount", container)))
-    finally:
-        buildah("rm", container)
 
 
 def unpacked(image: Image) -> int:
