@@ -1,5 +1,6 @@
 """Real servers and real processes for tests."""
 
+import os
 import re
 import signal
 import subprocess
@@ -22,16 +23,37 @@ settings.load_profile("untimed")
 # What a shell starts in the background ignores Ctrl-C, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-FITTING = {"test_end_to_end.py", "test_demo.py"}
 WHOLE_LINE = {"test_end_to_end.py", "test_metrics.py", "test_worker_process.py"}
+COSTLY = ("patterns", "taxi", "wheel", "whole", "restless", "known")
+"""Fixtures that take seconds: the tests that share one run in one process."""
+LONG = (
+    *(
+        "test_end_to_end.py",
+        "test_wheel.py",
+        "test_networks.py",
+        "test_training.py",
+        "test_tune.py",
+    ),
+    *("test_accuracy.py", "test_benchmarks.py", "test_faults.py", "trainer"),
+)
+"""Files and folders that take longest: begun first, none of them is waited for in the end."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Run more processes than there are processors, since many tests wait."""
+    return len(os.sched_getaffinity(0)) + 2
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist looks at the marks in a hook of its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests that share fitted models in one process, so that they are fitted once."""
+    """Keep tests that share what is costly together, and put those that take long in front."""
+    items.sort(key=lambda item: next((i for i, p in enumerate(LONG) if p in item.path.parts), 99))
     for item in items:
-        if item.path.name in FITTING:
-            item.add_marker(pytest.mark.xdist_group("fitting"))
+        named = getattr(item, "fixturenames", ())
+        shared = next((name for name in COSTLY if name in named), None)
+        if shared:
+            item.add_marker(pytest.mark.xdist_group(shared))
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
