@@ -2,6 +2,7 @@
 # make demo     fit, serve, feed and listen on real data
 #               (DATA=my.csv TARGETS=a,b for your own; N_STEPS=24 HORIZON=4 for a short one)
 # make test     lint, types, tests
+#               (TIMES=10 for the tests ten times or until one fails, JOBS=8 for a machine that is loaded by them)
 # make soak     the long fault campaigns on real servers (SHARE=0.1 for a tenth, FLAVOUR=redis, JOBS=4)
 # make bench    speed, latency, memory beside ONNX Runtime alone, a bare relay and peers; about 25 minutes
 #               (QUICK=1 for one minute, WRITE=1 into docs/benchmarks.md, JSON=file, ONLY="rates latency")
@@ -9,8 +10,8 @@
 #               half an hour (SEEDS=3, ONLY="ETTh1 taxi" without writing)
 # make mutants  makes 300 small mistakes in the trainer and the worker's core and tells which no test finds; about
 #               half an hour (SEED=2 for others, SAMPLE=20, ONLY="worker/pipeline trainer/fit.py", JOBS=4)
-# make image-test   the container images, built and run for real with buildah, and the compose file on a Docker
-#               engine, its own where none runs (as root, on Debian); ten minutes
+# make image-test   the container images and the compose file, built and run for real on a Docker engine,
+#               its own where none runs (as root, on Debian); five minutes
 # make audit    known weaknesses of the locked packages, by their public database
 # make sbom     the worker's packages as CycloneDX, into sbom.json
 # make format   rewrite to the project's format
@@ -29,15 +30,23 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 setup: .venv/.ready
 
+# What takes pip minutes takes uv seconds; but uv knows none of pip's settings, such as an index of your own.
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+define install
+	$(PYTHON) -m venv $(1)
+	{ $(1)/bin/python $(PIP_INSTALL) --require-hashes -r requirements-uv.lock \
+	  && $(1)/bin/uv pip install --quiet --python $(1) --require-hashes -r $(2); } \
+	  || $(1)/bin/python $(PIP_INSTALL) --require-hashes -r $(2)
+endef
+
 .venv/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c '$(usable)' || \
 	  { echo "Python 3.11, 3.12 or 3.13 is needed, and '$(PYTHON)' is none; make PYTHON=python3.12 ..." >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' || \
 	  { echo "'$(PYTHON)' has no venv module; Debian and Ubuntu keep it in the package python3-venv" >&2; exit 2; }
-	$(PYTHON) -m venv .venv
 	@echo "installing the locked packages (about 3 GB on disk)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(call install,.venv,requirements.lock)
+	$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
 # Bytewax has no packages for Python 3.13 yet.
@@ -45,23 +54,24 @@ peers_usable = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 1
 PEERS_PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11,\
   $(if $(shell $(p) -c '$(peers_usable)' 2>/dev/null && echo yes),$(p))) python3)
 
+.venv-peers/.ready: PYTHON = $(PEERS_PYTHON)
 .venv-peers/.ready: requirements-peers.lock
 	@$(PEERS_PYTHON) -c '$(peers_usable)' || \
 	  { echo "the peers need Python 3.11 or 3.12, and '$(PEERS_PYTHON)' is neither; make $@ PEERS_PYTHON=python3.12" >&2; exit 2; }
-	$(PEERS_PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-peers.lock
+	$(call install,.venv-peers,requirements-peers.lock)
 	@touch $@
 
 .venv-checks/.ready: requirements-checks.lock
-	$(PYTHON) -m venv .venv-checks
-	.venv-checks/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-checks.lock
+	$(call install,.venv-checks,requirements-checks.lock)
 	@touch $@
 
 demo: setup
 	@$(BIN)/python deploy/demo.py $(if $(DATA),--data "$(DATA)") $(if $(TARGETS),--targets "$(TARGETS)") \
 	  $(if $(N_STEPS),--n-steps "$(N_STEPS)") $(if $(HORIZON),--horizon "$(HORIZON)")
 
-test: setup lint types tests
+# Types are checked beside the tests, which wait now and then.
+test: lint
+	@$(MAKE) --no-print-directory --jobs 2 types tests
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -71,7 +81,8 @@ types: setup
 	$(BIN)/mypy tidecast tests deploy
 
 tests: setup .venv-checks/.ready
-	$(BIN)/pytest --numprocesses auto --dist loadgroup
+	@for turn in $$(seq $(or $(TIMES),1)); do \
+	  $(BIN)/pytest --numprocesses $(or $(JOBS),auto) --dist loadgroup || exit 1; done
 
 soak: setup
 	$(BIN)/python -m tests.redis.soak --share $(or $(SHARE),1) --flavour $(or $(FLAVOUR),valkey) --jobs $(or $(JOBS),4)
@@ -110,13 +121,13 @@ COMPILE = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3
 
 # The peers are measured with the worker's own versions of what both use.
 lock: setup
-	$(BIN)/python -m pip install --quiet uv
 	$(COMPILE) pyproject.toml --extra embedded --extra trainer --extra dev -o requirements.lock
 	$(COMPILE) pyproject.toml --extra peers --constraint requirements.lock -o requirements-peers.lock
 	$(COMPILE) pyproject.toml --constraint requirements.lock -o requirements-worker.lock
 	$(COMPILE) pyproject.toml --extra trainer --constraint requirements.lock -o requirements-trainer.lock
 	echo setuptools | $(COMPILE) - --constraint requirements.lock -o requirements-build.lock
 	$(COMPILE) --group pyproject.toml:checks -o requirements-checks.lock
+	echo uv | $(COMPILE) - -o requirements-uv.lock
 
 clean:
 	rm -rf .venv .venv-peers .venv-checks .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info demo-output
