@@ -1,7 +1,6 @@
 """What a raw connection takes of redis-py, held to real servers: a breaking upgrade fails here."""
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +13,7 @@ from redis.retry import Retry
 
 from tests.redis.servers import HOST, Server, flavours
 from tests.redis.tls import tls_house
+from tests.redis.waiting import wait_for
 from tidecast.worker.errors import LostServerError, ServerError
 from tidecast.worker.store.connection import LARGEST_READ, RawConnection, packed
 from tidecast.worker.store.login import Login
@@ -36,13 +36,6 @@ def own(server_url: str) -> Iterator[redis.Redis]:
 def connection(own: redis.Redis) -> Iterator[RawConnection]:
     with closing(RawConnection(own)) as connection:
         yield connection
-
-
-def eventually(holds: Callable[[], object], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it did not come to hold in time"
-        time.sleep(0.002)
 
 
 def ask(connection: RawConnection, *words: str | bytes | int) -> Any:
@@ -68,7 +61,7 @@ def test_a_reply_is_seen_when_it_has_come(connection: RawConnection, client: red
     connection.send("BLPOP", "list", 0)
     assert not connection.has_reply()
     client.rpush("list", "x" * 3 * LARGEST_READ)
-    eventually(connection.has_reply)
+    wait_for(connection.has_reply)
     assert connection.has_reply()  # looking takes nothing away
     assert connection.read() == [b"list", b"x" * 3 * LARGEST_READ]
     assert not connection.has_reply()
@@ -140,7 +133,7 @@ def test_closing_drops_a_reply_on_its_way(own: redis.Redis, client: redis.Redis)
     number = ask(connection, "CLIENT", "ID")
     connection.send("BLPOP", "list", 0)
     connection.close()
-    eventually(lambda: str(number) not in {one["id"] for one in client.client_list()})
+    wait_for(lambda: str(number) not in {one["id"] for one in client.client_list()})
     client.rpush("list", "x")
     assert own.ping() is True
     assert client.llen("list") == 1
@@ -211,7 +204,7 @@ def test_the_same_over_tls(tmp_path: Path) -> None:
             assert connection.peer == ("localhost", house.tls_port)
             connection.send_packed(packed([b"PING"]) + packed([b"ECHO", b"x" * LARGEST_READ]))
             connection.read()
-            eventually(connection.has_reply)
+            wait_for(connection.has_reply)
             assert connection.read() == b"x" * LARGEST_READ
             connection.send_packed(packed([b"ECHO", b"x" * LARGEST_READ]) * 3)
             connection.confirm(3)

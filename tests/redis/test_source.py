@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.redis.campaigns import wait_for
+from tests.redis.waiting import wait_for
 from tidecast.worker.pipeline.wire import Position
 from tidecast.worker.store.source import FIRST_READ, LARGEST_READ, MANY, LiveReader, Streams
 
@@ -98,7 +98,7 @@ def test_after_many_the_next_is_asked_for_before_other_work(
     assert (size(reader.read()), reader.caught_up) == (200, False)
     before = asked(client)
     reader.look_ahead()
-    wait_for(lambda: asked(client) == before + 1, 30)
+    wait_for(lambda: asked(client) == before + 1)
     add(client, 1)
     reader.look_ahead()
     assert (size(reader.read()), reader.caught_up) == (0, True)  # as it stood when it was asked for
@@ -118,9 +118,9 @@ def test_a_full_answer_is_taken_before_other_work_and_held_until_it_is_read(
     add(client, 2500)
     before = asked(client)
     assert size(reader.read()) == 1000
-    wait_for(lambda: asked(client) == before + 2, 30)
+    wait_for(lambda: asked(client) == before + 2)
     reader.look_ahead()
-    wait_for(lambda: asked(client) == before + 3, 30)  # who has taken one that is full asks again
+    wait_for(lambda: asked(client) == before + 3)  # who has taken one that is full asks again
     reader.look_ahead()  # one is held: the next stays where it is
     assert not reader.caught_up
     assert [size(reader.read()) for _ in range(3)] == [1000, 500, 0]
@@ -132,7 +132,7 @@ def test_a_small_answer_that_is_held_leaves_no_time(
     add(client, 1000)
     before = asked(client)
     assert size(reader.read()) == 1000
-    wait_for(lambda: asked(client) == before + 2, 30)
+    wait_for(lambda: asked(client) == before + 2)
     reader.look_ahead()
     assert (reader.caught_up, size(reader.read()), reader.caught_up) == (False, 0, True)
 
