@@ -13,10 +13,11 @@ from typing import Any
 
 import redis
 
-from tests.redis.campaigns import Nursery, end, feed, last_id, wait_for
+from tests.redis.campaigns import Nursery, end, feed, last_id
 from tests.redis.proxy import Proxy
 from tests.redis.servers import Server
 from tests.redis.verifier import Outcome, verify
+from tests.redis.waiting import wait_for
 from tidecast.worker.store.keys import (
     checkpoint_key,
     dead_key,
@@ -24,6 +25,7 @@ from tidecast.worker.store.keys import (
     lease_key,
     offset_key,
 )
+from tidecast.worker.store.position import position_of
 
 FLEET = "default"
 STREAMS = [f"readings:{{{number}}}" for number in range(5)]
@@ -116,11 +118,11 @@ def one_in_trouble(
             undo = FAULTS[name](client, victim)
             if name not in WITHOUT_INPUT:
                 feed(client, victim, 20, random)
-            wait_for(lambda: not held(client, victim), 60)  # noqa: B023
+            wait_for(lambda: not held(client, victim))  # noqa: B023
             go_on(client, others, random)
             undo()
             feed(client, victim, 20, random)
-            wait_for(lambda: consumed(client)(victim), 60)  # noqa: B023
+            wait_for(lambda: consumed(client)(victim))  # noqa: B023
             again = restores(home, others) - restored
             assert not again, f"{name} of {victim}: {again} were restored, too"
             done[name] += 1
@@ -176,12 +178,17 @@ def go_on(client: redis.Redis, streams: Sequence[str], random: Random) -> None:
     for _ in range(3):
         for stream in streams:
             feed(client, stream, 10, random)
-        wait_for(lambda: all(map(consumed(client), streams)), 120)
+        wait_for(lambda: all(map(consumed(client), streams)))
 
 
 def consumed(client: redis.Redis) -> Callable[[str], bool]:
     """Return what tells whether a stream's offset stands at its newest reading."""
-    return lambda stream: bool(client.get(offset_key(stream, FLEET)) == last_id(client, stream))
+
+    def tell(stream: str) -> bool:
+        stands: Any = client.get(offset_key(stream, FLEET))
+        return bool(position_of(stands or b"").offset.encode() == last_id(client, stream))
+
+    return tell
 
 
 def held(client: redis.Redis, stream: str) -> bool:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import redis
 
-from tests.redis.campaigns import end, nursery, wait_for
+from tests.redis.campaigns import end, nursery
 from tests.redis.partition_campaigns import FAULTS
 from tests.redis.servers import Server
+from tests.redis.waiting import wait_for
 from tidecast.worker.errors import LeaseError, ServerError, WrongKeyError
 from tidecast.worker.pipeline.wire import Position
 from tidecast.worker.service.loop import Worker

@@ -2,54 +2,61 @@
 
 import pytest
 
-from tidecast.worker.store.address import Address, address_of, masked
+from tidecast.worker.store.address import address_of, masked
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("url", "options", "tls", "login"),
     [
-        "redis://h",
-        "rediss://u:p@h:7000/3?ssl_ca_certs=/x",
-        "redis://[::1]:6379/0",
-        "unix:///run/x.sock?db=1",
+        ("redis://h", {"host": "h"}, False, (None, None)),
+        (
+            "rediss://u:p@h:7000/3?ssl_ca_certs=/x",
+            {"host": "h", "port": 7000, "db": 3, "ssl_ca_certs": "/x"},
+            True,
+            ("u", "p"),
+        ),
+        ("redis://[::1]:6379/0", {"host": "::1", "port": 6379, "db": 0}, False, (None, None)),
+        ("unix:///run/x.sock?db=1", {"path": "/run/x.sock", "db": 1}, False, (None, None)),
     ],
 )
-def test_a_servers_own_url_is_the_drivers_to_read(url: str) -> None:
-    assert address_of(url) == Address(server=url)
+def test_a_servers_own_url_is_the_drivers_to_read(
+    url: str, options: dict[str, object], tls: bool, login: tuple[str | None, str | None]
+) -> None:
+    found = address_of(url)
+    kept = {name: value for name, value in found.options.items() if name != "connection_class"}
+    assert (kept, found.tls, (found.user, found.password)) == (options, tls, login)
+    assert (found.sentinels, found.service, found.sentinel_login) == ((), "", {})
 
 
 @pytest.mark.parametrize(
-    ("url", "server", "sentinels", "service"),
+    ("url", "db", "user", "sentinels", "service"),
     [
-        ("redis+sentinel://h/s", "redis://localhost/?", (("h", 26379),), "s"),
-        (
-            "redis+sentinel://u:p@h:1,i/s/2",
-            "redis://u:p@localhost/2?",
-            (("h", 1), ("i", 26379)),
-            "s",
-        ),
-        ("rediss+sentinel://[::1]:5/s/", "rediss://localhost/?", (("::1", 5),), "s"),
-        (
-            "redis+sentinel://h/my%2Fown%20one/12",
-            "redis://localhost/12?",
-            (("h", 26379),),
-            "my/own one",
-        ),
-        ("redis+sentinel://a@b:c@h/s", "redis://a@b:c@localhost/?", (("h", 26379),), "s"),
-        ("redis+sentinel://h/s/2/", "redis://localhost/2?", (("h", 26379),), "s"),
-        ("redis+sentinel://h/s?a=1&b=2", "redis://localhost/?a=1&b=2", (("h", 26379),), "s"),
+        ("redis+sentinel://h/s", None, None, (("h", 26379),), "s"),
+        ("redis+sentinel://u:p@h:1,i/s/2", 2, "u", (("h", 1), ("i", 26379)), "s"),
+        ("rediss+sentinel://[::1]:5/s/", None, None, (("::1", 5),), "s"),
+        ("redis+sentinel://h/my%2Fown%20one/12", 12, None, (("h", 26379),), "my/own one"),
+        ("redis+sentinel://a@b:c@h/s", None, "a@b", (("h", 26379),), "s"),
+        ("redis+sentinel://h/s/2/", 2, None, (("h", 26379),), "s"),
     ],
 )
 def test_sentinels_know_where_a_service_is(
-    url: str, server: str, sentinels: tuple[tuple[str, int], ...], service: str
+    url: str,
+    db: int | None,
+    user: str | None,
+    sentinels: tuple[tuple[str, int], ...],
+    service: str,
 ) -> None:
-    assert address_of(url) == Address(server=server, sentinels=sentinels, service=service)
+    found = address_of(url)
+    assert (found.sentinels, found.service) == (sentinels, service)
+    assert (found.options.get("db"), found.user, found.tls) == (db, user, url.startswith("rediss"))
 
 
 def test_what_sentinels_ask_for_is_theirs_alone() -> None:
-    found = address_of("redis+sentinel://h/s?sentinel_username=me&x=1&sentinel_password=a%26b")
-    assert found.login == {"username": "me", "password": "a&b"}
-    assert found.server == "redis://localhost/?x=1"
+    url = "redis+sentinel://h/s?sentinel_username=me&socket_timeout=3&sentinel_password=a%26b"
+    found = address_of(url)
+    assert found.sentinel_login == {"username": "me", "password": "a&b"}
+    assert found.options["socket_timeout"] == 3
+    assert not found.options.keys() & {"username", "password", "sentinel_username"}
 
 
 @pytest.mark.parametrize(

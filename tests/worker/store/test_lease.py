@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 import redis
 
-from tidecast.worker.errors import ServerError
+from tidecast.worker.errors import WrongKeyError
 from tidecast.worker.store.lease import Leases, members_of, owners_of
 
 SECONDS = 30.0
@@ -132,24 +132,40 @@ def test_the_members_of_a_fleet_that_is_gone_are_forgotten(
     assert 9 * SECONDS * 1000 < client.pttl("tidecast:members:f") <= 10 * SECONDS * 1000
 
 
-def test_what_else_lies_at_a_leases_key_is_named(
+def test_what_is_no_lease_has_no_owner_and_is_named_when_it_is_to_be_taken(
     client: redis.Redis, member: Callable[..., Leases]
 ) -> None:
     client.hset("b:lease:f", "in the", "way")
-    with pytest.raises(ServerError, match=r"b:lease:f is no lease \(WRONGTYPE.*delete that key"):
-        member("one").owners()
+    one = member("one")
+    assert one.acquire("a")
+    assert one.owners() == {"a": "one", "b": None}
+    one.check("a")
+    with pytest.raises(
+        WrongKeyError, match=r"what lies at b:lease:f is no string.*rename or delete"
+    ):
+        one.check("b")
 
 
-def test_an_answer_of_another_kind_is_passed_on(client: redis.Redis) -> None:
-    """A server that is full, or away, says nothing of the lease."""
+def test_a_lease_that_may_not_be_read_has_no_owner(client: redis.Redis) -> None:
     client.acl_setuser("blind", enabled=True, nopass=True, commands=["+@all", "-get"], keys=["*"])
     try:
         client.auth("", "blind")
-        with pytest.raises(redis.exceptions.NoPermissionError):
-            owners_of(client, "f", ["a"])
+        assert owners_of(client, "f", ["a"]) == {"a": None}
     finally:
         client.auth("", "default")
         client.acl_deluser("blind")
+
+
+def test_a_server_that_has_nothing_to_say_says_nothing_of_leases(client: redis.Redis) -> None:
+    """As a replica that has lost its primary, and may not tell what it has of old."""
+    client.config_set("replica-serve-stale-data", "no")
+    client.replicaof("127.0.0.1", 1)
+    try:
+        with pytest.raises(redis.ResponseError, match="Link with MASTER is down"):
+            owners_of(client, "f", ["a"])
+    finally:
+        client.replicaof("NO", "ONE")
+        client.config_set("replica-serve-stale-data", "yes")
 
 
 def test_members_are_read_as_they_are_written() -> None:

@@ -12,8 +12,9 @@ from redis.connection import SSLConnection
 
 from tests.redis.servers import free_port
 from tidecast.worker.errors import LostServerError, ServerError, SettingsError
+from tidecast.worker.store.driver import driver_errors
 from tidecast.worker.store.login import Login
-from tidecast.worker.store.server import backoff, client_of, connect, driver_errors, forget
+from tidecast.worker.store.server import backoff, client_of, connect, forget
 
 
 def clock_of(*seconds: float) -> Callable[[], float]:
