@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import redis
@@ -108,7 +109,10 @@ def _lets_anyone_in(client: redis.Redis) -> bool:
     known = client.connection_pool.connection_kwargs
     checks = {name: value for name, value in known.items() if name in STRANGERS}
     tls = connection.encrypted
-    with redis.Redis(host=host, port=port, ssl=tls, **BASICS, **checks) as stranger:
+    hear: Any = _hear_a_word if tls else None  # redis-py has a wrong type there
+    with redis.Redis(
+        host=host, port=port, ssl=tls, redis_connect_func=hear, **BASICS, **checks
+    ) as stranger:
         try:
             return bool(stranger.ping())
         except redis.RedisError:
@@ -154,6 +158,8 @@ def _opened(url: str, login: Login) -> tuple[Address, redis.Redis]:
         if address.sentinels:
             client = _client_by_sentinels(address, options, for_sentinels)
         else:
+            if address.tls:
+                options["redis_connect_func"] = _hear_a_word
             client = redis.Redis.from_pool(redis.ConnectionPool(**options))
         client.connection_pool.make_connection()
     except (ValueError, TypeError, redis.RedisError) as error:
@@ -177,7 +183,13 @@ def _client_by_sentinels(
         # There are several, asked one after the other.
         for_sentinels[name] = min(SENTINEL_TIMEOUT, for_sentinels[name])
     sentinels = Sentinel(  # type: ignore[no-untyped-call]
-        address.sentinels, sentinel_kwargs={**for_sentinels, "ssl": address.tls, **login}
+        address.sentinels,
+        sentinel_kwargs={
+            **for_sentinels,
+            "ssl": address.tls,
+            "redis_connect_func": _hear_a_word if address.tls else None,
+            **login,
+        },
     )
     client: redis.Redis = sentinels.master_for(  # type: ignore[no-untyped-call]
         address.service,
@@ -200,6 +212,18 @@ class _Connection(SentinelManagedConnection):
 
 class _TlsConnection(_Connection, SSLConnection):
     """The same over TLS."""
+
+
+def _hear_a_word(connection: Any) -> None:
+    """Set a new TLS connection up, and wait for one answer over it.
+
+    The server's session tickets come after the handshake, when it likes. Unless an answer that is
+    read takes them along, redis-py (8.1) takes them for one that somebody left, and gives up.
+    """
+    connection.on_connect()
+    connection.send_command("PING", check_health=False)
+    with suppress(redis.exceptions.NoPermissionError):
+        connection.read_response()
 
 
 def _insist_on_primary(connection: Any) -> None:
