@@ -58,10 +58,10 @@ def test_its_columns_are_saved_and_restored_by_what_knows_nothing_of_them() -> N
     sections += log.sections
     again, before = held(pace["COLUMNS"]), held()
     for other in (again, before):
-        other.restore(map(decode, sections), one.clock, 2)
+        list(other.restore(map(decode, sections), one.clock, 2))
     assert again.tables[0]["last_seen"][:2].tolist() == [5, 7]
     old = Changelog[Written]()
     before.save(old, lambda state: Written(encode(state)))
     later = held(pace["COLUMNS"])
-    later.restore(map(decode, old.sections), one.clock, 2)  # a checkpoint that knows no pace
+    list(later.restore(map(decode, old.sections), one.clock, 2))  # a checkpoint that knows no pace
     assert later.tables[0]["last_seen"][:2].tolist() == [0, 0]

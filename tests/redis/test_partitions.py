@@ -3,6 +3,7 @@
 import logging
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from tests.redis.partition_campaigns import FAULTS
 from tests.redis.servers import Server
 from tests.redis.waiting import wait_for
 from tidecast.worker.errors import LeaseError, ServerError, WrongKeyError
+from tidecast.worker.pipeline.step import Commit
 from tidecast.worker.pipeline.wire import Position
+from tidecast.worker.service.holdings import Holdings
 from tidecast.worker.service.loop import Worker
 from tidecast.worker.service.metrics import WorkerCollector
-from tidecast.worker.service.partition import State
+from tidecast.worker.service.partition import Partition, State
 from tidecast.worker.store.commit import Committer
+from tidecast.worker.store.keys import checkpoint_key, lease_key
 from tidecast.worker.store.lease import Leases
 
 TWO = ("one", "two")
@@ -273,3 +277,46 @@ def test_the_lag_is_what_lies_behind_the_offset(
     workers = [worker_of(lambda: False, pytest.fail, input="one", reached=look)]
     workers[0].run()
     assert seen == [4, 3, 2, 1, 0]
+
+
+def test_a_commit_that_is_refused_late_costs_its_partition_alone(
+    client: redis.Redis, worker_of: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease is lost with a commit under way, which is heard of when it is to be taken again."""
+    for stream in TWO:
+        feed(client, stream, 20)
+    now, sent, lost = [0.0], Counter[str](), list[str]()
+    true = Holdings.send
+
+    def send(held: Holdings, stream: str, partition: Partition, commit: Commit) -> bool:
+        sent[stream] += 1
+        if stream == "one" and sent["one"] == 5:
+            client.delete(lease_key("one", "default"))
+        done = true(held, stream, partition, commit)
+        if stream == "one" and sent["one"] == 5:
+            now[0] += 3.5  # it is time to renew
+            lost.append(stream)
+        elif lost == ["one"]:
+            now[0] += 1.1  # it is time to look after partitions
+            lost.append(stream)
+        return done
+
+    monkeypatch.setattr(Holdings, "send", send)
+    options = {"input": "one,two", "checkpoint_every": 1000.0}
+    worker_of(lambda: False, lambda _: None, lambda: now[0] + time.monotonic(), **options).run()
+    assert lost == ["one", "two"]
+    assert {stream: client.xlen(f"{stream}:forecasts") for stream in TWO} == dict.fromkeys(TWO, 20)
+
+
+def test_columns_of_another_layout_are_refused_by_name(
+    client: redis.Redis, worker_of: Callable[..., Worker], caplog: pytest.LogCaptureFixture
+) -> None:
+    feed(client, "one", 5)
+    worker_of(lambda: False, pytest.fail, input="one").run()
+    key = checkpoint_key("one", "default")
+    saved: Any = client.hget(key, "manifest")
+    client.hset(key, "manifest", saved.replace(b'"windows":1', b'"windows":7'))
+    feed(client, "one", 5)
+    worker_of(lambda: False, pytest.fail, input="one").run()
+    assert "its columns 'windows' have layout 7, this worker reads 1" in caplog.text
+    assert client.xlen("one:forecasts") == 10

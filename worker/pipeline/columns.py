@@ -22,8 +22,9 @@ class Column:
         name: unlike that of any other column of a table.
         dtype: as NumPy writes it, little-endian: ``<f4``.
         shape: of one series' part; () for a number.
-        rolling: axis 0 is time, the newest last, and moves by one with each reading. Of such a
-            column a checkpoint takes only what has come since the last.
+        rolling: axis 0 is time, the newest last. All such columns of a table move together, by one
+            with each reading that extends or begins a window (``Table.moved``). A checkpoint takes
+            only what has come since the last.
     """
 
     name: str

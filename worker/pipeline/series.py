@@ -4,7 +4,7 @@ Series have a slot in the roster and a row in the table of the model that serves
 stages declare as columns of these tables is carried by what is written here.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,6 +47,7 @@ class HeldSeries:
         self, specs: Sequence[ModelSpec], match: Callable[[str], int | None], longest: int
     ) -> None:
         self._match = match
+        self._longest = longest
         self._keys = [StateKey(s.features, s.step_seconds) for s in specs]
         self.tables = [Table([columns_of(s.n_steps, len(s.features))]) for s in specs]
         self.windows = [
@@ -126,11 +127,12 @@ class HeldSeries:
         touched = self._roster.touched[slots]
         return State(self._keys[number], whole, names, touched, moved, table.columns, arrays)
 
-    def restore(self, states: Iterable[State], clock: int, held: int) -> int:
+    def restore(self, states: Iterable[State], clock: int, held: int) -> Generator[None, None, int]:
         """Take over what ``save`` wrote, over some time and in that order.
 
-        Series go to the models that serve them now. Returns how many are left out, as no model
-        serves them, or one with other features or another step.
+        Yields after each state, as many take long. Series go to the models that serve them now.
+        Returns how many are left out, as no model serves them, or one with other features or
+        another step.
 
         Args:
             states: a later one goes over what an earlier one said of a series.
@@ -143,23 +145,32 @@ class HeldSeries:
             fits = self._adopt(state)
             for place in np.flatnonzero(~fits).tolist():
                 strangers[state.names[place]] = int(state.touched[place])
+            yield
         self._roster.clock = clock
         slots, others = self._roster.touched_since(0), list(strangers.values())
         touched = np.sort(np.concatenate([self._roster.touched[slots], np.array(others, np.int64)]))
         if len(touched) > held:
-            gone = slots[self._roster.touched[slots] < (touched[-held] if held else clock)].tolist()
-            self._roster.drop(gone)
-            self.release(gone)
+            self._forget(slots[self._roster.touched[slots] < (touched[-held] if held else clock)])
         return len(strangers)
 
     def absorb(self, other: "HeldSeries") -> None:
-        """Take over the windows that others have made of the same stream, if longer."""
+        """Take over the windows that others have made of the same stream, if longer.
+
+        Beyond ``longest``, those longest without a reading are left out.
+        """
         behind = self.clock - other.clock
         for number, table in enumerate(other.tables):
             state = other.base(number, 0, table.size)
             longer = state.arrays["run"] > [self._length(name) for name in state.names]
             touched = np.maximum(state.touched + behind, 0)
             self._adopt(replace(state, touched=touched).only(longer))
+        slots = self._roster.touched_since(0)
+        stalest = np.argsort(self._roster.touched[slots], kind="stable")
+        self._forget(slots[stalest[: max(0, len(slots) - self._longest)]])
+
+    def _forget(self, slots: Ints) -> None:
+        self._roster.drop(slots.tolist())
+        self.release(slots.tolist())
 
     def _length(self, name: bytes) -> int:
         """Return the length of a series' run, 0 where it is not held."""

@@ -168,7 +168,10 @@ class Holdings:
         for stream, partition in list(self.running.items()):
             self.renew()
             self._look_for_gaps(stream, partition)
-            if now - partition.saved_at >= between:
+            # Until a first checkpoint stands, each save writes but a part of it.
+            stands = partition.changelog.is_complete
+            pause = between if stands else partition.save_seconds / self.saving_share
+            if now - partition.saved_at >= min(pause, between):
                 self._save(stream)
         idle = not self.running and not self.restoring
         reasons = (life.reason for life in self.in_trouble.values())
@@ -260,6 +263,8 @@ class Holdings:
     def _take(self, stream: str) -> None:
         """Take a partition that nobody holds, if nobody is quicker; its windows are made later."""
         self.hear()  # of commits from when it was ours before
+        if self.lives[stream].state is not State.WAITING:
+            return  # one of them was refused
         try:
             self.leases.check(stream)
             if not self.leases.acquire(stream):
@@ -304,6 +309,8 @@ class Holdings:
             self.recovery.save(stream, partition, self.renew, whole=whole)
             partition.saved_at = self.clock()
             partition.save_seconds = max(0.0, partition.saved_at - start)
+            if partition.changelog.is_complete:
+                partition.stands_since = partition.saved_at
             self.reached("saved")
             if self.settings.trim:
                 self.recovery.trim(stream)
@@ -312,14 +319,16 @@ class Holdings:
 
     def _look_for_gaps(self, stream: str, partition: Partition) -> None:
         """Raise an alarm if entries were removed from the stream before they were read."""
+        if self.running.get(stream) is not partition:
+            return
         try:
             lost = self.recovery.lost_unread(stream, partition)
             if lost:
-                self.summary.count_lost(stream, lost)
                 self.hear()
+                told = Position(partition.offset, partition.entries)
                 if self.running.get(stream) is partition:
-                    told = Position(partition.offset, partition.entries)
                     self._committer.recount(stream, told)
+                    self.summary.count_lost(stream, lost)
         except ITS_OWN as error:
             self.fail(stream, error)
 

@@ -161,8 +161,8 @@ class WorkerCollector(Collector):
         for stream, partition in held.items():
             lag.add_metric([stream], partition.lag)
             series.add_metric([stream], len(partition.pipeline.held))
-            if partition.saved_at > float("-inf"):
-                age.add_metric([stream], max(0.0, now - partition.saved_at))
+            if partition.stands_since > float("-inf"):
+                age.add_metric([stream], max(0.0, now - partition.stands_since))
         yield GaugeMetricFamily(
             "tidecast_partitions", "Input streams that this worker holds.", value=len(held)
         )

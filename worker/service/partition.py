@@ -22,8 +22,9 @@ class Partition:
     """An input stream with its windows and the last entry they have seen.
 
     ``entries`` counts what was added to the stream up to ``offset``, ``lost`` what was removed from
-    it unread; ``saved`` is the checkpoint that stands, ``saved_at`` when it was written, in
-    monotonic seconds, and ``save_seconds`` how long that took. ``added`` counts what was
+    it unread; ``saved`` is the checkpoint that stands, ``stands_since`` when it was written and
+    ``saved_at`` when a part of one last was, in monotonic seconds, and ``save_seconds`` how long
+    that took. ``added`` counts what was
     ever added to the stream, as of the last look.
     """
 
@@ -35,6 +36,7 @@ class Partition:
     saved: Manifest | None = None
     changelog: Changelog[Section] = field(default_factory=Changelog)
     saved_at: float = float("-inf")
+    stands_since: float = float("-inf")
     save_seconds: float = 0.0
     added: int = 0
     removed: int | None = None

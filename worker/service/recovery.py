@@ -159,11 +159,12 @@ class Recovery:
             saved = self._checkpoints.manifest(stream)
             if saved is None:
                 return Partition(self._pipeline(stream, self._registry), START, 0)
-            self._check(saved, until)
             pipeline = self._pipeline(stream, self._registry)
+            self._check(saved, until, pipeline)
             sections = self._checkpoints.sections(stream, saved)
-            yield
-            strange = pipeline.held.restore(map(decode, sections), saved.clock, saved.series)
+            strange = yield from pipeline.held.restore(
+                map(decode, sections), saved.clock, saved.series
+            )
         except (CheckpointError, ValueError) as error:
             LOGGER.warning(
                 "%s: the checkpoint of fleet %s is not used, the windows are rebuilt from the "
@@ -224,10 +225,16 @@ class Recovery:
         )
         return Pipeline(registry, decoder, self._settings.max_series)
 
-    def _check(self, saved: Manifest, until: str) -> None:
+    def _check(self, saved: Manifest, until: str, pipeline: Pipeline) -> None:
         """Refuse a checkpoint that is not of this fleet, not of this stream, or not readable."""
         if saved.fleet != self._settings.fleet:
             raise CheckpointError(f"it is of fleet {saved.fleet!r}")
+        for name, layout in pipeline.held.tables[0].sets.items():
+            theirs = saved.sets.get(name, layout)
+            if theirs != layout:
+                raise CheckpointError(
+                    f"its columns {name!r} have layout {theirs}, this worker reads {layout}"
+                )
         if order_of(saved.offset) > order_of(until):
             raise CheckpointError(
                 f"it stands at {saved.offset}, ahead of the committed offset {until}"
