@@ -115,13 +115,17 @@ def test_other_features_are_mixed_in_where_they_help(
 
 @pytest.mark.parametrize("members", [1, 2])
 def test_the_test_rows_do_not_touch_the_model(members: int) -> None:
-    """Poisoned test rows, the very same forecasts of a network that has learned something."""
+    """Poisoned test rows, the very same forecasts of a network that has learned something.
+
+    One member also chooses whether features are mixed, which trains twice; two are told.
+    """
     leading = np.random.default_rng(4).normal(size=400)  # what ``a`` will be, no line can know
     values = np.stack([np.roll(leading, 1), leading], axis=1)
     poisoned = values.copy()
     poisoned[split_rows(400, None, None)["test"][0] :] = 1e6
     config = config_of(features=("a", "b"), targets=("a",), units=8, epochs=8)
-    config = config.model_copy(update={"members": members, "learning_rate": 0.01})
+    mix = None if members == 1 else True
+    config = config.model_copy(update={"members": members, "learning_rate": 0.01, "mix": mix})
     sound, spoilt = (
         fit(config, history_of(table, columns=("a", "b"))) for table in (values, poisoned)
     )
