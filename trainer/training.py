@@ -82,8 +82,9 @@ def train(
     _compile(network, config, plan.epochs, steps, unit)
     validation = windows.in_order("validation", 256) if len(windows.starts["validation"]) else None
     state = state if state is not None else State()
+    # Before it is traced: a step that makes variables as it goes is traced twice.
+    network.optimizer.build(network.trainable_variables)
     if state.variables:
-        network.optimizer.build(network.trainable_variables)
         _assign(network.variables, state.variables)
         _assign(network.optimizer.variables, state.optimizer)
     else:
