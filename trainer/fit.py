@@ -12,7 +12,7 @@ from tidecast.trainer.backend import load_tensorflow
 from tidecast.trainer.config import FitConfig
 from tidecast.trainer.dataset import Windows, make_windows, require_windows
 from tidecast.trainer.evaluate import Evaluation, Predict, evaluate_part
-from tidecast.trainer.networks import Predictor, build_network, unite
+from tidecast.trainer.networks import Predictor, build_network, unite, weigh
 from tidecast.trainer.plan import Plan, make_plan
 from tidecast.trainer.resume import Unfinished
 from tidecast.trainer.ridge import Doubles, Line, best_line
@@ -243,33 +243,38 @@ class _Fitting:
         half of it unless all of it clearly betters that. What wins by luck on few rows loses on the
         next ones, and a mean seldom loses by much.
         """
-
-        def united(share: float = 1.0) -> Predictor:
-            return Predictor(
-                unite(self.config, self.plan, self.scaling, line, members, share=share)
-            )
-
+        united = unite(self.config, self.plan, self.scaling, line, members)
+        predictor = Predictor(united)
         if line is None or not self.scaling.own.any():
-            return united()  # virtual sensors have no readings for a line
-        nothing = united(0.0)
+            return predictor  # virtual sensors have no readings for a line
+
+        def errors(share: float) -> Doubles:
+            weigh(united, self.scaling, line, members, share)
+            return self._errors(predictor)
+
+        share, remark = self._share(errors)
+        weigh(united, self.scaling, line, members, share)
+        self.remarks += [remark] if remark else []
+        return predictor
+
+    def _share(self, errors: Callable[[float], Doubles]) -> tuple[float, str]:
+        """Return how much of what training adds to the line counts, and what is to be said of it.
+
+        ``errors`` gives those of the validation windows where so much of it counts.
+        """
         if not len(self.windows.starts["validation"]):
-            self.remarks.append("the line stands alone: no validation windows tell more")
-            return nothing
-        all_ = united()
-        errors = self._errors(all_)
-        alone = self._alone(self._errors(nothing), errors)
+            return 0.0, "the line stands alone: no validation windows tell more"
+        whole = errors(1.0)
+        alone = self._alone(errors(0.0), whole)
         if alone:
-            self.remarks.append(alone)
-            return nothing
-        half = united(0.5)
-        found = self._gain(self._errors(half), errors) or 0.0
+            return 0.0, alone
+        found = self._gain(errors(0.5), whole) or 0.0
         if found >= CLEARLY:
-            return all_
-        self.remarks.append(
+            return 1.0, ""
+        return 0.5, (
             "half of what training adds to the line counts: all of it betters that by "
             f"{found:.1f} standard errors on the validation rows, {CLEARLY} are wanted"
         )
-        return half
 
     def _alone(self, simple: Doubles, learned: Doubles) -> str:
         """Return why a line should stand alone; empty if it should not."""

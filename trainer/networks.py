@@ -14,7 +14,7 @@ from tidecast.trainer.ridge import Line
 from tidecast.trainer.scaling import Floats, Scaling
 from tidecast.worker.contract import INPUT_NAME, OUTPUT_NAME
 
-HEAD = "head"
+HEAD, LINE = "head", "line"
 TRAINED = ("segment", "others", "lstm", HEAD)
 """How the names of layers begin that training changes."""
 REFINEMENT, REFINING = "refinement", 0.1
@@ -76,10 +76,19 @@ def unite(
 
     Of what they add to the line only a share counts, for targets that have one.
     """
+    network = build_network(config, plan, scaling, line, members=len(members))
+    weigh(network, scaling, line, members, share)
+    return network
+
+
+def weigh(
+    network: Any, scaling: Scaling, line: Line | None, members: Sequence[Any], share: float
+) -> None:
+    """Let another share of what its members add to the line count in a united network."""
     if line is not None and any(layer.name == REFINEMENT for layer in members[0].layers):
         kernels = [member.get_layer(REFINEMENT).get_weights()[0] for member in members]
         line = replace(line, weights=line.weights + share * REFINING * np.mean(kernels, axis=0))
-    network = build_network(config, plan, scaling, line, members=len(members))
+        network.get_layer(LINE).set_weights(_weights_of(line))
     shares = np.where(scaling.own.any(axis=0), share, 1.0).astype(np.float32)
     for suffix, member in zip(_suffixes(len(members)), members, strict=True):
         for layer in member.layers:
@@ -88,7 +97,6 @@ def unite(
                 if layer.name.startswith(HEAD) and line is not None:
                     weights = [(shares * each.T).T for each in weights]
                 network.get_layer(layer.name + suffix).set_weights(weights)
-    return network
 
 
 @dataclass(frozen=True)
@@ -225,17 +233,21 @@ def _straight(readings: Any, line: Line) -> Any:
     from keras import layers
 
     own, _, horizon = line.weights.shape
-    weights = [line.weights.astype(np.float32), line.bias.astype(np.float32)]
     if own == 1:
-        dense = layers.Dense(horizon, name="line", trainable=False)
-        weights = [one[0] for one in weights]
+        dense = layers.Dense(horizon, name=LINE, trainable=False)
     else:
         dense = layers.EinsumDense(
-            "bts,tsh->bth", (own, horizon), bias_axes="th", name="line", trainable=False
+            "bts,tsh->bth", (own, horizon), bias_axes="th", name=LINE, trainable=False
         )
     leads = dense(readings)
-    dense.set_weights(weights)
+    dense.set_weights(_weights_of(line))
     return leads
+
+
+def _weights_of(line: Line) -> list[Floats]:
+    """Return a line as the weights of its layer; one that all targets share has no axis of them."""
+    weights = [line.weights.astype(np.float32), line.bias.astype(np.float32)]
+    return [one[0] for one in weights] if len(line.weights) == 1 else weights
 
 
 def _refinement(readings: Any, horizon: int) -> Any:
