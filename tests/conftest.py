@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ settings.load_profile("untimed")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WHOLE_LINE = {"test_end_to_end.py", "test_metrics.py", "test_worker_process.py"}
-COSTLY = ("patterns", "taxi", "wheel", "whole", "restless", "known")
+COSTLY = ("patterns", "taxi", "wheel", "whole", "wave", "restless", "known")
 """Fixtures that take seconds: the tests that share one run in one process."""
 LONG = (
     *(
@@ -45,15 +45,23 @@ def pytest_xdist_auto_num_workers() -> int:
     return len(os.sched_getaffinity(0)) + 2
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist looks at the marks in a hook of its own
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)  # a wrapper comes before xdist, which looks at the marks in its own
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None]:
     """Keep tests that share what is costly together, and put those that take long in front."""
     items.sort(key=lambda item: next((i for i, p in enumerate(LONG) if p in item.path.parts), 99))
+    sharing = []
     for item in items:
         named = getattr(item, "fixturenames", ())
         shared = next((name for name in COSTLY if name in named), None)
         if shared:
             item.add_marker(pytest.mark.xdist_group(shared))
+            sharing.append(item)
+    yield
+    # An xdist that does not fit pytest says nothing, and each process makes all that is costly.
+    if getattr(config.option, "loadgroup", False):
+        assert all("@" in item.nodeid for item in sharing), "xdist keeps no group together"
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
