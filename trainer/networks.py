@@ -244,7 +244,7 @@ def _straight(readings: Any, line: Line) -> Any:
     return leads
 
 
-def _weights_of(line: Line) -> list[Floats]:
+def _weights_of(line: Line) -> list[npt.NDArray[np.float32]]:
     """Return a line as the weights of its layer; one that all targets share has no axis of them."""
     weights = [line.weights.astype(np.float32), line.bias.astype(np.float32)]
     return [one[0] for one in weights] if len(line.weights) == 1 else weights
