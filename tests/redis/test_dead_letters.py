@@ -446,10 +446,11 @@ def test_missing_rights_stop_the_whole_retry(client: redis.Redis, rules: list[st
     words = ["reset", "on", "nopass", "~*", "+@all", *rules]
     client.execute_command("ACL", "SETUSER", "clerk", *words)  # type: ignore[no-untyped-call]
     path = client.connection_pool.connection_kwargs["path"]
-    clerk = redis.Redis(unix_socket_path=path, username="clerk", password="x", protocol=2)  # noqa: S106
-    box = DeadLetters(clerk, "readings")
-    with pytest.raises(ServerError, match="may not X"):
-        box.retry(box.find(letter))
+    login: dict[str, Any] = {"username": "clerk", "password": "x"}
+    with redis.Redis(unix_socket_path=path, protocol=2, **login) as clerk:
+        box = DeadLetters(clerk, "readings")
+        with pytest.raises(ServerError, match="may not X"):
+            box.retry(box.find(letter))
     assert (client.xlen("readings"), client.xlen("readings:dead")) == (0, 1)
 
 
@@ -486,6 +487,7 @@ def test_errors_of_the_driver_are_translated(client: redis.Redis, tmp_path: Path
     for call in calls:
         with pytest.raises(LostServerError):
             call()
+    stranger.close()
 
 
 def test_reasons_are_bounded_whatever_the_input(

@@ -240,8 +240,8 @@ def test_an_embedded_server_is_found_by_feed_and_watch(
         watching = subprocess.Popen(
             [*worker, "watch", "--plain", "--count", "4"], stdout=subprocess.PIPE, text=True
         )
-        client = redis.Redis(unix_socket_path=str(socket))
-        wait_for(lambda: client.pubsub_numpat() == 1)
+        with redis.Redis(unix_socket_path=str(socket)) as client:
+            wait_for(lambda: client.pubsub_numpat() == 1)
         assert subprocess.run([*worker, "feed", data, "--rate", "0"], check=False).returncode == 0
         heard, _ = watching.communicate(timeout=120)
         run.send_signal(signal.SIGTERM)
@@ -293,6 +293,7 @@ def test_errors_of_the_driver_are_translated_at_the_edges(
         ):
             with pytest.raises(error):
                 call()
+    guest.close()
 
 
 def test_a_commit_is_done_once_and_only_from_its_offset(client: redis.Redis) -> None:
@@ -385,16 +386,17 @@ def test_missing_rights_stop_the_whole_commit(
     begun.close()
     all_but = ["reset", "on", "nopass", "~*", "&*", "+@all", *rules]
     client.execute_command("ACL", "SETUSER", "clerk", *all_but)  # type: ignore[no-untyped-call]
-    clerk = redis.Redis.from_url(server_url, username="clerk", password="x", protocol=2)  # noqa: S106
-    committer = Committer(clerk, "default", "me", longest_forecasts=0, longest_dead=0)
-    committer.send(
-        "readings", "0-0", Position("5-0", 1), [b"a"], [b"{}"], [Reject("why", b"1-0", b"{}")]
-    )
-    with pytest.raises(ServerError, match="may not"):
-        committer.settle()
-    assert not client.exists("readings:forecasts", "readings:dead")
-    assert committer.position("readings") == Position("0-0", 0)
-    committer.close()
+    login: dict[str, Any] = {"username": "clerk", "password": "x"}
+    with redis.Redis.from_url(server_url, protocol=2, **login) as clerk:
+        committer = Committer(clerk, "default", "me", longest_forecasts=0, longest_dead=0)
+        committer.send(
+            "readings", "0-0", Position("5-0", 1), [b"a"], [b"{}"], [Reject("why", b"1-0", b"{}")]
+        )
+        with pytest.raises(ServerError, match="may not"):
+            committer.settle()
+        assert not client.exists("readings:forecasts", "readings:dead")
+        assert committer.position("readings") == Position("0-0", 0)
+        committer.close()
 
 
 @pytest.mark.parametrize(
