@@ -171,7 +171,7 @@ def taxi(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> tuple[P
     data, folder = shared_data / "nyc_taxi.csv", tmp_path_factory.mktemp("taxi")
     fitted = trainer(
         *("fit", data, "--targets", "value", "--n-steps", 24, "--horizon", 5),
-        *("--name", "taxi", "--epochs", 6, "--out", folder),
+        *("--name", "taxi", "--epochs", 6, "--no-report", "--out", folder),
     )
     assert fitted.returncode == 0, fitted.stderr
     model = folder / "taxi.onnx"
@@ -212,7 +212,8 @@ def test_one_seed_gives_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     files = []
     for out in ("one", "two"):
         options = ("--n-steps", 8, "--horizon", 2, "--units", 8, "--epochs", 3, "--seed", 1)
-        result = trainer("fit", data, "--targets", "value", *options, "--out", tmp_path / out)
+        there = ("--no-report", "--out", tmp_path / out)
+        result = trainer("fit", data, "--targets", "value", *options, *there)
         assert result.returncode == 0, result.stderr
         files.append(tmp_path / out / "wave.onnx")
     assert files[0].read_bytes() == files[1].read_bytes()

@@ -18,9 +18,10 @@ from tidecast.trainer.series import History, split_rows
 def test_an_untouched_line_is_never_made_worse() -> None:
     """With a learning rate that ruins everything, the line is what stands."""
     noise = np.random.default_rng(3).normal(size=300).cumsum()
-    config = config_of(learning_rate=5.0, epochs=3)
+    config = config_of(learning_rate=5.0, epochs=2)
     fitted = fit(config, history_of(noise))
-    alone = fit(config.model_copy(update={"learning_rate": 1e-12}), history_of(noise))
+    idle = config.model_copy(update={"learning_rate": 1e-12, "epochs": 1})
+    alone = fit(idle, history_of(noise))
     windows, _ = fitted.windows.gather(fitted.windows.starts["test"])
     np.testing.assert_allclose(
         np.asarray(fitted.network(windows)), np.asarray(alone.network(windows)), atol=1e-4
@@ -101,12 +102,13 @@ def test_other_features_are_mixed_in_where_they_help(
     leading = np.random.default_rng(4).normal(size=400)
     beside = leading if tells else np.random.default_rng(5).normal(size=400)
     history = history_of(np.stack([np.roll(leading, 1), beside], axis=1), columns=("a", "b"))
-    choices = {"features": ("a", "b"), "targets": ("a",), "units": 8, "epochs": 8}
-    config = config_of(**choices, learning_rate=0.01, dropout=0.1, mix=given)
+    epochs = 4
+    choices = {"features": ("a", "b"), "targets": ("a",), "units": 8, "epochs": epochs}
+    config = config_of(**choices, learning_rate=0.02, dropout=0.1, mix=given)
     numbers: list[int] = []
     fitted = fit(config, history, lambda number, *_: numbers.append(number))
     assert fitted.plan.mix is mix
-    assert (max(numbers) - 1) // 8 + 1 == trainings
+    assert (max(numbers) - 1) // epochs + 1 == trainings
     assert len(fitted.losses) == 1
     assert any("features that are no" in one for one in fitted.remarks) is (
         given is None and not mix
@@ -123,9 +125,9 @@ def test_the_test_rows_do_not_touch_the_model(members: int) -> None:
     values = np.stack([np.roll(leading, 1), leading], axis=1)
     poisoned = values.copy()
     poisoned[split_rows(400, None, None)["test"][0] :] = 1e6
-    config = config_of(features=("a", "b"), targets=("a",), units=8, epochs=8)
+    config = config_of(features=("a", "b"), targets=("a",), units=8, epochs=4)
     mix = None if members == 1 else True
-    config = config.model_copy(update={"members": members, "learning_rate": 0.01, "mix": mix})
+    config = config.model_copy(update={"members": members, "learning_rate": 0.02, "mix": mix})
     sound, spoilt = (
         fit(config, history_of(table, columns=("a", "b"))) for table in (values, poisoned)
     )

@@ -37,7 +37,7 @@ def test_test_rows_are_not_looked_at(tmp_path: Path) -> None:
     poisoned = VALUES.copy()
     poisoned[split_rows(500, None, None)["test"][0] :] = 1e6
     one, two = (
-        search(CONFIG, history_of(values), tmp_path / f"{n}.sqlite", seconds=600, trials=3)
+        search(CONFIG, history_of(values), tmp_path / f"{n}.sqlite", seconds=600, trials=2)
         for n, values in enumerate((VALUES, poisoned))
     )
     assert one == two
