@@ -21,6 +21,7 @@ from tidecast.trainer import options
 from tidecast.trainer.backend import load_tensorflow
 from tidecast.trainer.errors import ConfigError, TrainerError
 from tidecast.trainer.extra import check_extra
+from tidecast.usage import complaint
 from tidecast.version import Version
 
 if TYPE_CHECKING:
@@ -504,7 +505,7 @@ def main() -> None:
     try:
         app(standalone_mode=False)
     except TyperException as error:
-        typer.echo(f"tidecast-trainer: {error.format_message()} See --help.", err=True)
+        typer.echo(complaint("tidecast-trainer", error), err=True)
         sys.exit(2)
     except TrainerError as error:
         typer.echo(f"tidecast-trainer: {error}", err=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import typer
 from typer.exceptions import TyperException
 
+from tidecast.usage import complaint
 from tidecast.version import Version
 from tidecast.worker.commands import dead_letters
 from tidecast.worker.commands.feed import feed_command
@@ -43,7 +44,7 @@ def run_app(application: Callable[..., object]) -> int:
     try:
         code = application(standalone_mode=False)
     except TyperException as error:
-        typer.echo(f"tidecast-worker: {error.format_message()} See --help.", err=True)
+        typer.echo(complaint("tidecast-worker", error), err=True)
         return 2
     except TidecastError as error:
         typer.echo(f"tidecast-worker: {error}", err=True)

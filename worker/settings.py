@@ -91,12 +91,12 @@ def _told(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     reason = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
-        return f"settings: {reason}; see 'tidecast-worker run --help'"
+        return f"settings: {reason}; see --help"
     name = str(first["loc"][0])
     # A password may stand in the URL, and under a key that is misspelt.
     hidden = name == "redis_url" or first["type"] == "extra_forbidden"
     value = "" if hidden else f" {first['input']!r}"[:80]
-    return f"setting {name}{value}: {reason}; see 'tidecast-worker run --help'"
+    return f"setting {name}{value}: {reason}; see --help"
 
 
 class ServerSettings(CommandSettings):
@@ -211,7 +211,7 @@ class StreamsSettings(NamingSettings):
     start: Annotated[
         Literal["earliest", "latest"],
         Field(
-            description="Where a stream never read before starts (TIDECAST_START).",
+            description="Where a stream never read before starts.",
             json_schema_extra={"option": "--from"},
         ),
     ] = "latest"

@@ -74,6 +74,8 @@ def _option(name: str, field: FieldInfo, heading: str) -> Any:
     flag = extra["option"] if isinstance(extra, dict) else "--" + name.replace("_", "-")
     shown = _shown(field.default)
     read = _read(field.annotation)
+    if read is bool:  # what a file or the environment switches on can be switched off
+        flag = f"{flag}/--no-{str(flag).removeprefix('--')}"
     return Annotated[
         read | None,
         typer.Option(

@@ -34,7 +34,8 @@ from tidecast.worker.store.source import Streams
 def run_command(settings: Settings) -> None:
     """Forecast every reading that arrives on the input streams.
 
-    Every option is also an environment variable TIDECAST_<NAME> and a TOML key.
+    Every option but --config is also an environment variable TIDECAST_<NAME> and a key of the TOML
+    file, where --from is START and start.
 
     Example: tidecast-worker run --models models/ --input readings --from earliest
     """

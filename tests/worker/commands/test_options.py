@@ -88,11 +88,19 @@ def test_help_shows_each_option_with_help_and_has_an_example(command: str) -> No
     shown = help_of(command)
     for option in options_in(command):
         if option.startswith("--"):
-            assert re.search(rf"^  {option}( <.+>| [A-Z]+)?(  +|\n +)\S", shown, re.MULTILINE), (
-                option
-            )
+            takes = rf"( <.+>| [A-Z]+| / --no-{option.removeprefix('--')})?"
+            assert re.search(rf"^  {option}{takes}(  +|\n +)\S", shown, re.MULTILINE), option
     assert f"Example: tidecast-worker {command}" in " ".join(shown.split())
     assert max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("program", ["tidecast.worker", "tidecast.trainer"])
+def test_a_program_without_a_command_shows_its_help(program: str) -> None:
+    done = subprocess.run([sys.executable, "-m", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Usage: ")
+    assert "Commands:" in done.stderr
+    assert "See --help" not in done.stderr
 
 
 def test_the_workers_help_comes_in_groups() -> None:
@@ -149,6 +157,8 @@ def test_a_setting_is_honoured_from_each_source(
         monkeypatch.setenv(variable, "false")
         assert told(*config) is False
         assert told(*config, option_of(name)) is True
+        monkeypatch.setenv(variable, "true")
+        assert told(*config, option_of(name).replace("--", "--no-", 1)) is False
     else:
         assert told(*config, option_of(name), str(in_option)) == meant[in_option]
 
