@@ -5,10 +5,12 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 import redis
 
+from tidecast.worker.pipeline.changelog import Changelog
 from tidecast.worker.service.holdings import rest
 from tidecast.worker.service.loop import Worker
 from tidecast.worker.service.partition import Partition
@@ -166,6 +168,38 @@ def test_a_worker_saves_as_often_as_its_saves_allow(
     worker.run()
     at_the_end = 1
     assert abs(len(saved) - at_the_end - times) <= times / 10 + 1, saved
+
+
+def test_a_first_checkpoint_is_soon_finished_and_its_age_counts_from_then(
+    client: redis.Redis, worker_of: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of six parts takes 0.05 s, and so has a rest of 2; later saves come every five."""
+    client.xadd("readings", {"value": 1})
+    now, saved, stands = [0.0], list[float](), list[float]()
+    monkeypatch.setattr(Changelog, "is_complete", property(lambda _: len(saved) >= 6))
+
+    def clock() -> float:
+        now[0] += 0.01
+        return now[0]
+
+    worker = worker_of(lambda: len(saved) >= 8, pytest.fail, clock, burst=False)
+    save = worker.recovery.save
+
+    def slow(
+        stream: str, partition: Partition, pulse: Callable[[], object], *, whole: bool
+    ) -> None:
+        save(stream, partition, pulse, whole=whole)
+        stands.append(partition.stands_since)
+        now[0] += 0.05
+        saved.append(now[0])
+
+    monkeypatch.setattr(worker.recovery, "save", slow)
+    worker.run()
+    pauses = np.diff(saved[:8])
+    assert (np.abs(pauses[:5] - 2) < 1.1).all(), pauses
+    assert (np.abs(pauses[5:] - 5) < 1.1).all(), pauses
+    assert stands[:6] == [float("-inf")] * 6
+    assert stands[6] == pytest.approx(saved[5], abs=0.1)
 
 
 def test_leases_last_while_many_partitions_are_taken_and_saved(

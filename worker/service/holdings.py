@@ -156,13 +156,21 @@ class Holdings:
         for stream in [*self.running, *self.restoring]:
             if stream not in mine:
                 self._give_up(stream)
-                fleet = self.settings.fleet
-                LOGGER.info("%s is left to another worker of fleet %s", stream, fleet)
+                if self.lives[stream].state is State.WAITING:  # else its trouble was told
+                    fleet = self.settings.fleet
+                    LOGGER.info("%s is left to another worker of fleet %s", stream, fleet)
         for stream in mine:
             self.renew()
             free = owners[stream] in (None, self.leases.token)
             if free and self.lives[stream].state is State.WAITING:
                 self._take(stream)
+        self._save_those_due(now)
+        idle = not self.running and not self.restoring
+        reasons = (life.reason for life in self.in_trouble.values())
+        self.health.stuck = next(reasons, None) if idle else None
+
+    def _save_those_due(self, now: float) -> None:
+        """Write the checkpoints for which it is time, as far as they may cost any."""
         seconds = sum(partition.save_seconds for partition in self.running.values())
         between = rest(self.settings.checkpoint_every, seconds, self.saving_share)
         for stream, partition in list(self.running.items()):
@@ -173,9 +181,6 @@ class Holdings:
             pause = between if stands else partition.save_seconds / self.saving_share
             if now - partition.saved_at >= min(pause, between):
                 self._save(stream)
-        idle = not self.running and not self.restoring
-        reasons = (life.reason for life in self.in_trouble.values())
-        self.health.stuck = next(reasons, None) if idle else None
 
     def renew(self) -> None:
         """Renew all leases, and this member's place in the fleet, when it is time."""
