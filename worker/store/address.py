@@ -18,6 +18,7 @@ FIXED = {
     "decode_responses",
     "retry",
     "redis_connect_func",
+    "max_connections",  # each of reading, committing and looking after partitions needs one
 }
 SENTINEL_LOGIN = {"sentinel_username": "username", "sentinel_password": "password"}
 UNREADABLE = "host or port cannot be read (in a password, / ? # [ ] @ are %2F %3F %23 %5B %5D %40)"

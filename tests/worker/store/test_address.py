@@ -90,6 +90,7 @@ def test_what_cannot_be_read_is_refused(url: str, why: str) -> None:
         "decode_responses",
         "retry",
         "redis_connect_func",
+        "max_connections",
     ],
 )
 @pytest.mark.parametrize("url", ["redis://h", "redis+sentinel://h/s"])
