@@ -138,7 +138,7 @@ def trio(tmp_path: Path) -> Iterator[Trio]:
             say = sentinel.client.execute_command
             for period, milliseconds in (("INFO", 500), ("PING", 200), ("PUBLISH", 200)):
                 say("SENTINEL DEBUG", f"{period}-PERIOD", milliseconds)
-            wait_for(lambda: b"slave" in say("SENTINEL REPLICAS", "tide")[0])
+            wait_for(lambda: any(b"slave" in one for one in say("SENTINEL REPLICAS", "tide")))
             yield Trio(primary=primary, replica=replica, sentinel=sentinel)
 
 
