@@ -56,11 +56,9 @@ def draw_forecasts(
         actual: what came, ``[k]``.
         leads: lead -> its forecast of each actual value, ``[k]``, NaN where there is none.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 5.5), layout="constrained")
-    FigureCanvasAgg(figure)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     truth = np.asarray(actual, np.float64)
     places = np.asarray(times)
@@ -175,11 +173,9 @@ def draw_residuals(residuals: Doubles, target: str, lag_label: str, lags: int) -
 
 
 def _figure(height: float, columns: int = 1) -> tuple[Any, list[Any]]:
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    FigureCanvasSVG(figure)
     panels = np.atleast_1d(figure.subplots(1, columns)).tolist()
     for axes in panels:
         axes.grid(alpha=0.3, linewidth=0.5)

@@ -66,11 +66,13 @@ def test_a_model_that_is_none(csv: Path, tmp_path: Path) -> None:
 
 
 def test_fit_writes_three_files_and_evaluate_reads_them(csv: Path, tmp_path: Path) -> None:
-    result = trainer("fit", csv, *SMALL, "--epochs", "2", "--out", tmp_path / "out", "--name", "m")
+    out = tmp_path / "new" / "out"
+    result = trainer("fit", csv, *SMALL, "--epochs", "2", "--out", out, "--name", "m")
     assert result.returncode == 0, result.stderr
-    assert {p.name for p in (tmp_path / "out").iterdir()} == WRITTEN
-    assert json.loads((tmp_path / "out" / "m.json").read_text())["validation"]["mae"]
-    model = tmp_path / "out" / "m.onnx"
+    assert "no validation window" not in result.stderr
+    assert {p.name for p in out.iterdir()} == WRITTEN
+    assert json.loads((out / "m.json").read_text())["validation"]["mae"]
+    model = out / "m.onnx"
     picture = tmp_path / "m.png"
     shown = trainer("evaluate", model, csv, "--picture", picture)
     assert shown.returncode == 0, shown.stderr

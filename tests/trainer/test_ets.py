@@ -6,7 +6,16 @@ from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 
 from tests.trainer.conftest import history_of
 from tidecast.trainer.dataset import Windows, make_windows
-from tidecast.trainer.ets import NAIVE, NAMES, fit_parameters, roll, smooth
+from tidecast.trainer.ets import (
+    NAIVE,
+    NAMES,
+    _best,
+    _first_seasons,
+    _slots,
+    fit_parameters,
+    roll,
+    smooth,
+)
 from tidecast.trainer.series import History, Series
 
 SEASON = 6
@@ -123,3 +132,28 @@ def test_what_never_changes_is_repeated() -> None:
     starts = windows.starts["test"]
     found = smooth(history, windows, ("value",), SEASON).forecast(windows, starts)
     assert (found == 5.0).all()
+
+
+def test_ten_rows_are_fitted_to_and_fewer_are_repeated() -> None:
+    ramp = np.arange(10.0) + RANDOM.normal(0, 0.1, 10)
+    assert _best(ramp, 1) != NAIVE
+    assert _best(ramp[1:], 1) == NAIVE
+
+
+def test_the_seasonal_start_is_that_of_the_first_ten_seasons() -> None:
+    pattern = np.array([-1.0, 0.0, 1.0])
+    grid = np.tile(pattern, 12) + np.repeat(np.arange(12.0), 3)
+    grid[30:] *= -5  # the eleventh and twelfth are nothing like the others
+    mean, found = _first_seasons(grid[:, None, None], 3)
+    assert mean.item() == 0.0
+    np.testing.assert_allclose(found.ravel(), pattern)
+    few = _first_seasons(grid[:4, None, None], 3)[1]  # a season and a bit
+    np.testing.assert_allclose(few.ravel(), pattern)
+
+
+def test_of_a_long_gap_as_much_is_left_as_keeps_the_place_in_the_season() -> None:
+    times = np.cumsum([0, 1, 2, 12, 13, 600]) * 60_000
+    series = Series("", times, np.zeros((6, 1)))
+    gaps = np.diff(_slots(series, 60.0, 6)).tolist()
+    assert gaps == [1, 2, 12, 6 + 13 % 6, 6 + 600 % 6]
+    assert _slots(series, None, 6).tolist() == list(range(6))

@@ -14,9 +14,9 @@ import pytest
 from tests.model_files import spec_of, write_mean_model
 from tests.trainer.conftest import config_of, history_of, untrained
 from tidecast.trainer.dataset import Windows, make_windows
-from tidecast.trainer.errors import ExportError
+from tidecast.trainer.errors import ExportError, ModelError
 from tidecast.trainer.evaluate import Predict, open_model
-from tidecast.trainer.export import describe, export, write_model
+from tidecast.trainer.export import describe, export, export_again, write_model
 from tidecast.trainer.fit import Fitted, fit
 from tidecast.trainer.networks import Predictor
 from tidecast.trainer.parity import (
@@ -46,6 +46,23 @@ def test_members_differ_and_export_as_one(tmp_path: Path) -> None:
     reopened = Predictor(keras.models.load_model(path.with_suffix(".keras")))
     samples = samples_of(fitted)
     np.testing.assert_array_equal(reopened(samples), fitted.predictor(samples))
+
+
+def test_a_model_is_exported_again_beside_its_network_or_elsewhere(
+    tmp_path: Path, wave: Fitted
+) -> None:
+    path, spec = write_model(tmp_path, wave, MOMENT)
+    written = path.read_bytes()
+    path.unlink()
+    elsewhere = tmp_path / "new" / "folder"
+    for folder in (None, elsewhere):
+        again, described = export_again(path.with_suffix(".keras"), folder)
+        assert again == (folder or tmp_path) / "m.onnx"
+        assert again.read_bytes() == written
+        assert described == spec
+    path.with_suffix(".json").unlink()
+    with pytest.raises(ModelError, match=r"m\.json: no such file; 'fit' writes it"):
+        export_again(path.with_suffix(".keras"), None)
 
 
 NETWORKS = [

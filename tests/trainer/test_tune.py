@@ -1,6 +1,7 @@
 """The search: bounded, resumable, blind for the test rows."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -51,15 +52,21 @@ def test_the_time_is_kept(tmp_path: Path) -> None:
 
 
 def test_the_command_ends_with_the_command_that_fits(csv: Path, tmp_path: Path) -> None:
-    options = [csv, "--targets=value", "--horizon", "1", "--out", tmp_path]
+    options = [csv, "--targets=value", "--horizon", "1", "--out", tmp_path / "new" / "out"]
     result = trainer("tune", *options, "--trials", "1", "--minutes=5")
     assert result.returncode == 0, result.stderr
-    last = result.stdout.strip().splitlines()[-1]
+    found, last = result.stdout.strip().splitlines()[-2:]
+    assert re.fullmatch(
+        r"best of 1 trials \(0 broken off\): validation error (\d\.\d{4}) of the naive one, "
+        r"\1 with what a fit chooses by itself",
+        found,
+    )
     assert last.startswith("fit it: tidecast-trainer fit ")
     assert "--minutes" not in last
     assert "--trials" not in last
     told = last.removeprefix("fit it: tidecast-trainer ").split()
-    fitted = trainer(*told, "--epochs", "1", "--no-report")
+    fitted = trainer(*told, "--epochs", "1", "--no-report", "--validation-rows", "0")
     assert fitted.returncode == 0, fitted.stderr
+    assert "no validation window fits: the figures below are of the training rows" in fitted.stderr
     as_json = trainer("tune", *options, "--trials", "1", "--json")
     assert json.loads(as_json.stdout)["trials"] == 2
