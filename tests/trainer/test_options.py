@@ -24,8 +24,10 @@ FIT: dict[str, Any] = {
     "epochs": 5, "patience": 4, "batch_size": 16, "learning_rate": 0.5, "weight_decay": 0.125,
     "season": 12, "seed": 3, "series": "pump-*", "step_seconds": 90.0,
 }  # fmt: skip
-TUNE = ("name", "members", "normalization", "loss", "train_rows", "validation_rows", "season")
-TUNE = (*TUNE, "seed", "step_seconds")
+TUNE = (
+    *("name", "members", "normalization", "loss", "train_rows", "validation_rows", "season"),
+    *("seed", "step_seconds"),
+)
 
 
 class Loaded(Exception):  # noqa: N818 - it ends the command where its options have been read
