@@ -323,7 +323,8 @@ def key_in_the_way(home: Nursery, server: Server, random: Random, **wish: Any) -
     """Put a list where the rejects belong while a worker is at work, later take it away."""
     with server.client() as client:
         feed(client, "readings", 300, random)
-        pid = home.start(server.url, **wish)
+        # Who loses a lease because the machine is busy finds the key before it commits anything.
+        pid = home.start(server.url, settings={"lease": 30.0}, **wish)
         wait_for(lambda: all_consumed(client))
         client.rename("readings:dead", "aside")
         client.rpush("readings:dead", "in the way")

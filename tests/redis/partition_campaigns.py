@@ -198,9 +198,10 @@ def held(client: redis.Redis, stream: str) -> bool:
 
 
 def shared(client: redis.Redis, workers: int) -> bool:
-    """Tell whether all streams are held, by so many workers."""
-    owners = {client.get(lease_key(stream, FLEET)) for stream in STREAMS}
-    return None not in owners and len(owners) == workers
+    """Tell whether all streams are held, by so many workers and evenly: none will move any more."""
+    owners = Counter(client.get(lease_key(stream, FLEET)) for stream in STREAMS)
+    even = max(owners.values()) - min(owners.values()) <= 1
+    return None not in owners and len(owners) == workers and even
 
 
 def restores(home: Nursery, streams: Sequence[str]) -> Counter[str]:
