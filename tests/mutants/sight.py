@@ -137,15 +137,23 @@ class Sight:
 
         Those that see it through a process of their own are slow and see much else: they come last,
         and at most ``FROM_AFAR`` of them. A line that runs at import is seen by whatever sees some
-        line of the file.
+        line of the file; one that nothing sees, by whatever sees the function around it, as what
+        TensorFlow traces runs in a copy of its own.
         """
         span = _statement(source, line)
         tables = [seen.get(file, {}) for seen in self._seen]
-        found = [set().union(*(lines.get(i, set()) for i in span)) for lines in tables]
+        found = _seers(tables, span)
+        for around in _functions(source, line):
+            found = found if any(found) else _seers(tables, around)
         if not any(found) and any(i in lines for i in span for lines in tables):
             found = [set().union(*lines.values()) for lines in tables]
         near, far = (sorted(seen, key=lambda test: (self.seconds[test], test)) for seen in found)
         return [*near, *[test for test in far if test not in found[0]][:FROM_AFAR]]
+
+
+def _seers(tables: Sequence[dict[int, set[str]]], span: Iterable[int]) -> list[set[str]]:
+    """Return, for each table, the tests that see any of some lines."""
+    return [set().union(*(lines.get(i, set()) for i in span)) for lines in tables]
 
 
 def _gather(tree: Path, paths: Iterable[Path], seers: dict[str, set[str]], into: _Seen) -> None:
@@ -159,6 +167,16 @@ def _gather(tree: Path, paths: Iterable[Path], seers: dict[str, set[str]], into:
             for line, contexts in data.contexts_by_lineno(name).items():
                 seen = lines.setdefault(line, set())
                 seen.update(*(seers[context] for context in contexts if context))
+
+
+def _functions(source: str, line: int) -> list[range]:
+    """Return the lines of the functions around one, the innermost first."""
+    spans = [
+        range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    return sorted((span for span in spans if line in span), key=len)
 
 
 def _statement(source: str, line: int) -> range:

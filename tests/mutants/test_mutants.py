@@ -1,12 +1,17 @@
 """The tool that finds blind tests: its mutants, its sample, its list, and a small run of it."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
+import coverage
 import pytest
 
 from tests.mutants.catalogue import Catalogue, Mutant, shares
 from tests.mutants.report import Equal, Tally, document, read_equal, stale, survivors, tally
+from tests.mutants.sight import Sight
 from tests.mutants.trial import ROOT, Verdict
 
 SOURCE = '''"""A file."""
@@ -111,6 +116,48 @@ def test_equal_mutants_count_neither_way() -> None:
     assert [verdict.mutant.line for verdict in survivors(verdicts, equal)] == [3]
     assert "f.py:3 survived" in document(verdicts, equal)
     assert "f.py:2 survived" not in document(verdicts, equal)
+
+
+SEEN = """\
+LIMIT = 5
+
+
+def outer(x):
+    def traced(y):
+        return y + LIMIT
+
+    return trace(traced)(x)
+
+
+def idle():
+    return 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "tests"),
+    [
+        (8, ["quick", "slow"]),  # as it is
+        (6, ["quick", "slow"]),  # by the function around it, as its own copy ran
+        (12, []),
+        (1, ["quick", "slow"]),  # at import, by whatever sees some line
+    ],
+)
+def test_a_line_is_tried_on_the_tests_that_see_it(
+    line: int, tests: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "f.py").write_text(SEEN)
+    folder = tmp_path / "seen"
+    folder.mkdir()
+    told: dict[str, Any] = {"contexts": ["slow", "quick"], "seconds": {"slow": 2.0, "quick": 1.0}}
+    told["seen_by"] = {"slow": ["slow"], "quick": ["quick"]}
+    (folder / "tests.json").write_text(json.dumps(told))
+    data = coverage.CoverageData(str(folder / "own.1"))
+    for context, lines in (("", {1, 4, 11}), ("0", {5, 8}), ("1", {5, 8})):
+        data.set_context(context)
+        data.add_lines({str(tmp_path / "f.py"): lines})
+    data.write()
+    assert Sight(tmp_path, [folder]).tests("f.py", SEEN, line) == tests
 
 
 def test_a_small_run() -> None:
