@@ -4,6 +4,7 @@ import json
 import re
 import signal
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.redis.servers import Server
 from tests.redis.verifier import verify
 from tests.redis.waiting import wait_for
 from tidecast.worker.errors import LeaseError
+from tidecast.worker.service.loop import Worker
 from tidecast.worker.store.checkpoint import Checkpoints, read_manifest
 
 
@@ -204,6 +206,26 @@ def test_who_lost_the_lease_writes_no_checkpoint(
     client.delete("readings:lease:default")
     add(client, 10, 12)
     assert "(1 series from the checkpoint, 0 entries replayed)" in drain(tidecast, model)
+
+
+def test_what_a_dead_worker_left_of_a_checkpoint_goes_with_the_first_of_the_next(
+    client: redis.Redis, worker_of: Callable[..., Worker]
+) -> None:
+    Checkpoints(client, "default", "dead").write("readings", b"x" * 1_200_000)
+    add(client, 0, 10)
+    seen: list[set[bytes]] = []
+
+    def look(step: str) -> None:
+        if step == "saved":
+            fields: Any = client.hkeys("readings:checkpoint:default")
+            seen.append(set(fields))
+
+    worker_of(lambda: False, pytest.fail, reached=look).run()
+    assert seen
+    assert not any(field.startswith(b"dead") for fields in seen for field in fields), seen
+    manifest: Any = client.hget("readings:checkpoint:default", "manifest")
+    kept = {field.encode() for one in read_manifest(manifest).sections for field in one.fields}
+    assert seen[-1] == {b"manifest", b"saved_at", *kept}
 
 
 def test_no_command_of_a_checkpoint_carries_more_than_a_megabyte(
