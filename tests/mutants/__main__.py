@@ -28,6 +28,7 @@ TESTS = {
         "tests/worker/pipeline",
         "tests/worker/store",
         "tests/worker/service/test_recovery_machine.py",
+        "tests/redis/test_connection.py",
         "tests/redis/test_source.py",
         "tests/redis/test_dead_letters.py",
         "tests/redis/test_status.py",

@@ -142,10 +142,11 @@ class Sight:
         """
         span = _statement(source, line)
         tables = [seen.get(file, {}) for seen in self._seen]
-        found = _seers(tables, span)
-        for around in _functions(source, line):
-            found = found if any(found) else _seers(tables, around)
-        if not any(found) and any(i in lines for i in span for lines in tables):
+        found, around = _seers(tables, span), _functions(source, line)
+        for function in around:
+            found = found if any(found) else _seers(tables, function)
+        at_import = not any(found) or not around
+        if at_import and any(i in lines for i in span for lines in tables):
             found = [set().union(*lines.values()) for lines in tables]
         near, far = (sorted(seen, key=lambda test: (self.seconds[test], test)) for seen in found)
         return [*near, *[test for test in far if test not in found[0]][:FROM_AFAR]]

@@ -1,7 +1,8 @@
-"""How many readings one commit holds."""
+"""How many readings one commit holds, and what it says of a model's own mistakes."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tests.model_files import write_mean_model
 from tidecast.worker.pipeline.decode import Decoder
@@ -26,3 +27,35 @@ def test_uneven_entries_make_even_commits(tmp_path: Path) -> None:
     assert max(c.readings for c in commits if c.entries > 1) <= LARGEST_COMMIT
     assert [c.entries for c in commits if c.readings > LARGEST_COMMIT] == [1]
     assert len(commits) < 40
+
+
+def pipeline_of(path: Path, **described: Any) -> Pipeline:
+    registry = load_registry(write_mean_model(path / "m.onnx", **described))
+    return Pipeline(registry, Decoder("readings", registry.features), 1_000_000)
+
+
+def entry(number: int, *values: float) -> tuple[bytes, list[bytes]]:
+    body = json.dumps([{"series": f"s{i}", "value": v} for i, v in enumerate(values)])
+    return b"1-%d" % number, [b"data", body.encode()]
+
+
+def test_long_forecasts_make_small_commits(tmp_path: Path) -> None:
+    """2,000 leads of some 14 bytes each: of these a commit of 8 MB holds 283."""
+    pipeline = pipeline_of(tmp_path, n_steps=1, horizon=2000)
+    commits = list(pipeline.step([entry(number, *[1.0] * 50) for number in range(20)]))
+    readings = [commit.readings for commit in commits]
+    assert sum(readings) == 1000
+    assert max(readings) == 250  # five whole entries
+    assert max(sum(map(len, commit.records)) for commit in commits) < 8_000_000
+
+
+def test_a_forecast_that_is_no_number_is_a_reject_with_its_reason(tmp_path: Path) -> None:
+    """The sum of two readings of 3e38 is no float32, and the other series is forecast."""
+    pipeline = pipeline_of(tmp_path, n_steps=2)
+    (commit,) = pipeline.step([entry(1, 3e38, 1.0), entry(2, 3e38, 3.0)])
+    assert [one.reason for one in commit.rejects] == [
+        "the model answers with a non-finite forecast"
+    ]
+    assert commit.rejects[0].entry == b"1-2"
+    assert commit.series == [b"s1"]
+    assert json.loads(commit.records[0])["forecast"]["value"] == [2.0]

@@ -4,7 +4,7 @@ import hiredis
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tidecast.worker.store.connection import LONGEST_KNOWN, packed
+from tidecast.worker.store.connection import _HEADS, LONGEST_KNOWN, packed
 
 
 @given(st.lists(st.binary(max_size=30), min_size=1, max_size=20))
@@ -13,3 +13,10 @@ def test_a_packed_command_is_read_back(words: list[bytes]) -> None:
     reader = hiredis.Reader()
     reader.feed(packed(words))
     assert reader.gets() == words
+
+
+def test_heads_of_long_words_are_not_kept() -> None:
+    """They would be as many as there are lengths."""
+    packed([b"x" * size for size in range(LONGEST_KNOWN - 10, LONGEST_KNOWN + 10)])
+    assert max(_HEADS) == LONGEST_KNOWN
+    assert LONGEST_KNOWN - 10 in _HEADS
