@@ -34,6 +34,7 @@ TESTS = {
         "tests/redis/test_status.py",
         "tests/redis/test_recovery.py",
         "tests/redis/test_loop.py",
+        "tests/redis/test_partitions.py",
         "tests/redis/test_tls.py",
         "tests/redis/test_failover.py",
         "tests/redis/test_worker_process.py",

@@ -17,7 +17,7 @@ import pytest
 
 CONTEXT = "MUTANTS_CONTEXT"
 """The environment variable that tells a test's processes which test they belong to."""
-FROM_AFAR = 20
+FROM_AFAR = 60
 """Tests that see a line through a process of their own alone, and are asked."""
 _Seen = dict[str, dict[int, set[str]]]
 MEASURED = ("trainer", "worker/pipeline", "worker/store")

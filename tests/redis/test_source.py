@@ -218,3 +218,15 @@ def test_a_group_needs_what_it_has_not_acknowledged(client: redis.Redis) -> None
     streams = Streams(client=client, count=1, block_ms=None)
     assert streams.groups("readings") == {"idle": "0-0", "slow": "7-0", "done": "12-0"}
     assert streams.groups("nothing") == {}
+
+
+def test_each_replay_gives_its_connection_back(client: redis.Redis, server_url: str) -> None:
+    """Also one that is left in the midst."""
+    add(client, 5)
+    with redis.Redis.from_url(server_url, protocol=2, max_connections=1) as narrow:
+        streams = Streams(client=narrow, count=2, block_ms=None)
+        for _ in range(3):
+            parts = list(streams.replay("readings", "1-0", "4-0", count=2))
+            assert [[entry for entry, _ in part] for part in parts] == [[b"2-0", b"3-0"], [b"4-0"]]
+            with closing(streams.replay("readings", "0-0", "5-0", count=2)) as left:  # type: ignore[type-var]  # a generator
+                assert next(left)[0][0] == b"1-0"
