@@ -52,7 +52,7 @@ SUITES: dict[str, tuple[int, int, str, str]] = {
         10_000,
         500,
         "TIDECAST_EXAMPLES",
-        "tests/worker/test_recovery_machine.py",
+        "tests/worker/service/test_recovery_machine.py",
     ),
     "malformed entry": (100_000, 100_000, "TIDECAST_FUZZ", "tests/redis/test_fuzz.py"),
 }

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import redis
 
+from tests.redis import soak
 from tests.redis.proxy import Proxy
 from tests.redis.servers import HOST, Server, client_at, truncate_last_transaction
 from tests.redis.waiting import wait_for
@@ -477,3 +478,7 @@ FAULTS: list[Callable[[Proxy], bool]] = [
     lambda proxy: proxy.drop_reply(),
     lambda proxy: proxy.refuse(0.001),
 ]
+
+
+def test_every_suite_that_the_soak_runs_is_there() -> None:
+    assert all(Path(file).is_file() for *_, file in soak.SUITES.values())
