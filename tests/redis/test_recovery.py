@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import redis
 
@@ -19,7 +20,13 @@ from tests.redis.verifier import verify
 from tests.redis.waiting import wait_for
 from tidecast.worker.errors import LeaseError
 from tidecast.worker.service.loop import Worker
-from tidecast.worker.store.checkpoint import Checkpoints, read_manifest
+from tidecast.worker.store.checkpoint import (
+    AT_ONCE,
+    PIECE,
+    Checkpoints,
+    Manifest,
+    read_manifest,
+)
 
 
 @pytest.fixture
@@ -206,6 +213,33 @@ def test_who_lost_the_lease_writes_no_checkpoint(
     client.delete("readings:lease:default")
     add(client, 10, 12)
     assert "(1 series from the checkpoint, 0 entries replayed)" in drain(tidecast, model)
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE, PIECE * AT_ONCE, PIECE * (AT_ONCE + 3) + 7])
+def test_a_section_is_read_as_it_was_written_each_piece_once(
+    client: redis.Redis, size: int
+) -> None:
+    section = np.random.default_rng(size).bytes(size)
+    checkpoints = Checkpoints(client, "default", "me")
+    client.set("readings:lease:default", "me")
+    client.config_resetstat()
+    written = checkpoints.write("readings", section)
+    calls: Any = client.info("commandstats")
+    assert calls.get("cmdstat_hset", {"calls": 0})["calls"] == written.pieces == -(-size // PIECE)
+    manifest = Manifest(
+        fleet="default",
+        models=[],
+        sets={},
+        offset="1-0",
+        entries=1,
+        clock=1,
+        series=1,
+        evicted=0,
+        lost=0,
+        sections=[written, written],
+    )
+    checkpoints.publish("readings", manifest, tidy=True)
+    assert list(checkpoints.sections("readings", manifest)) == [section, section]
 
 
 def test_what_a_dead_worker_left_of_a_checkpoint_goes_with_the_first_of_the_next(
