@@ -171,9 +171,9 @@ def _gather(tree: Path, paths: Iterable[Path], seers: dict[str, set[str]], into:
 
 
 def _functions(source: str, line: int) -> list[range]:
-    """Return the lines of the functions around one, the innermost first."""
+    """Return the lines of the bodies of the functions around one, the innermost first."""
     spans = [
-        range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        range(node.body[0].lineno, (node.end_lineno or node.lineno) + 1)  # a head runs outside
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]

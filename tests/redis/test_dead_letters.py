@@ -268,6 +268,13 @@ def test_all_ends_at_the_letter_that_was_newest_at_the_start(client: redis.Redis
     assert box.count() == PAGE + 5
 
 
+def test_letters_are_listed_a_page_at_a_time_each_once(client: redis.Redis) -> None:
+    letters = [add_letter(client, f'{{"value":"{number}"}}') for number in range(2 * PAGE + 5)]
+    box = DeadLetters(client, "readings")
+    assert [letter.id for letter in box.oldest_first()] == letters
+    assert [letter.id for letter in box.newest_first()] == letters[::-1]
+
+
 def test_all_is_narrowed_by_the_reason(client: redis.Redis, command: Run) -> None:
     for number in range(7):
         add_letter(client, f'{{"value":"{number}"}}', "late: 5 ms" if number % 2 else "missing")
