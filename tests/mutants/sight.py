@@ -15,8 +15,8 @@ from typing import Any
 import coverage
 import pytest
 
-CONTEXT = "MUTANTS_CONTEXT"
-"""The environment variable that tells a test's processes which test they belong to."""
+from tests.mutants import CONTEXT
+
 FROM_AFAR = 60
 """Tests that see a line through a process of their own alone, and are asked."""
 _Seen = dict[str, dict[int, set[str]]]
@@ -167,7 +167,9 @@ def _gather(tree: Path, paths: Iterable[Path], seers: dict[str, set[str]], into:
             lines = into.setdefault(file, {})
             for line, contexts in data.contexts_by_lineno(name).items():
                 seen = lines.setdefault(line, set())
-                seen.update(*(seers[context] for context in contexts if context))
+                # A forked command's is that of the process that forks it, and behind it its own.
+                last = (context.rpartition("|")[2] for context in contexts)
+                seen.update(*(seers[context] for context in last if context))
 
 
 def _functions(source: str, line: int) -> list[range]:
