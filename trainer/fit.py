@@ -249,11 +249,11 @@ class _Fitting:
             return predictor  # virtual sensors have no readings for a line
 
         def errors(share: float) -> Doubles:
-            weigh(united, self.scaling, line, members, share)
+            weigh(united, self.scaling, line, members, share=share)
             return self._errors(predictor)
 
         share, remark = self._share(errors)
-        weigh(united, self.scaling, line, members, share)
+        weigh(united, self.scaling, line, members, share=share)
         self.remarks += [remark] if remark else []
         return predictor
 

@@ -70,21 +70,20 @@ def unite(
     scaling: Scaling,
     line: Line | None,
     members: Sequence[Any],
-    share: float = 1.0,
 ) -> Any:
-    """Return the network that answers the mean of trained ones; their refinements join the line.
-
-    Of what they add to the line only a share counts, for targets that have one.
-    """
+    """Return the network that answers the mean of trained ones; their refinements join the line."""
     network = build_network(config, plan, scaling, line, members=len(members))
-    weigh(network, scaling, line, members, share)
+    weigh(network, scaling, line, members, share=1.0)
     return network
 
 
 def weigh(
-    network: Any, scaling: Scaling, line: Line | None, members: Sequence[Any], share: float
+    network: Any, scaling: Scaling, line: Line | None, members: Sequence[Any], *, share: float
 ) -> None:
-    """Let another share of what its members add to the line count in a united network."""
+    """Let only a share of what its members add to the line count in a united network.
+
+    For targets that have a line; of others all counts.
+    """
     if line is not None and any(layer.name == REFINEMENT for layer in members[0].layers):
         kernels = [member.get_layer(REFINEMENT).get_weights()[0] for member in members]
         line = replace(line, weights=line.weights + share * REFINING * np.mean(kernels, axis=0))

@@ -15,6 +15,7 @@ from tidecast.trainer.networks import (
     added,
     build_network,
     unite,
+    weigh,
 )
 from tidecast.trainer.plan import make_plan
 from tidecast.trainer.ridge import Line
@@ -67,7 +68,8 @@ def test_a_virtual_sensor_has_no_line_to_fall_back_on(share: float) -> None:
     kernel, bias = network.get_layer("head").get_weights()
     network.get_layer("head").set_weights([kernel * 0, bias + 1.0])
     scaling, plan = scaling_of(config, windows), make_plan(config, history)
-    some = unite(config, plan, scaling, Line.flat(4, 1), [network], share)
+    some = unite(config, plan, scaling, Line.flat(4, 1), [network])
+    weigh(some, scaling, Line.flat(4, 1), [network], share=share)
     window = np.array([[5.0], [6.0], [9.0], [7.0]], np.float32) * np.ones((1, 1, 2), np.float32)
     value, soft = np.asarray(some(window)).ravel() - [7.0, scaling.output_mean[1]]
     assert value == pytest.approx(share * scaling.output_scale[0], rel=1e-4)
@@ -87,8 +89,9 @@ def test_what_training_refines_joins_the_line(own: int) -> None:
         member.get_layer("head").set_weights([kernel + 0.1 * number, bias + 0.2])
     window = np.random.default_rng(1).normal(size=(5, 4, 2)).astype(np.float32)
     expected = np.mean([np.asarray(member(window)) for member in members], axis=0)
-    for share, refined in ((1.0, 3.5), (0.5, 1.75)):
-        united = unite(config, plan, scaling, line, members, share)
+    united = unite(config, plan, scaling, line, members)
+    for share, refined in ((1.0, 3.5), (0.5, 1.75), (1.0, 3.5)):
+        weigh(united, scaling, line, members, share=share)
         beside = np.asarray(build_network(config, plan, scaling, line)(window))
         np.testing.assert_allclose(
             np.asarray(united(window)), beside + share * (expected - beside), rtol=1e-4
