@@ -8,8 +8,8 @@
 #               (QUICK=1 for one minute, WRITE=1 into docs/benchmarks.md, JSON=file, ONLY="rates latency")
 # make accuracy DATA=folder   fits the published tables' rows and replays them live, into docs/accuracy.md; about
 #               half an hour (SEEDS=3, ONLY="ETTh1 taxi" without writing)
-# make mutants  makes 300 small mistakes in the trainer and the worker's core and tells which no test finds; about
-#               an hour (SEED=2 for others, SAMPLE=20, ONLY="worker/pipeline trainer/fit.py", JOBS=4)
+# make mutants  makes 300 small mistakes in the trainer and the worker's core and tells which no test finds; well
+#               over half an hour (SEED=2 for others, SAMPLE=20, ONLY="worker/pipeline trainer/fit.py", JOBS=4)
 # make image-test   the container images and the compose file, built and run for real on a Docker engine,
 #               its own where none runs (as root, on Debian); five minutes
 # make audit    known weaknesses of the locked packages, by their public database
