@@ -24,14 +24,23 @@ from rich.progress import (
 )
 
 from tidecast.worker.commands.connection import client_of
-from tidecast.worker.commands.feeder import CsvRows, FeedTally, Sent, feed, feed_synthetic
+from tidecast.worker.commands.feeder import (
+    STANDARD_INPUT,
+    FeedTally,
+    FileRows,
+    Sent,
+    feed,
+    feed_synthetic,
+)
 from tidecast.worker.commands.options import takes
 from tidecast.worker.commands.synthetic import SyntheticReadings, synthetic_readings
-from tidecast.worker.errors import SettingsError
+from tidecast.worker.commands.terminal import tell
+from tidecast.worker.errors import ServerError, SettingsError
 from tidecast.worker.service.stop import Stop
 from tidecast.worker.settings import FeedSettings
 
 FASTEST = 1e9
+USUAL_RATE = 100.0
 UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|)")
 MOST_SERIES = 10_000_000
@@ -61,10 +70,14 @@ def duration_of(text: str) -> float:
     return seconds
 
 
-OF_CSV, OF_SYNTHETIC = "CSV file", "Made-up readings (--synthetic)"
+OF_FILE, OF_SYNTHETIC = "File", "Made-up readings (--synthetic)"
 
 Data = Annotated[
-    Path | None, typer.Argument(help="CSV file with a header line; none with --synthetic.")
+    Path | None,
+    typer.Argument(
+        help="CSV file with a header line, gzip or not, or Parquet; - reads CSV from standard "
+        "input; none with --synthetic."
+    ),
 ]
 Series = Annotated[
     str | None,
@@ -73,8 +86,12 @@ Series = Annotated[
     ),
 ]
 Rate = Annotated[
-    float,
-    typer.Option(parser=rate_of, metavar="RATE", help="Readings per second; max or 0: no pause."),
+    float | None,
+    typer.Option(
+        parser=rate_of,
+        metavar="RATE",
+        help="Readings per second; max or 0: no pause.  [default: 100; max from standard input]",
+    ),
 ]
 Longest = Annotated[
     int | None,
@@ -83,20 +100,20 @@ Longest = Annotated[
 Synthetic = Annotated[bool, typer.Option("--synthetic", help="Send made-up readings.")]
 SeriesColumn = Annotated[
     str | None,
-    typer.Option(help="Column that names the series of each row.", rich_help_panel=OF_CSV),
+    typer.Option(help="Column that names the series of each row.", rich_help_panel=OF_FILE),
 ]
 TimeColumn = Annotated[
     str | None,
     typer.Option(
-        help="Column of times (ISO 8601 or ms).  [default: a usual name]", rich_help_panel=OF_CSV
+        help="Column of times (ISO 8601 or ms).  [default: a usual name]", rich_help_panel=OF_FILE
     ),
 ]
 FromRow = Annotated[
     int | None,
-    typer.Option(min=0, help="First row to send, from 0.  [default: 0]", rich_help_panel=OF_CSV),
+    typer.Option(min=0, help="First row to send, from 0.  [default: 0]", rich_help_panel=OF_FILE),
 ]
 ToRow = Annotated[
-    int | None, typer.Option(min=0, help="Row to stop before.", rich_help_panel=OF_CSV)
+    int | None, typer.Option(min=0, help="Row to stop before.", rich_help_panel=OF_FILE)
 ]
 For = Annotated[
     float | None,
@@ -144,7 +161,7 @@ def feed_command(
     settings: FeedSettings,
     data: Data = None,
     series: Series = None,
-    rate: Rate = 100.0,
+    rate: Rate = None,
     longest: Longest = None,
     series_column: SeriesColumn = None,
     time_column: TimeColumn = None,
@@ -157,13 +174,17 @@ def feed_command(
     step: Step = None,
     seed: Seed = None,
 ) -> None:
-    """Send the rows of a CSV file, or made-up readings, as if they were live.
+    """Send the rows of a file, or made-up readings, as if they were live.
+
+    Rows are sent in the order of their times.
 
     Example: tidecast-worker feed taxi.csv --input readings --series taxi --rate 100
 
+    Example: tail -n +1 -F live.csv | tidecast-worker feed - --series boiler-7
+
     Example: tidecast-worker feed --synthetic --series 1000 --rate max --for 30s
     """
-    of_csv = {
+    of_file = {
         "DATA": data,
         "--series-column": series_column,
         "--time-column": time_column,
@@ -178,7 +199,7 @@ def feed_command(
         "--seed": seed,
     }
     if synthetic:
-        _refuse(of_csv, "tells of a CSV file and cannot go with --synthetic; leave one out")
+        _refuse(of_file, "tells of a file and cannot go with --synthetic; leave one out")
         readings = _readings(
             settings,
             series=_series_count("10" if series is None else series),
@@ -188,14 +209,16 @@ def feed_command(
             longest=longest,
             seed=seed or 0,
         )
-        _feed_synthetic(settings, readings, rate, for_ or math.inf)
+        _feed_synthetic(settings, readings, USUAL_RATE if rate is None else rate, for_ or math.inf)
         return
     _refuse(of_synthetic, "is for made-up readings; add --synthetic or leave it out")
     if data is None:
-        raise SettingsError("name a CSV file to send, or --synthetic for made-up readings")
-    rows = CsvRows(
+        raise SettingsError(
+            "name a file to send, - for standard input, or --synthetic for made-up readings"
+        )
+    rows = FileRows(
         path=data,
-        series=series or data.stem,
+        series=series or _name_of(data, series_column),
         series_column=series_column,
         time_column=time_column,
         series_field=settings.series_field,
@@ -203,7 +226,18 @@ def feed_command(
         first=from_row or 0,
         last=to_row,
     )
+    if rate is None:
+        rate = 0.0 if rows.is_live else USUAL_RATE
+    if not rows.is_in_order:
+        tell(f"note: {data} is not in the order of its times; its rows are sorted")
     _feed_rows(settings, rows, rate, longest)
+
+
+def _name_of(path: Path, series_column: str | None) -> str:
+    """Return the series that a file is called after."""
+    if path == STANDARD_INPUT and series_column is None:
+        raise SettingsError("--series is missing: standard input has no name to take; add it")
+    return Path(path.name.removesuffix(".gz")).stem
 
 
 def _refuse(options: Mapping[str, object], reason: str) -> None:
@@ -256,11 +290,11 @@ def _readings(
     )
 
 
-def _feed_rows(settings: FeedSettings, rows: CsvRows, rate: float, longest: int | None) -> None:
+def _feed_rows(settings: FeedSettings, rows: FileRows, rate: float, longest: int | None) -> None:
     """Send a file's rows and say how many, or where to go on after a Ctrl-C."""
     client, stream = client_of(settings), settings.input
     total = rows.last and max(0, rows.last - rows.first)
-    with _bar(TaskProgressColumn()) as bar:
+    with _bar(TaskProgressColumn()) as bar, _about(stream):
         task = bar.add_task(escape(f"feeding {stream}"), total=total)
 
         def show(tally: FeedTally) -> None:
@@ -275,14 +309,16 @@ def _feed_rows(settings: FeedSettings, rows: CsvRows, rate: float, longest: int 
                 clock=time.monotonic,
                 sleep=time.sleep,
                 progress=show,
+                whole=_interrupts_later,
                 longest=longest,
             )
         except KeyboardInterrupt:
             fed = rows.first + int(bar.tasks[task].completed)
-            typer.echo(f"interrupted; go on with --from-row {fed}", err=True)
+            said = f"after {fed} rows" if rows.is_live else f"go on with --from-row {fed}"
+            tell(f"interrupted; {said}")
             raise typer.Exit(1) from None
     skipped = f", {tally.rows - tally.sent} empty rows skipped" * (tally.rows > tally.sent)
-    typer.echo(f"sent {tally.sent} readings to {stream}{skipped}", err=True)
+    tell(f"sent {tally.sent} readings to {stream}{skipped}")
 
 
 def _feed_synthetic(
@@ -291,7 +327,7 @@ def _feed_synthetic(
     """Send made-up readings until their time is over or somebody stops it, and say how many."""
     client, stream = client_of(settings), settings.input
     total = seconds if math.isfinite(seconds) else None
-    with _bar(TextColumn("{task.fields[sent]}")) as bar:
+    with _bar(TextColumn("{task.fields[sent]}")) as bar, _about(stream):
         task = bar.add_task(escape(f"feeding {stream}"), total=total, sent="")
 
         def show(sent: Sent) -> None:
@@ -310,7 +346,16 @@ def _feed_synthetic(
                 stopping=stopping.is_set,
                 progress=show,
             )
-    typer.echo(f"sent {sent.readings} readings to {stream} ({sent.rate:.0f}/s)", err=True)
+    tell(f"sent {sent.readings} readings to {stream} ({sent.rate:.0f}/s)")
+
+
+@contextmanager
+def _about(stream: str) -> Iterator[None]:
+    """Name the stream that the server refuses to take readings for."""
+    try:
+        yield
+    except ServerError as error:
+        raise ServerError(f"{stream}: {error}") from error
 
 
 def _bar(column: ProgressColumn) -> Progress:
@@ -318,6 +363,25 @@ def _bar(column: ProgressColumn) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), column, TimeElapsedColumn())
     console = Console(stderr=True)
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Hold a Ctrl-C back until the block is done; another one ends it at once."""
+    heard = False
+
+    def later(number: int, _: object) -> None:
+        nonlocal heard
+        heard = True
+        signal.signal(number, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, later)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if heard:
+        raise KeyboardInterrupt
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Sends the rows of a CSV file, or synthetic readings, to an input stream as if they were live.
+"""Sends the rows of a file, or synthetic readings, to an input stream as if they were live.
 
 Delivery: each row or reading at most once. They go in order, in pipelines that are never sent
 again; when the connection breaks, the error says how many are confirmed. Of a file, ``--from-row``
@@ -6,13 +6,21 @@ goes on there.
 """
 
 import csv
+import gzip
 import math
+import sys
+import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from itertools import islice
+from functools import cached_property
+from io import TextIOWrapper
+from itertools import islice, pairwise
 from pathlib import Path
+from queue import Queue
+from threading import Thread
+from typing import TextIO
 
 import redis
 
@@ -22,6 +30,9 @@ from tidecast.worker.pipeline.cells import UnreadableError, time_of_text
 from tidecast.worker.store.connection import RawConnection
 
 TIME_COLUMNS = ("timestamp", "ts", "time", "datetime", "date", "ds")
+STANDARD_INPUT = Path("-")
+PARQUET = {".parquet", ".pq"}
+GZIP = b"\x1f\x8b"
 LARGEST_PIPELINE = 500
 LONGEST_WAIT = 60.0
 
@@ -29,13 +40,16 @@ Fields = dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CsvRows:
-    """Rows of a CSV file as stream entries.
+class FileRows:
+    """Rows of a file as stream entries: CSV, as it is or with gzip, or Parquet.
 
     A wide file is one series, ``series``; a long one names the series of each row in
     ``series_column``. ``time_column`` None takes the first usual name that the file has. Empty
     cells are left out of the entry; rows with nothing but empty cells are skipped. Entries name
     series and time in ``series_field`` and ``time_field``, as the workers are told.
+
+    Rows come in the order of their times. A file that has them in another is held in memory. The
+    path ``-`` is standard input, whose CSV is sent row by row as it comes.
     """
 
     path: Path
@@ -47,24 +61,81 @@ class CsvRows:
     first: int = 0
     last: int | None = None
 
+    @property
+    def is_live(self) -> bool:
+        """Whether the rows come from standard input or another pipe, which can be read but once."""
+        return self.path == STANDARD_INPUT or self.path.is_fifo()
+
     def __iter__(self) -> Iterator[tuple[int, Fields | None]]:
         """Yield the number of each row, from 0, and its fields, None for an empty one.
 
         Raises:
-            SettingsError: the file is absent, empty, not CSV, or lacks a named column.
+            SettingsError: the file is absent, empty, of another kind, or lacks a named column.
         """
+        order = self._order
+        with self._opened() as (columns, rows):
+            time_column = self._time_column(columns)
+            if order is not None:
+                held = list(rows)
+                rows = (held[place] for place in order)
+            for number, row in islice(enumerate(rows), self.first, self.last):
+                yield number, self._fields(row, time_column, number)
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether the rows lie in the file in the order of their times."""
+        return self._order is None
+
+    @cached_property
+    def _order(self) -> list[int] | None:
+        """The places of rows by their times, None where they lie in that order.
+
+        A row without a time stays behind the one before it.
+        """
+        if self.is_live:
+            return None
+        with self._opened() as (columns, rows):
+            column = self._time_column(columns)
+            if column is None:
+                return None
+            times, latest = [], 0
+            for row in rows:
+                with suppress(UnreadableError):
+                    latest = time_of_text((row.get(column) or "").strip().encode())
+                times.append(latest)
+        if all(before <= after for before, after in pairwise(times)):
+            return None
+        return sorted(range(len(times)), key=times.__getitem__)
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[Sequence[str], Iterator[dict[str, str]]]]:
+        """Yield the names of the columns, and the rows."""
         try:
-            with self.path.open(newline="", encoding="utf-8-sig") as file:
+            if self.path.suffix.lower() in PARQUET:
+                yield _parquet(self.path)
+                return
+            with self._text() as file:
                 rows = csv.DictReader(file)
-                time_column = self._time_column(rows.fieldnames or [])
-                for number, row in islice(enumerate(rows), self.first, self.last):
-                    yield number, self._fields(row, time_column, number)
+                yield rows.fieldnames or [], iter(rows)
         except OSError as error:
             raise SettingsError(
-                f"{self.path}: {error.strerror}; name a CSV file with a header line"
+                f"{self.path}: {error.strerror or error}; name a CSV or Parquet file with a header"
             ) from error
-        except (UnicodeDecodeError, csv.Error) as error:
+        except (UnicodeDecodeError, csv.Error, EOFError, zlib.error) as error:
             raise SettingsError(f"{self.path}: not a CSV file in UTF-8 ({error})") from error
+
+    def _text(self) -> TextIO:
+        if self.path == STANDARD_INPUT:
+            # Of its own, as sys.stdin cannot be closed at the end while a thread waits for more.
+            raw = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115 - read to its end
+            return TextIOWrapper(raw, encoding="utf-8-sig", newline="")
+        if not self.is_live and self._is_packed():
+            return gzip.open(self.path, "rt", encoding="utf-8-sig", newline="")
+        return self.path.open(newline="", encoding="utf-8-sig")
+
+    def _is_packed(self) -> bool:
+        with self.path.open("rb") as file:
+            return file.read(len(GZIP)) == GZIP
 
     def _time_column(self, header: Sequence[str]) -> str | None:
         columns = list(header)
@@ -100,6 +171,25 @@ class CsvRows:
         return named | ({self.time_field: _milliseconds(time)} if time else {}) | values
 
 
+def _parquet(path: Path) -> tuple[Sequence[str], Iterator[dict[str, str]]]:
+    """Return the columns and rows of a Parquet file, cells as CSV would have them."""
+    try:
+        import polars as pl  # the trainer has it; a worker's few packages do without
+    except ImportError as error:
+        raise SettingsError(
+            f"{path}: Parquet takes a package that is not installed: pip install "
+            "'tidecast[trainer]', or name a CSV file"
+        ) from error
+    try:
+        frame = pl.read_parquet(path)
+    except pl.exceptions.PolarsError as error:
+        raise SettingsError(f"{path}: not a Parquet file ({error})") from error
+    return frame.columns, (
+        {name: "" if cell is None else str(cell) for name, cell in row.items()}
+        for row in frame.iter_rows(named=True)
+    )
+
+
 def _milliseconds(time: str) -> str:
     """Return a time as milliseconds since 1970; what is none as it stands, for the worker."""
     try:
@@ -119,17 +209,19 @@ class FeedTally:
 def feed(
     client: redis.Redis,
     stream: str,
-    rows: CsvRows,
+    rows: FileRows,
     *,
     rate: float,
     clock: Callable[[], float],
     sleep: Callable[[float], object],
     progress: Callable[[FeedTally], None],
+    whole: Callable[[], AbstractContextManager[object]] = nullcontext,
     longest: int | None = None,
 ) -> FeedTally:
-    """Send rows at ``rate`` per second (0: as fast as the server takes them).
+    """Send rows at ``rate`` per second (0: as fast as they come and the server takes them).
 
-    With ``longest`` the stream keeps about so many entries.
+    ``whole`` holds interrupts back while rows are sent and counted, so that the count is of all
+    that are in. With ``longest`` the stream keeps about so many entries.
 
     Raises:
         SettingsError: the file cannot be read.
@@ -137,17 +229,55 @@ def feed(
     """
     tally = FeedTally()
     start = clock()
-    waiting = iter(rows)
     size = LARGEST_PIPELINE if rate == 0 else max(1, min(LARGEST_PIPELINE, int(rate / 50)))
-    while chunk := list(islice(waiting, size)):
+    for chunk in _as_they_come(rows, size) if rows.is_live else _chunks(rows, size):
         if rate:
             sleep(max(0.0, start + tally.rows / rate - clock()))
         entries = [fields for _, fields in chunk if fields is not None]
-        _send(client, stream, entries, longest, goes_on=chunk[0][0])
-        tally.rows += len(chunk)
-        tally.sent += len(entries)
-        progress(tally)
+        with whole():
+            _send(client, stream, entries, longest, goes_on=chunk[0][0])
+            tally.rows += len(chunk)
+            tally.sent += len(entries)
+            progress(tally)
     return tally
+
+
+Row = tuple[int, Fields | None]
+
+
+def _chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    waiting = iter(rows)
+    while chunk := list(islice(waiting, size)):
+        yield chunk
+
+
+def _as_they_come(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    """Yield what has come, at most ``size`` rows; wait for the next one where that is nothing."""
+    come: Queue[Row | Exception | None] = Queue(maxsize=size)
+
+    def read() -> None:
+        try:
+            for row in rows:
+                come.put(row)
+            come.put(None)
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            come.put(error)
+
+    Thread(target=read, daemon=True).start()
+    while True:
+        chunk: list[Row] = []
+        last: Row | Exception | None = come.get()
+        while isinstance(last, tuple):
+            chunk.append(last)
+            if come.empty() or len(chunk) == size:
+                break
+            last = come.get()
+        if chunk:
+            yield chunk
+        if isinstance(last, Exception):
+            raise last
+        if last is None:
+            return
 
 
 def _send(

@@ -1,20 +1,22 @@
 """What the commands write for people and scripts: nothing in it can play with a terminal."""
 
-import json
 import os
 import sys
 from typing import Any
 
+import typer
 
-def printable(text: str) -> str:
-    """Return a text with whatever would move a terminal's cursor or colours spelled out."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+from tidecast.worker.logs import json_line, printable
+
+
+def tell(text: str) -> None:
+    """Write a line for people to stderr, in printable characters."""
+    typer.echo(printable(text), err=True)
 
 
 def write_json(document: dict[str, Any]) -> None:
     """Write one JSON document on a line of stdout."""
-    # ASCII alone: a terminal obeys some characters that JSON may hold as they are.
-    write(json.dumps(document).replace("\x7f", "\\u007f") + "\n")
+    write(json_line(document) + "\n")
 
 
 def write(text: str) -> None:

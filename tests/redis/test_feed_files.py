@@ -1,0 +1,159 @@
+"""``feed`` of files as people have them, and of standard input: what lies on the stream then."""
+
+import gzip
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import redis
+
+from tests.conftest import Run
+from tests.redis.waiting import wait_for
+
+ROWS = ["2024-01-01T00:00:00,1.5", "2024-01-01T01:00:00,2.5", "2024-01-01T02:00:00,4"]
+CSV = "time,value\n" + "\n".join(ROWS) + "\n"
+FED = [("1704067200000", "1.5"), ("1704070800000", "2.5"), ("1704074400000", "4")]
+
+
+def fed(client: redis.Redis, series: str = "boiler") -> list[tuple[str, str]]:
+    """Times and values of all readings on the stream, which are of one series."""
+    entries: Any = client.xrange("readings")
+    assert {fields[b"series"].decode() for _, fields in entries} == {series}
+    return [(fields[b"ts"].decode(), fields[b"value"].decode()) for _, fields in entries]
+
+
+def written(path: Path) -> Path:
+    """The rows in a file, of the kind that its name says."""
+    if path.suffix == ".parquet":
+        frame = pl.read_csv(CSV.encode(), try_parse_dates=True)
+        frame.with_columns(note=pl.lit(None, pl.String)).write_parquet(path)
+    elif path.suffix == ".gz":
+        path.write_bytes(gzip.compress(CSV.encode()))
+    else:
+        path.write_text(CSV)
+    return path
+
+
+@pytest.mark.parametrize("name", ["boiler.csv", "boiler.csv.gz", "boiler.parquet"])
+def test_a_file_is_fed_by_its_kind_and_its_name(
+    client: redis.Redis, tidecast: Run, tmp_path: Path, name: str
+) -> None:
+    result = tidecast("feed", written(tmp_path / name), "--rate", "max")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == "sent 3 readings to readings\n"
+    assert [(time, float(value)) for time, value in fed(client)] == [
+        (time, float(value)) for time, value in FED
+    ]
+
+
+def test_rows_are_sent_in_the_order_of_their_times(
+    client: redis.Redis, tidecast: Run, tmp_path: Path
+) -> None:
+    """Newest first, as many exports have them; a row without a time stays behind its neighbour."""
+    path = tmp_path / "boiler.csv"
+    path.write_text("\n".join(["time,value", ROWS[2], ROWS[0], ",9", ROWS[1]]) + "\n")
+    result = tidecast("feed", path, "--rate", "max", "--from-row", "1", "--to-row", "3")
+    assert result.stderr.splitlines() == [
+        f"note: {path} is not in the order of its times; its rows are sorted",
+        "sent 2 readings to readings",
+    ]
+    entries: Any = client.xrange("readings")
+    # All of them would be 1.5 of 0:00, 9 behind it, 2.5 of 1:00 and 4 of 2:00.
+    assert [fields[b"value"] for _, fields in entries] == [b"9", b"2.5"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv.gz", gzip.compress(CSV.encode())[:-9], "not a CSV file in UTF-8"),
+        ("a.parquet", b"PAR1 or not", "not a Parquet file"),
+        ("a.csv", b"time,value\n\xff", "not a CSV file in UTF-8"),
+    ],
+    ids=["gzip", "Parquet", "CSV"],  # gzip writes the time of day into what it makes
+)
+def test_a_broken_file_is_one_line(
+    tidecast: Run, tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    result = tidecast("feed", tmp_path / name)
+    assert result.returncode == 2
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_standard_input_is_sent_as_it_comes(client: redis.Redis, server_url: str) -> None:
+    """Each row is on the stream before the next one is written."""
+    words = [sys.executable, "-m", "tidecast.worker", "feed", "-", "--series", "boiler"]
+    words += ["--redis-url", server_url]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as feed:
+        assert feed.stdin
+        assert feed.stderr
+        feed.stdin.write("time,value\n")
+        for number, row in enumerate(ROWS, 1):
+            feed.stdin.write(row + "\n")
+            feed.stdin.flush()
+            wait_for(partial(_holds, client, number))
+        feed.stdin.close()
+        assert feed.stderr.read() == "sent 3 readings to readings\n"
+    assert feed.returncode == 0
+    assert fed(client) == FED
+
+
+def test_ctrl_c_ends_what_waits_for_standard_input(client: redis.Redis, server_url: str) -> None:
+    words = [sys.executable, "-m", "tidecast.worker", "feed", "-", "--series", "boiler"]
+    words += ["--redis-url", server_url]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as feed:
+        assert feed.stdin
+        assert feed.stderr
+        feed.stdin.write(f"time,value\n{ROWS[0]}\n")
+        feed.stdin.flush()
+        wait_for(partial(_holds, client, 1))
+        feed.send_signal(signal.SIGINT)
+        assert feed.stderr.read() == "interrupted; after 1 rows\n"
+    assert feed.returncode == 1
+
+
+def test_ctrl_c_counts_what_is_on_its_way(client: redis.Redis, server_url: str) -> None:
+    """Rows that the server is about to take belong to those that are in."""
+    words = [sys.executable, "-m", "tidecast.worker", "feed", "-", "--series", "boiler"]
+    words += ["--redis-url", server_url]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as feed:
+        assert feed.stdin
+        assert feed.stderr
+        feed.stdin.write(f"time,value\n{ROWS[0]}\n")
+        feed.stdin.flush()
+        wait_for(partial(_holds, client, 1))
+        client.client_pause(60_000, all=False)
+        try:
+            feed.stdin.write(ROWS[1] + "\n")
+            feed.stdin.flush()
+            wait_for(partial(_waits, client))
+            feed.send_signal(signal.SIGINT)
+            time.sleep(0.2)  # long enough to end, were it not held back
+        finally:
+            client.client_unpause()
+        assert feed.stderr.read() == "interrupted; after 2 rows\n"
+    assert feed.returncode == 1
+    assert _holds(client, 2)
+
+
+def _waits(client: redis.Redis) -> bool:
+    """Whether an entry of somebody's is held up by a pause."""
+    clients: Any = client.client_list()
+    return any(one["cmd"] == "xadd" and "b" in one["flags"] for one in clients)
+
+
+def _holds(client: redis.Redis, entries: int) -> bool:
+    return client.xlen("readings") == entries
+
+
+def test_standard_input_without_a_name_is_told(tidecast: Run) -> None:
+    result = tidecast("feed", "-")
+    assert result.returncode == 2
+    assert "--series is missing: standard input has no name to take; add it" in result.stderr
