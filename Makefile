@@ -2,7 +2,8 @@
 # make demo     fit, serve, feed and listen on real data
 #               (DATA=my.csv TARGETS=a,b for your own; N_STEPS=24 HORIZON=4 for a short one)
 # make test     lint, types, tests
-#               (TIMES=10 for the tests ten times or until one fails, JOBS=8 for a machine that is loaded by them)
+#               (TIMES=10 for the tests ten times or until one fails, JOBS=8 for a machine that is loaded by them,
+#               AGAIN=1 for a second try, one by one, of those that failed)
 # make soak     the long fault campaigns on real servers (SHARE=0.1 for a tenth, FLAVOUR=redis, JOBS=4)
 # make bench    speed, latency, memory beside ONNX Runtime alone, a bare relay and peers; about 25 minutes
 #               (QUICK=1 for one minute, WRITE=1 into docs/benchmarks.md, JSON=file, ONLY="rates latency")
@@ -86,7 +87,9 @@ types: setup
 
 tests: setup .venv-checks/.ready
 	@for turn in $$(seq $(or $(TIMES),1)); do \
-	  $(BIN)/pytest --numprocesses $(or $(JOBS),auto) --dist loadgroup || exit 1; done
+	  $(BIN)/pytest --numprocesses $(or $(JOBS),auto) --dist loadgroup || \
+	  { [ $$? = 1 ] && [ -n "$(AGAIN)" ] && echo "those that failed, once more and one by one:" && \
+	    $(BIN)/pytest --last-failed --last-failed-no-failures none; } || exit 1; done
 
 soak: setup
 	$(BIN)/python -m tests.redis.soak --share $(or $(SHARE),1) --flavour $(or $(FLAVOUR),valkey) --jobs $(or $(JOBS),4)
