@@ -16,6 +16,7 @@ from tests.model_files import write_mean_model
 from tests.redis.servers import flavours
 from tests.redis.tls import USERS, House, password_of, tls_house
 from tests.redis.waiting import wait_for
+from tidecast.worker.store.keys import dead_key, forecasts_key
 
 pytestmark = pytest.mark.skipif(
     "redis" not in flavours() and "CI" not in os.environ, reason="no redis-server is installed"
@@ -25,36 +26,40 @@ KEYS = {
     "input": "readings:{0}",
     "forecasts": "readings:{0}:forecasts",
     "dead": "readings:{0}:dead",
+    "forecasts of another fleet": "readings:{0}:forecasts:summer",
+    "dead of another fleet": "readings:{0}:dead:summer",
     "offset": "readings:{0}:offset:default",
     "lease": "readings:{0}:lease:default",
     "checkpoint": "readings:{0}:checkpoint:default",
+    "fleets": "readings:{0}:fleets",
     "members": "tidecast:members:default",
     "other": "orders",
     "beside the input": "readings:{0}x}",
-    "beside the forecasts": "readings:{9}:forecasts:{0}",
+    "beside the forecasts": "readings:{9}:forecasts{0}",
     "a name too long": "readings:{12345}",
 }
 MAY: dict[str, dict[str, set[str]]] = {
     "worker": {
-        "": {"ping", "time", "role", "script|load"},
+        "": {"ping", "info", "time", "role", "script|load"},
         "input": {
             *("xread", "xrange", "xinfo|stream", "xinfo|groups", "xpending", "exists"),
-            *("xgroup|create", "xgroup|setid", "xtrim", "evalsha"),
+            *("xgroup|create", "xgroup|setid", "xgroup|destroy", "xtrim", "evalsha"),
         },
-        "forecasts": {"xadd", "xtrim", "type", "evalsha"},
-        "dead": {"xadd", "xtrim", "type", "evalsha"},
+        "forecasts": {"xadd", "xtrim", "type", "xinfo|stream", "evalsha"},
+        "dead": {"xadd", "xtrim", "type", "xinfo|stream", "evalsha"},
         "offset": {"get", "set", "type", "exists", "evalsha"},
-        "lease": {"get", "set", "type", "pexpire", "del", "evalsha"},
+        "lease": {"get", "set", "type", "pttl", "pexpire", "del", "evalsha"},
         "checkpoint": {"hset", "hget", "hmget", "hkeys", "hdel", "evalsha"},
+        "fleets": {"sadd", "smembers"},
         "members": {"zadd", "zrem", "zrange", "zremrangebyscore", "pexpire", "evalsha"},
     },
-    "feeder": {"": {"ping"}, "input": {"xadd"}},
+    "feeder": {"": {"ping", "info"}, "input": {"xadd"}},
     "subscriber": {
-        "": {"ping", "unsubscribe", "punsubscribe"},
+        "": {"ping", "info", "unsubscribe", "punsubscribe"},
         "forecasts": {"xread", "xrange", "xrevrange", "xlen"},
     },
     "operator": {
-        "": {"ping", "time", "role", "script|load", "scan"},
+        "": {"ping", "info", "time", "role", "script|load", "scan"},
         "input": {"xinfo|stream", "xinfo|groups", "xrange", "xlen", "xadd", "type", "evalsha"},
         "dead": {"xlen", "xrange", "xrevrange", "xdel", "type", "evalsha"},
         "offset": {"get"},
@@ -63,6 +68,8 @@ MAY: dict[str, dict[str, set[str]]] = {
         "members": {"zrange", "pttl"},
     },
 }
+for of_user in MAY.values():
+    of_user |= {f"{k} of another fleet": of_user[k] for k in ("forecasts", "dead") if k in of_user}
 """What each user may do: commands without a key, then those on each kind of key."""
 CHANNELS = {"worker": {"publish"}, "subscriber": {"subscribe", "psubscribe"}}
 ALWAYS = {"auth", "hello", "quit", "reset"}
@@ -107,41 +114,48 @@ def finished(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
     return out, err
 
 
-def test_the_whole_line_runs_under_the_least_rights(house: House, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fleet", ["default", "summer"])
+def test_the_whole_line_runs_under_the_least_rights(
+    house: House, tmp_path: Path, fleet: str
+) -> None:
+    forecasts, dead = forecasts_key("readings:{0}", fleet), dead_key("readings:{0}", fleet)
+    whose = ("--fleet", fleet)
     model = write_mean_model(tmp_path / "m.onnx", n_steps=2)
     rows = tmp_path / "rows.csv"
     rows.write_text("value\n" + "".join(f"{value}\n" for value in range(100)) + "abc\n7\n")
     inputs = ("--input", "readings:{0}")
-    watching = command(house, "subscriber", "watch", "--series", "ro*", "--count", "50")
+    watching = command(house, "subscriber", "watch", "--series", "ro*", "--count", "50", *whose)
     with house.client("administrator") as client:
         wait_for(lambda: client.pubsub_numpat() == 1)
-        options = ("--trim", "--checkpoint-every", "0.2", "--from", "earliest")
+        options = ("--trim", "--checkpoint-every", "0.2", "--from", "earliest", *whose)
         worker = command(house, "worker", "run", *inputs, "--models", model, *options)
         for _ in range(2):  # a second worker, for the leases' sake
             finished(command(house, "feeder", "feed", str(rows), *inputs, "--rate", "max"))
-        wait_for(lambda: client.xlen("readings:{0}:forecasts") == 201)
-        standby = command(house, "worker", "run", *inputs, "--models", model)
-        wait_for(lambda: client.zcard("tidecast:members:default") == 2)
-        wait_for(lambda: client.hexists("readings:{0}:checkpoint:default", "manifest"))
+        wait_for(lambda: client.xlen(forecasts) == 201)
+        standby = command(house, "worker", "run", *inputs, "--models", model, *whose)
+        wait_for(lambda: client.zcard(f"tidecast:members:{fleet}") == 2)
+        wait_for(lambda: client.hexists(f"readings:{{0}}:checkpoint:{fleet}", "manifest"))
         out, err = finished(command(house, "operator", "status", "--json"))
         status = json.loads(out)
         assert status["partitions"][0]["errors"] == []
         assert status["partitions"][0]["checkpoint_error"] is None
         assert len(status["fleets"][0]["members"]) == 2
-        out, _ = finished(command(house, "operator", "dead-letters", "list", *inputs, "--json"))
+        out, _ = finished(
+            command(house, "operator", "dead-letters", "list", *inputs, "--json", *whose)
+        )
         first, second = (letter["id"] for letter in json.loads(out)["letters"])
-        finished(command(house, "operator", "dead-letters", "retry", *inputs, first))
-        wait_for(lambda: client.xlen("readings:{0}:dead") == 2)  # it is as wrong as before
-        finished(command(house, "operator", "dead-letters", "drop", *inputs, second))
+        finished(command(house, "operator", "dead-letters", "retry", *inputs, first, *whose))
+        wait_for(lambda: client.xlen(dead) == 2)  # it is as wrong as before
+        finished(command(house, "operator", "dead-letters", "drop", *inputs, second, *whose))
         for process in (standby, worker):
             process.send_signal(signal.SIGTERM)
             _, err = finished(process)
             assert "WARNING" not in err
-        assert client.exists("readings:{0}:lease:default") == 0
+        assert client.exists(f"readings:{{0}}:lease:{fleet}") == 0
     out, _ = finished(watching)
     assert len(out.splitlines()) == 50
     with house.client("subscriber") as client:
-        assert len(client.xrange("readings:{0}:forecasts")) == 201
+        assert len(client.xrange(forecasts)) == 201
 
 
 def commands_of(house: House) -> dict[str, int]:
@@ -176,6 +190,7 @@ def words_of(name: str, arity: int, key: str) -> list[str]:
 
 
 SHAPES = {
+    "info": ["memory"],
     "xread": ["STREAMS", "{key}", "0-0"],
     "evalsha": ["x", "1", "{key}"],
     "set": ["{key}", "v"],
@@ -229,15 +244,33 @@ def test_what_is_not_listed_is_refused_on_the_wire(house: House, user: str) -> N
 def test_channels_of_others_are_closed(house: House, user: str) -> None:
     with house.client("administrator") as client:
         for name in ("publish", "subscribe", "psubscribe", "spublish", "ssubscribe"):
-            for channel in ("forecast:boiler-7", "orders", "forecas", "*"):
+            for channel in ("forecast:boiler-7", "forecast@summer:b", "orders", "forecas", "*"):
                 tail = ["x"] if "publish" in name else []
                 answer: Any = client.execute_command("ACL DRYRUN", user, name, channel, *tail)
-                listed = name in CHANNELS.get(user, set()) and channel.startswith("forecast:")
+                listed = name in CHANNELS.get(user, set()) and channel.startswith(
+                    ("forecast:", "forecast@")
+                )
                 # Patterns are compared as they are written.
                 listed = listed and name != "psubscribe"
                 assert (answer == b"OK") == listed, (name, channel, answer)
-        answer = client.execute_command("ACL DRYRUN", user, "psubscribe", "forecast:*")
-        assert (answer == b"OK") == (user == "subscriber")
+        for channel in ("forecast:*", "forecast@*"):
+            answer = client.execute_command("ACL DRYRUN", user, "psubscribe", channel)
+            assert (answer == b"OK") == (user == "subscriber")
+
+
+@pytest.mark.parametrize(
+    ("words", "channels"),
+    [
+        ((), "forecast:*"),
+        (("--series", "boiler-7"), "forecast:*"),
+        (("--series", "boiler-*", "--fleet", "summer"), "forecast@summer:*"),
+    ],
+)
+def test_who_may_hear_nothing_is_told_so(house: House, words: list[str], channels: str) -> None:
+    _, err = finished(command(house, "feeder", "watch", *words), code=2)
+    assert err.count("\n") == 1
+    assert f"the server does not let this user hear {channels}" in err
+    assert "give it that right" in err
 
 
 def test_nobody_enters_without_a_password(house: House) -> None:

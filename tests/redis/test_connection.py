@@ -15,7 +15,7 @@ from tests.redis.servers import HOST, Server, flavours
 from tests.redis.tls import tls_house
 from tests.redis.waiting import wait_for
 from tidecast.worker.errors import LostServerError, ServerError
-from tidecast.worker.store.connection import LARGEST_READ, RawConnection, packed
+from tidecast.worker.store.connection import LARGEST_READ, RawConnection, TooLargeError, packed
 from tidecast.worker.store.login import Login
 from tidecast.worker.store.server import client_of
 
@@ -144,9 +144,10 @@ def test_closing_drops_a_reply_on_its_way(own: redis.Redis, client: redis.Redis)
     [
         lambda connection: connection.read(),
         lambda connection: connection.confirm(1),
+        lambda connection: connection.read_within(10),
         lambda connection: [connection.has_reply(), connection.read()],
     ],
-    ids=["read", "confirm", "has_reply"],
+    ids=["read", "confirm", "read_within", "has_reply"],
 )
 def test_a_connection_that_is_cut_is_told(
     connection: RawConnection, client: redis.Redis, call: Callable[[RawConnection], object]
@@ -158,18 +159,54 @@ def test_a_connection_that_is_cut_is_told(
         call(connection)
 
 
+def test_a_reply_is_read_up_to_its_bound(connection: RawConnection, client: redis.Redis) -> None:
+    """Beyond it the connection hangs up, and begins anew with the next command."""
+    client.set("small", b"x" * 1000)
+    client.set("large", b"x" * 10_000_000)
+    for _ in range(2):
+        connection.send("GET", "small")
+        assert connection.read_within(1000) == b"x" * 1000
+        connection.send("GET", "large")
+        with pytest.raises(TooLargeError):
+            connection.read_within(1_000_000)
+    connection.send("GET", "large")
+    assert len(connection.read_within(20_000_000)) == 10_000_000
+    connection.send("LPUSH", "small", 1)
+    with pytest.raises(ServerError, match="WRONGTYPE"):
+        connection.read_within(1000)
+    connection.send("XRANGE", "nothing", "-", "+")
+    assert connection.read_within(1000) == []
+
+
+@pytest.mark.parametrize(
+    "read", [RawConnection.read, lambda one: one.read_within(1000)], ids=["read", "read_within"]
+)
 def test_a_reply_that_comes_too_late_is_not_the_next_ones(
-    server_url: str, client: redis.Redis
+    server_url: str, client: redis.Redis, read: Callable[[RawConnection], object]
 ) -> None:
     """After a failed read the driver has hung up."""
     with client_of_one(server_url, socket_timeout=0.05) as hasty:
         connection = RawConnection(hasty)
         connection.send("BLPOP", "list", 0)
         with pytest.raises(LostServerError, match="Timeout"):
-            connection.read()
+            read(connection)
         connection.give_back()
         client.rpush("list", "late")
         assert hasty.ping() is True
+
+
+@pytest.mark.parametrize(
+    "read",
+    [RawConnection.read, lambda one: one.read_within(1000), lambda one: one.confirm(1)],
+    ids=["read", "read_within", "confirm"],
+)
+def test_a_server_that_is_full_is_one_that_may_have_room_again(
+    connection: RawConnection, read: Callable[[RawConnection], object]
+) -> None:
+    """It says so in place of the first answer, as a script does here."""
+    connection.send("EVAL", "return redis.error_reply('ERR max number of clients reached')", 0)
+    with pytest.raises(LostServerError, match="max number of clients"):
+        read(connection)
 
 
 def test_a_server_that_is_gone_is_told(tmp_path: Path) -> None:

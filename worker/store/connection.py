@@ -9,6 +9,7 @@ What it takes of redis-py, at least 8.1; ``tests/redis/test_connection.py`` hold
   ``get_connection()`` without arguments (since 5.3) and ``release``; of a connection ``host``,
   ``port``, ``send_command``, ``send_packed_command``, ``disconnect``, ``can_read``, and
   ``read_response(disable_decoding=True)`` (since 4.1);
+- ``redis.connection.DefaultParser.parse_error``, which makes an error of a reply that is one;
 - with one: ``_sock``, a connection's socket, for ``confirm`` (in 3.5 already);
 - that a connection hangs up after a failed read: those of sentinels' pools do because of
   ``server.py``.
@@ -19,13 +20,18 @@ from typing import Any
 
 import hiredis
 import redis
-from redis.connection import SSLConnection
+from redis.connection import DefaultParser, SSLConnection
 
 from tidecast.worker.store.driver import driver_errors
 
 LONGEST_KNOWN = 4096
 LARGEST_READ = 65_536
+ANY_SIZE = 2**63
 INCOMPLETE = object()
+
+
+class TooLargeError(Exception):
+    """A reply had more bytes than it may have."""
 
 
 class RawConnection:
@@ -39,11 +45,7 @@ class RawConnection:
     def __init__(self, client: redis.Redis) -> None:
         self._pool = client.connection_pool
         self._driver: Any = self._pool.get_connection()
-        self._replies = hiredis.Reader(
-            protocolError=redis.exceptions.InvalidResponse,
-            replyError=redis.ResponseError,
-            notEnoughData=INCOMPLETE,
-        )
+        self._replies = _reader()
 
     @property
     def peer(self) -> tuple[str, int] | None:
@@ -71,6 +73,35 @@ class RawConnection:
         with driver_errors():
             return self._driver.read_response(disable_decoding=True)
 
+    def read_within(self, most: int) -> Any:
+        """Return the next reply as ``read`` does, if it has no more than ``most`` bytes or so.
+
+        No more than these are ever held. Whoever reads so calls ``read`` only after whole replies.
+
+        Raises:
+            TooLargeError: it has more; the connection has hung up.
+        """
+        with driver_errors():
+            try:
+                reply = self._whole(most)
+            except BaseException:
+                self._driver.disconnect()  # as the driver does where its own reads fail
+                self._replies = _reader()  # what began to come ends nowhere
+                raise
+            if isinstance(reply, redis.RedisError):
+                raise reply
+        return reply
+
+    def answers(self, replies: int) -> list[Any]:
+        """Return so many replies, refusals as errors among them; mixed with ``read`` as above."""
+        with driver_errors():
+            try:
+                return [self._whole(ANY_SIZE) for _ in range(replies)]
+            except BaseException:
+                self._driver.disconnect()
+                self._replies = _reader()
+                raise
+
     def has_reply(self) -> bool:
         """Tell whether a part of a reply has come; wait for nothing."""
         with driver_errors():
@@ -86,7 +117,7 @@ class RawConnection:
             for _ in range(replies):
                 while (reply := self._replies.gets()) is INCOMPLETE:
                     self._receive()
-                if isinstance(reply, redis.ResponseError):
+                if isinstance(reply, redis.RedisError):
                     raise reply
 
     def close(self) -> None:
@@ -98,11 +129,38 @@ class RawConnection:
         """Leave it to the next user of the pool; every reply must have been read."""
         self._pool.release(self._driver)
 
-    def _receive(self) -> None:
-        received = self._driver._sock.recv(LARGEST_READ)  # noqa: SLF001
+    def _whole(self, most: int) -> Any:
+        received = 0
+        while (reply := self._replies.gets()) is INCOMPLETE:
+            if received > most:
+                raise TooLargeError
+            received += self._receive()
+        return reply
+
+    def _receive(self) -> int:
+        try:
+            received: bytes = self._driver._sock.recv(LARGEST_READ)  # noqa: SLF001
+        except TimeoutError as error:
+            raise redis.TimeoutError("Timeout reading from socket") from error
         if not received:
             raise redis.ConnectionError("Connection closed by server.")
         self._replies.feed(received)
+        return len(received)
+
+
+def _reader() -> hiredis.Reader:
+    return hiredis.Reader(
+        protocolError=redis.exceptions.InvalidResponse,
+        replyError=_error,
+        notEnoughData=INCOMPLETE,
+    )
+
+
+def _error(text: str) -> Exception:
+    """Return the driver's error that a reply is, with its first word, which the driver cuts off."""
+    error: Exception = DefaultParser.parse_error(text)  # type: ignore[no-untyped-call]  # redis-py's
+    error.args = (text,)
+    return error
 
 
 class _Heads(dict[int, bytes]):

@@ -18,8 +18,9 @@ import redis
 
 from tidecast.worker.errors import ServerError, SettingsError, UserError
 from tidecast.worker.pipeline.readings import LONGEST_PAYLOAD, payload_of
+from tidecast.worker.pipeline.wire import ADDRESSEE, DEFAULT_FLEET, unaddressed
 from tidecast.worker.store.driver import driver_errors
-from tidecast.worker.store.keys import dead_key
+from tidecast.worker.store.keys import FLEET, dead_key
 
 SCRIPT = files("tidecast.worker.store").joinpath("retry.lua").read_text()
 PAGE = 500
@@ -37,13 +38,15 @@ class StuckLetterError(UserError):
 class Letter:
     """A reading that got no forecast: the letter's id, why, its source entry, and what it said.
 
-    ``payload`` is JSON, unless it was too long and is cut.
+    ``payload`` is JSON, unless it was too long and is cut. ``fleet`` refused the reading; letters
+    from before fleets had their own do not say.
     """
 
     id: str
     reason: str
     entry: str
     payload: bytes
+    fleet: str | None
 
     @property
     def at(self) -> int:
@@ -57,17 +60,18 @@ class Letter:
 
 
 class DeadLetters:
-    """The dead letters of one input stream; all fleets that follow it share them.
+    """The dead letters of one fleet and input stream.
 
     Delivery: a retried reading is on the input stream exactly once, as long as the server keeps
     what it has acknowledged, because one script adds it and takes the letter away, and only if the
     letter is still there. When the server goes away in the middle, the letter tells: still there,
-    nothing was retried. Every fleet that follows the stream reads the reading again. Dropping is
-    final.
+    nothing was retried. The fleet that refused the reading reads it again, and no other; where a
+    letter does not say which, all that follow the stream do. Dropping is final.
 
     Args:
         client: the server.
         stream: the input stream.
+        fleet: whose letters.
         series_field: the field that names a reading's series, as the workers are told.
         time_field: the field that carries its time.
 
@@ -80,12 +84,13 @@ class DeadLetters:
         self,
         client: redis.Redis,
         stream: str,
+        fleet: str = DEFAULT_FLEET,
         *,
         series_field: str = "series",
         time_field: str = "ts",
     ) -> None:
         self.stream = stream
-        self.key = dead_key(stream)
+        self.key = dead_key(stream, fleet)
         self._client = client
         self._series_field = series_field
         self._time_field = time_field
@@ -117,6 +122,8 @@ class DeadLetters:
         first, newest = "-", self._read("-", "+", backward=True, count=1)
         while newest and (page := self._read(first, newest[0].id)):
             yield from page
+            if page[-1].id == newest[0].id:
+                return  # nothing can be asked for behind the largest id there is
             first = f"({page[-1].id}"
 
     def find(self, letter_id: str) -> Letter:
@@ -158,9 +165,19 @@ class DeadLetters:
         if _entry_id(letter.entry) is None:
             raise _stuck(letter, f"its source entry {letter.entry[:60]!r} is no id")
         fields = self._again(letter, self.source(letter))
+        if letter.fleet is not None:
+            fields = [*fields, ADDRESSEE, letter.fleet.encode()]
         if len(fields) > 2 * MOST_FIELDS:
             raise _stuck(letter, f"its entry has {len(fields) // 2} fields, over {MOST_FIELDS}")
-        return bool(self._script(keys=[self.key, self.stream], args=[letter.id, *fields]))
+        try:
+            return bool(self._script(keys=[self.key, self.stream], args=[letter.id, *fields]))
+        except redis.ResponseError as error:
+            if "last possible ID" not in str(error):
+                raise
+            raise ServerError(
+                f"{self.stream} has no ids left and takes no entry any more; rename or delete it, "
+                "then retry again"
+            ) from error
 
     @driver_errors()
     def drop(self, letter: Letter) -> bool:
@@ -172,7 +189,7 @@ class DeadLetters:
         """Return the fields of the entry that brought a letter's reading, None if it is gone."""
         entry = _entry_id(letter.entry)
         found: Any = self._client.xrange(self.stream, entry, entry) if entry else []
-        return list(chain.from_iterable(found[0][1].items())) if found else None
+        return unaddressed(list(chain.from_iterable(found[0][1].items()))) if found else None
 
     @driver_errors()
     def _read(
@@ -231,8 +248,10 @@ class DeadLetters:
 
 
 def _letter(letter_id: bytes, fields: dict[bytes, bytes]) -> Letter:
-    reason, entry = (fields.get(k, b"").decode("utf-8", "replace") for k in (b"reason", b"entry"))
-    return Letter(letter_id.decode(), reason, entry, fields.get(b"payload", b""))
+    names = (b"reason", b"entry", b"fleet")
+    reason, entry, fleet = (fields.get(k, b"").decode("utf-8", "replace") for k in names)
+    known = fleet if FLEET.fullmatch(fleet) else None
+    return Letter(letter_id.decode(), reason, entry, fields.get(b"payload", b""), known)
 
 
 def _entry_id(text: str) -> str | None:

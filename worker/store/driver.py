@@ -7,6 +7,12 @@ import redis
 
 from tidecast.worker.errors import LostServerError, ServerError
 
+
+def text_of(said: bytes) -> str:
+    """Return what the server says or holds as text; bytes that are none are spelled out."""
+    return said.decode("utf-8", "backslashreplace")
+
+
 PASSING = frozenset(
     {
         *("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "NOSCRIPT"),
@@ -14,6 +20,12 @@ PASSING = frozenset(
     }
 )
 """How a server's replies open that another time, or another server, would not give."""
+
+
+CLUSTERED = (
+    "it is a node of a cluster, which keeps a stream's keys on several servers, and Tidecast "
+    "writes them in one step; name a server with cluster-enabled no"
+)
 
 
 class _DriverErrors(ContextDecorator):
@@ -24,7 +36,7 @@ class _DriverErrors(ContextDecorator):
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, redis.RedisError | OSError):
-            raise _translated(error) from error
+            raise in_our_words(error) from error
 
 
 _DRIVER_ERRORS = _DriverErrors()
@@ -41,10 +53,13 @@ def driver_errors() -> _DriverErrors:
     return _DRIVER_ERRORS
 
 
-def _translated(error: redis.RedisError | OSError) -> ServerError | LostServerError:
+def in_our_words(error: redis.RedisError | OSError) -> ServerError | LostServerError:
+    """Return the error that stands for one of the driver's; see ``driver_errors``."""
     if isinstance(error, redis.AuthenticationError):
         # It has let us in before, so a password is being replaced, or will be.
         return LostServerError(f"the server refuses: {error}; check user and password")
+    if isinstance(error, redis.exceptions.AskError | redis.exceptions.ClusterCrossSlotError):
+        return ServerError(CLUSTERED)
     if isinstance(error, redis.ResponseError):
         if _code(error) in PASSING:
             return LostServerError(str(error))

@@ -20,9 +20,26 @@ def socket_path() -> Path:
     return Path(tempfile.gettempdir()) / f"tidecast-{os.getuid()}" / "server.sock"
 
 
-def find() -> str | None:
-    """Return the URL of this user's running embedded server, None without one."""
-    url = f"unix://{socket_path()}"
+def find(*, user: int = os.getuid()) -> str | None:
+    """Return the URL of this user's running embedded server, None without one.
+
+    Args:
+        user: whose it must be.
+
+    Raises:
+        ServerError: what lies where it would listen is somebody else's, who would read and forge
+            all that is sent there.
+    """
+    path = socket_path()
+    for place in (path.parent, path):
+        with suppress(FileNotFoundError):
+            owner = place.lstat().st_uid
+            if owner != user:
+                raise ServerError(
+                    f"{place} is not yours: it belongs to user number {owner}, and so may what "
+                    "listens there; remove it, or name a server with --redis-url"
+                )
+    url = f"unix://{path}"
     with suppress(redis.RedisError), client_of(url) as client:
         client.ping()
         return url

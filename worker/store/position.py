@@ -6,17 +6,33 @@ stores both in one value. What the stream no longer holds, and the position has 
 removed unread. Who has told of that counts it as consumed and stores the position again.
 """
 
+import re
 from dataclasses import dataclass
 
-from tidecast.worker.pipeline.wire import Position
+from tidecast.worker.pipeline.wire import ENTRY_ID, Position
 
 START = "0-0"
+LAST_ID = (2**64 - 1, 2**64 - 1)
+"""The largest entry id there is, as ``order_of`` returns it."""
+FEW_IDS = 1_000_000
+"""A stream with fewer ids left is used up; see also ``commit.lua``."""
 
 
 def order_of(entry_id: str) -> tuple[int, int]:
     """Return what entry ids are ordered by."""
     milliseconds, _, number = entry_id.partition("-")
     return int(milliseconds), int(number)
+
+
+def is_entry_id(text: str) -> bool:
+    """Tell whether a text is an entry id that a stream can have."""
+    return bool(ENTRY_ID.fullmatch(text)) and max(order_of(text)) <= LAST_ID[0]
+
+
+def is_used_up(last_id: str) -> bool:
+    """Tell whether a stream whose newest entry had this id has none left for what a commit adds."""
+    milliseconds, number = order_of(last_id)
+    return milliseconds == LAST_ID[0] and LAST_ID[1] - number < FEW_IDS
 
 
 def stored(position: Position) -> str:
@@ -27,7 +43,7 @@ def stored(position: Position) -> str:
 def position_of(value: bytes) -> Position:
     """Return the position that a key holds; an id alone, set by hand, has no count."""
     offset, _, entries = value.decode("utf-8", "replace").partition(" ")
-    return Position(offset, int(entries) if entries.isdecimal() else None)
+    return Position(offset, int(entries) if re.fullmatch("[0-9]{1,19}", entries) else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from redis.sentinel import Sentinel, SentinelManagedConnection
 from tidecast.worker.errors import LostServerError, ServerError, SettingsError
 from tidecast.worker.store.address import Address, address_of, is_loopback, masked
 from tidecast.worker.store.connection import RawConnection
-from tidecast.worker.store.driver import NEEDED, told
+from tidecast.worker.store.driver import CLUSTERED, NEEDED, told
 from tidecast.worker.store.login import Login
 
 LONGEST_BLOCK_MS = 500
@@ -60,7 +60,7 @@ def connect(
 
     Raises:
         SettingsError: the URL is none, or a file of the login cannot be used.
-        ServerError: no answer in time, or a refused password.
+        ServerError: no answer in time, a refused password, or a node of a cluster.
     """
     address, client = _opened(url, login)
     start, tries = clock(), 0
@@ -76,6 +76,7 @@ def connect(
 
     forever = Retry(backoff(longest=1.0), -1, (redis.RedisError,))
     forever.call_with_retry(client.ping, after_failure)
+    _look_at(client, address, notice)
     if address.is_unchecked:
         notice("the URL turns the check of the server's certificate off: anyone can pose as it")
     if _lets_anyone_in(client):
@@ -84,6 +85,25 @@ def connect(
             "forge and delete everything; give it users, see SECURITY.md"
         )
     return client
+
+
+def _look_at(client: redis.Redis, address: Address, notice: Callable[[str], None]) -> None:
+    """Refuse a server that we cannot use, and warn of one that forgets, before anything is sent.
+
+    A user who may not ask (``INFO memory``) learns it from the first refusal.
+    """
+    try:
+        facts: dict[str, Any] = client.info("memory", "cluster")
+    except redis.RedisError:
+        return
+    if facts.get("cluster_enabled"):
+        raise ServerError(f"{address.text}: {CLUSTERED}")
+    policy = str(facts.get("maxmemory_policy"))
+    if policy.startswith("allkeys"):
+        notice(
+            f"the server has maxmemory-policy {policy}: when its memory is full it deletes keys, "
+            "readings, forecasts and offsets among them; set noeviction"
+        )
 
 
 def _told_at_start(address: Address, error: Exception) -> str:

@@ -9,24 +9,29 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 import redis
 from redis.exceptions import NoPermissionError
 
 from tidecast.worker.errors import CheckpointError
-from tidecast.worker.pipeline.wire import ENTRY_ID
 from tidecast.worker.store.checkpoint import Manifest, read_manifest
 from tidecast.worker.store.driver import driver_errors
-from tidecast.worker.store.keys import checkpoint_key, dead_key, lease_key, members_key, offset_key
+from tidecast.worker.store.keys import (
+    FLEET,
+    checkpoint_key,
+    dead_key,
+    group_of,
+    lease_key,
+    members_key,
+    offset_key,
+)
 from tidecast.worker.store.lease import members_of
-from tidecast.worker.store.position import position_of
+from tidecast.worker.store.position import is_entry_id, position_of
 
 AT_ONCE = 500
 """Partitions asked for in one go."""
 LONGEST_ERROR = 300
 LIVES_PER_EXPIRY = 10
 """A fleet's members expire after so many lives of one; see ``heartbeat.lua``."""
-FLEET = re.compile(r"[^{}:]{1,128}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +163,7 @@ def _statuses(client: redis.Redis, found: Sequence[tuple[str, str]]) -> list[Par
         pipeline.get(offset_key(stream, fleet))
         pipeline.xinfo_groups(stream)
         pipeline.hmget(checkpoint_key(stream, fleet), ["manifest", "saved_at"])
-        pipeline.xlen(dead_key(stream))
+        pipeline.xlen(dead_key(stream, fleet))
     pipeline.time()
     *answers, time = pipeline.execute(raise_on_error=False)
     now = _milliseconds(time)
@@ -173,10 +178,10 @@ def _status(fleet: str, stream: str, said: Sequence[Any], now: int) -> Partition
     owner = answers.take(lease_key(stream, fleet), said[0])
     stands = answers.take(offset_key(stream, fleet), said[1])
     offset = None if stands is None else position_of(stands).offset
-    if offset is not None and not ENTRY_ID.fullmatch(offset):
+    if offset is not None and not is_entry_id(offset):
         answers.errors.append(_short(f"{offset_key(stream, fleet)}: {stands!r} is no entry id"))
         offset = None
-    groups = answers.take(stream, said[2], absent=())
+    groups, name = answers.take(stream, said[2], absent=()), group_of(fleet).encode()
     saved, saved_at = answers.take(checkpoint_key(stream, fleet), said[3], absent=(None, None))
     manifest, unreadable = _manifest(saved)
     if isinstance(said[3], Exception):
@@ -186,14 +191,14 @@ def _status(fleet: str, stream: str, said: Sequence[Any], now: int) -> Partition
         stream=stream,
         owner=_text(owner),
         offset=offset,
-        lag=next((group.get("lag") for group in groups if group["name"] == fleet.encode()), None),
+        lag=next((group.get("lag") for group in groups if group["name"] == name), None),
         checkpoint_age=_age(saved_at, now),
         checkpoint_offset=manifest.offset if manifest else None,
         checkpoint_error=unreadable,
         series=manifest.series if manifest else None,
         evicted=manifest.evicted if manifest else None,
         lost=manifest.lost if manifest else None,
-        dead_letters=answers.take(dead_key(stream), said[4]),
+        dead_letters=answers.take(dead_key(stream, fleet), said[4]),
         errors=tuple(answers.errors),
     )
 
@@ -217,8 +222,8 @@ def _fleet(client: redis.Redis, fleet: str, streams: Sequence[str] | None) -> Fl
     try:
         living = members_of(_living(scored, expiry, _milliseconds(time)))
         follow = {token: _chosen(inputs, streams) for token, inputs in living.items()}
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-        answers.errors.append(_short(f"{key}: its members cannot be read ({error!r})"))
+    except ValueError as error:
+        answers.errors.append(_short(f"{key}: its members cannot be read ({error})"))
         follow = {}
     owners = _owners(client, fleet, sorted(set().union(*follow.values())))
     members = tuple(

@@ -37,6 +37,21 @@ def test_it_is_found_while_it_runs(home: Path) -> None:
     assert not embedded.socket_path().exists()
 
 
+@pytest.mark.parametrize("place", ["folder", "socket"])
+def test_one_that_another_user_has_put_there_is_refused(home: Path, place: str) -> None:
+    with embedded.serve():
+        socket = embedded.socket_path()
+        with pytest.raises(ServerError, match=f"{socket.parent} is not yours: .* name a server"):
+            embedded.find(user=os.getuid() + 1)
+        if os.getuid() == 0:  # who else may give files away
+            os.chown(socket if place == "socket" else socket.parent, 1, 1)
+            with pytest.raises(ServerError, match=f"^{home}.* belongs to user number 1"):
+                embedded.find()
+            os.chown(socket, 0, 0)
+            os.chown(socket.parent, 0, 0)
+            assert embedded.find() is not None
+
+
 @pytest.mark.usefixtures("home")
 def test_a_second_one_is_the_first_and_leaves_it_running() -> None:
     with embedded.serve() as url:

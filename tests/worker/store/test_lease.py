@@ -6,7 +6,8 @@ from typing import cast
 import pytest
 import redis
 
-from tidecast.worker.errors import WrongKeyError
+from tidecast.worker.errors import LostServerError, ServerError, WrongKeyError
+from tidecast.worker.store.batch import AT_ONCE
 from tidecast.worker.store.lease import Leases, members_of, owners_of
 
 SECONDS = 30.0
@@ -156,12 +157,37 @@ def test_a_lease_that_may_not_be_read_has_no_owner(client: redis.Redis) -> None:
         client.acl_deluser("blind")
 
 
+def test_many_leases_are_renewed_together_and_each_is_told_of(
+    client: redis.Redis, member: Callable[..., Leases]
+) -> None:
+    """More than are asked for at a time; scripts that the server has forgotten are sent again."""
+    mine = member("me")
+    streams = [f"s{number}" for number in range(AT_ONCE + 20)]
+    for stream in streams:
+        client.set(f"{stream}:lease:f", "me", px=5000)
+    client.set("s7:lease:f", "another", px=5000)
+    client.delete("s8:lease:f")
+    client.delete("s9:lease:f")
+    client.rpush("s9:lease:f", "no lease")
+    client.script_flush()
+    renewed = mine.renew_all(streams)
+    assert list(renewed) == streams
+    odd = {stream: renewed.pop(stream) for stream in ("s7", "s8", "s9")}
+    assert set(renewed.values()) == {True}
+    assert (odd["s7"], odd["s8"]) == (False, False)
+    assert isinstance(odd["s9"], ServerError)
+    assert "WRONGTYPE" in str(odd["s9"])
+    assert client.pttl("s0:lease:f") > 5000
+    assert client.pttl("s7:lease:f") <= 5000
+    assert mine.renew_all([]) == {}
+
+
 def test_a_server_that_has_nothing_to_say_says_nothing_of_leases(client: redis.Redis) -> None:
     """As a replica that has lost its primary, and may not tell what it has of old."""
     client.config_set("replica-serve-stale-data", "no")
     client.replicaof("127.0.0.1", 1)
     try:
-        with pytest.raises(redis.ResponseError, match="Link with MASTER is down"):
+        with pytest.raises(LostServerError, match="Link with MASTER is down"):
             owners_of(client, "f", ["a"])
     finally:
         client.replicaof("NO", "ONE")

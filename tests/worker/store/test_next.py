@@ -19,16 +19,14 @@ def test_what_a_read_and_other_work_move(now: Next) -> None:
 
 
 @pytest.mark.parametrize(
-    ("most", "count", "then"),
+    ("most", "more", "then"),
     [
-        pytest.param(0, 1000, Next.RESTING, id="none"),
-        pytest.param(MANY_AT_ONCE - 1, 1000, Next.RESTING, id="little"),
-        pytest.param(MANY_AT_ONCE, 1000, Next.DUE, id="many"),
-        pytest.param(999, 1000, Next.DUE, id="all but its fill"),
-        pytest.param(1000, 1000, Next.FLOWING, id="its fill"),
-        pytest.param(1, 1, Next.FLOWING, id="its fill of large ones"),
-        pytest.param(MANY_AT_ONCE, MANY_AT_ONCE, Next.FLOWING, id="its fill, just many"),
+        pytest.param(0, False, Next.RESTING, id="none"),
+        pytest.param(MANY_AT_ONCE - 1, False, Next.RESTING, id="little"),
+        pytest.param(MANY_AT_ONCE, False, Next.DUE, id="many"),
+        pytest.param(1, True, Next.FLOWING, id="little, and more to come"),
+        pytest.param(1000, True, Next.FLOWING, id="many, and more to come"),
     ],
 )
-def test_what_an_answer_moves(most: int, count: int, then: Next) -> None:
-    assert Next.after(most, count) is then
+def test_what_an_answer_moves(most: int, more: bool, then: Next) -> None:
+    assert Next.after(most, more=more) is then

@@ -56,10 +56,11 @@ def test_all_that_is_known_of_a_partition_is_told(client: redis.Redis) -> None:
     for number in range(1, 8):
         client.xadd("readings", {"value": 1}, id=f"{number}-0")
     client.xgroup_create("readings", "other", "1-0", entries_read=1)
-    client.xgroup_create("readings", "f", "5-0", entries_read=5)
+    client.xgroup_create("readings", "f", "1-0", entries_read=1)
+    client.xgroup_create("readings", "tidecast:f", "5-0", entries_read=5)
     client.set("readings:offset:f", "5-0")
     client.set("readings:lease:f", "me")
-    client.xadd("readings:dead", {"reason": "x"})
+    client.xadd("readings:dead:f", {"reason": "x"})
     (told,) = statuses(client, ["readings"])
     assert told == replace(NOTHING, offset="5-0", owner="me", lag=2, dead_letters=1)
 
@@ -148,7 +149,7 @@ def test_a_key_that_this_user_may_not_read_is_told_of_its_partition(client: redi
         enabled=True,
         nopass=True,
         commands=["+@all"],
-        keys=["readings", "*:offset:*", "*:checkpoint:*", "*:dead", "tidecast:*"],
+        keys=["readings", "*:offset:*", "*:checkpoint:*", "*:dead:*", "tidecast:*"],
     )
     try:
         client.auth("", "half")
@@ -162,8 +163,8 @@ def test_a_key_that_this_user_may_not_read_is_told_of_its_partition(client: redi
 
 
 def test_members_are_told_with_what_they_follow_and_hold(client: redis.Redis) -> None:
-    one = Leases(client, "f", "one", ["a", "b", "c"], seconds=10)
-    two = Leases(client, "f", "two", ["c", "d"], seconds=10)
+    one = Leases(client, "f", "one", ["a", "b", "c"], seconds=600)
+    two = Leases(client, "f", "two", ["c", "d"], seconds=600)
     for leases in (two, one):
         leases.members()
     assert one.acquire("a")
