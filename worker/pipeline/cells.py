@@ -1,19 +1,40 @@
 """One cell of a reading: a series' name, a time, a number; each by itself or many at once; pure.
 
-What the functions for many accept, those for one read alike; the former raise ValueError (or
-OverflowError) for anything else, so that the caller goes on one by one. A negative zero is read as
-zero, as JSON knows no such integer.
+The functions for many read whole columns at a time, and what those cannot take in one go cell by
+cell, by the functions for one. These alone say what is wrong: the others return the places of bad
+cells, and faults of numbers, which cost a reading no more than that feature. A negative zero is
+read as zero, as JSON knows no such integer.
 """
 
 import datetime
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from enum import Enum
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
+from tidecast.worker.pipeline.iso import iso_times
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Faults = dict[int, str]
+"""What is wrong with a cell, by its place."""
+Places = list[int]
 LATEST_TIME = 253_402_300_799_999
 LONGEST_NAME = 512
+
+
+class Absent(Enum):
+    """The type of ``ABSENT``."""
+
+    ABSENT = "absent"
+
+
+ABSENT: Final = Absent.ABSENT
+"""Stands in a column of JSON values where an object has none."""
 
 
 class UnreadableError(ValueError):
@@ -34,48 +55,137 @@ class BadTimeError(UnreadableError):
     kind = "time"
 
 
-def numbers_of(cells: list[bytes]) -> npt.NDArray[np.float64]:
-    """Return the numbers in many cells; infinities pass."""
+def numbers_in(cells: Sequence[bytes]) -> tuple[Floats, Faults]:
+    """Return the numbers in cells ``[k]``, NaN where one holds none, and what is wrong with these.
+
+    Infinities pass.
+    """
     # Read as one JSON array, most numbers take a quarter of the time. Where it has as many items as
     # there are cells and each is a number, no comma came from within a cell.
+    together = b",".join(cells)
     try:
-        found = orjson.loads(b"[%b]" % b",".join(cells))
+        found = orjson.loads(b"[%b]" % together)
     except orjson.JSONDecodeError:
         found = []
     if len(found) == len(cells) and set(map(type, found)) <= {int, float}:
-        return np.array(found, np.float64) + 0.0
-    if b"_" in b"".join(cells):
-        raise ValueError("Python's float() forgives underscores, the wire does not")
-    numbers = np.array(list(map(float, cells)), np.float64) + 0.0
-    if np.isnan(numbers).any():
-        raise ValueError("NaN has a fault of its own")
-    return numbers
+        return np.array(found, np.float64) + 0.0, {}
+    # Python's float() forgives underscores, the wire does not.
+    read = _float if b"_" not in together else _float_without_underscore
+    return _explained(np.array(list(map(read, cells)), np.float64), cells)
 
 
-def times_of(cells: list[bytes]) -> npt.NDArray[np.int64]:
-    """Return the milliseconds since 1970 in many cells."""
-    if not b"".join(cells).isdigit():
-        raise ValueError("Python's int() forgives signs, blanks and underscores, the wire does not")
+def numbers_in_json(cells: Sequence[Any]) -> tuple[Floats, Faults]:
+    """Return the numbers in JSON values ``[k]``, as above; ``ABSENT`` is NaN, and nothing wrong."""
+    if set(map(type, cells)) <= {int, float}:
+        return np.array(cells, np.float64) + 0.0, {}
+    plain = (int, float)
+    return _explained(
+        np.array([cell if type(cell) in plain else np.nan for cell in cells], np.float64), cells
+    )
+
+
+def _explained(numbers: Floats, cells: Sequence[Any]) -> tuple[Floats, Faults]:
+    """Return numbers, and what is wrong where they are none but there is a cell."""
+    faults = {}
+    for place in np.flatnonzero(np.isnan(numbers)).tolist():
+        if cells[place] is not ABSENT:
+            numbers[place], faults[place] = number_of(cells[place])
+    return numbers + 0.0, faults
+
+
+def _float(cell: bytes) -> float:
     try:
-        found = orjson.loads(b"[%b]" % b",".join(cells))
-    except orjson.JSONDecodeError:  # it takes no leading zeros
-        found = list(map(int, cells))
-    return bounded_times(np.array(found, np.int64))
+        return float(cell)
+    except ValueError:
+        return np.nan
 
 
-def bounded_times(times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return times that lie in the years 1970 to 9999."""
-    if len(times) and not 0 <= times.min() <= times.max() <= LATEST_TIME:
-        raise ValueError("a time is out of bounds")
-    return times
+def _float_without_underscore(cell: bytes) -> float:
+    return np.nan if b"_" in cell else _float(cell)
 
 
-def check_names(names: list[bytes]) -> None:
-    """Demand that every name is one that ``checked_name`` lets pass."""
-    if names and (b"" in names or max(map(len, names)) > LONGEST_NAME):
-        raise ValueError("a name is empty or too long")
-    # No character reaches across the line breaks, so the whole is UTF-8 if each name is.
-    b"\n".join(names).decode()
+def times_in(cells: Sequence[bytes]) -> tuple[Ints, Places]:
+    """Return the milliseconds since 1970 in cells ``[k]``, and the places of those without one."""
+    if b"".join(cells).isdigit():  # int() forgives signs, blanks and underscores, the wire does not
+        try:
+            return _bounded_times(np.array(orjson.loads(b"[%b]" % b",".join(cells)), np.int64))
+        except (orjson.JSONDecodeError, OverflowError):
+            pass  # an empty one, a leading zero, too large a number
+        times, rest = np.zeros(len(cells), np.int64), list(range(len(cells)))
+    else:
+        times, read = iso_times(cells)
+        rest = np.flatnonzero(~read | (times < 0) | (times > LATEST_TIME)).tolist()
+    return times, _read_each(times, rest, cells, time_of_text)
+
+
+def times_in_json(cells: Sequence[Any]) -> tuple[Ints, Places]:
+    """Return the milliseconds since 1970 in JSON values ``[k]``, and the places without one."""
+    kinds = set(map(type, cells))
+    if kinds <= {int}:
+        with suppress(OverflowError):
+            return _bounded_times(np.array(cells, np.int64))
+    if kinds == {str}:
+        return times_in([cell.encode("utf-8", "surrogatepass") for cell in cells])
+    times = np.zeros(len(cells), np.int64)
+    return times, _read_each(times, range(len(cells)), cells, time_of_json)
+
+
+def _bounded_times(times: Ints) -> tuple[Ints, Places]:
+    """Return times, and the places of those that lie outside the years 1970 to 9999."""
+    if not len(times) or 0 <= times.min() <= times.max() <= LATEST_TIME:
+        return times, []
+    return times, np.flatnonzero((times < 0) | (times > LATEST_TIME)).tolist()
+
+
+def _read_each(
+    times: Ints, places: Iterable[int], cells: Sequence[Any], read: Callable[[Any], int]
+) -> Places:
+    """Read the times at some places, and return the places of those that are none."""
+    odd = []
+    for place in places:
+        try:
+            times[place] = read(cells[place])
+        except BadTimeError:
+            odd.append(place)
+    return odd
+
+
+def odd_names(names: Sequence[bytes]) -> Places:
+    """Return the places of what ``checked_name`` lets not pass."""
+    if names and b"" not in names and max(map(len, names)) <= LONGEST_NAME:
+        # No character reaches across the line breaks, so the whole is UTF-8 if each name is.
+        with suppress(UnicodeDecodeError):
+            b"\n".join(names).decode()
+            return []
+    return [place for place, name in enumerate(names) if not _is_name(name)]
+
+
+def _is_name(name: bytes) -> bool:
+    try:
+        checked_name(name)
+    except BadSeriesError:
+        return False
+    return True
+
+
+def names_in_json(cells: Sequence[Any]) -> tuple[list[bytes], Places]:
+    """Return the series' names that JSON values give ``[k]``, and the places of those without one.
+
+    Bytes are names already.
+    """
+    with suppress(TypeError, UnicodeEncodeError):
+        names = list(map(str.encode, cells))
+        return names, odd_names(names)
+    if set(map(type, cells)) == {bytes}:
+        return list(cells), odd_names(cells)
+    names, odd = [], []
+    for place, cell in enumerate(cells):
+        try:
+            names.append(cell if isinstance(cell, bytes) else name_of_json(cell))
+        except BadSeriesError:
+            names.append(b"?")
+            odd.append(place)
+    return names, sorted({*odd, *odd_names(names)})
 
 
 def checked_name(name: bytes) -> bytes:

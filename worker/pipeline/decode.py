@@ -1,35 +1,52 @@
 """Raw stream entries -> readings in columns; pure.
 
 An entry is flat fields, or a JSON document in one field (see ``documents.py`` and
-``docs/design.md``). Flat entries that share a layout are decoded in bulk, and so are documents that
-are alike; anything else one by one. What an entry says never hangs on its neighbours.
+``docs/design.md``). Entries of one layout are decoded together, cell by cell of a name; so are all
+documents. A cell that cannot be read is masked there and costs no more than its own entry. What an
+entry says never hangs on its neighbours.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TypeVar
+from operator import itemgetter
 
 import numpy as np
 
 from tidecast.worker.pipeline.cells import (
     UnreadableError,
-    check_names,
     checked_name,
-    number_of,
-    numbers_of,
+    numbers_in,
+    odd_names,
     time_of_id,
     time_of_text,
-    times_of,
+    times_in,
 )
-from tidecast.worker.pipeline.documents import Document, Names, Row, contents, decode_alike, rows_of
+from tidecast.worker.pipeline.documents import (
+    MOST_READINGS,
+    Document,
+    Names,
+    contents,
+    decode_documents,
+    decode_sliced,
+    slices_of,
+)
 from tidecast.worker.pipeline.readings import Readings, joined, payload_of
-from tidecast.worker.pipeline.wire import Entry, Reject
+from tidecast.worker.pipeline.wire import (
+    ADDRESSEE,
+    DEFAULT_FLEET,
+    Entry,
+    Pulse,
+    Reject,
+    unaddressed,
+)
 
 BODY_FIELDS = (b"body", b"data", b"msg", b"value")
-SMALL_GROUP = 16
-Decodable = TypeVar("Decodable")
+NARROW = 32
+"""Fields and values of an entry, of which not many are left aside."""
+MOST_SPLITS = 3
+"""Times that entries are told apart by one field each, before all of their fields are looked at."""
+Layout = Mapping[bytes, int]
+"""Where the value of each field lies in the entries that name the same fields in the same order."""
 
 
 class Decoder:
@@ -40,6 +57,8 @@ class Decoder:
         features: the fields to read as numbers; all others are ignored.
         series_field: the field that names the series.
         time_field: the field that carries the time.
+        most: how many readings an entry may hold.
+        fleet: who decodes; entries that are for another fleet alone hold nothing.
     """
 
     def __init__(
@@ -49,164 +68,271 @@ class Decoder:
         *,
         series_field: str = "series",
         time_field: str = "ts",
+        most: int = MOST_READINGS,
+        fleet: str = DEFAULT_FLEET,
     ) -> None:
+        self.fleet = fleet
         self._stream = stream.encode()
         self._names = Names(tuple(features), series_field, time_field)
         self._wanted = {name.encode(): name for name in self._names.features}
         self._series_key = series_field.encode()
         self._time_key = time_field.encode()
+        self._most = most
 
-    def decode(self, entries: Sequence[Entry]) -> tuple[Readings, list[Reject]]:
-        """Return the readings of ``entries`` and the entries that hold none."""
-        whole = self._decode_flat(entries)
-        return self._decode_mixed(entries) if whole is None else (whole, [])
+    def decode(
+        self, entries: Sequence[Entry], pulse: Pulse = lambda: None
+    ) -> tuple[Readings, list[Reject]]:
+        """Return the readings of ``entries``, and the entries that are refused.
+
+        Args:
+            entries: in stream order.
+            pulse: called whenever a part of a large entry is done.
+        """
+        groups = ((group, self._bodies(group)) for group in self._ours(entries))
+        return self._decode(entries, groups, pulse)
 
     def decode_in_parts(
-        self, entries: Sequence[Entry], size: int
+        self, entries: Sequence[Entry], size: int, pulse: Pulse = lambda: None
     ) -> Iterator[tuple[Sequence[Entry], Readings, list[Reject]]]:
         """Yield parts of ``entries``, each with what ``decode`` returns for it.
 
-        A part has about ``size`` bytes, as a few entries may hold very many readings; one larger
-        entry is a part by itself, and so are entries that are all flat and alike.
+        Where their documents have more than ``size`` bytes, a part has about as many, as a few
+        entries may hold very many readings; one larger entry is a part by itself. ``pulse`` is
+        called after each of several parts, too.
         """
-        whole = self._decode_flat(entries)
-        if whole is not None:
-            yield entries, whole, []
+        groups = [(group, self._bodies(group)) for group in self._ours(entries)]
+        held = sum(len(cell) for group, bodies in groups for at in bodies for cell in group.at(at))
+        if held <= size:
+            yield entries, *self._decode(entries, groups, pulse)
             return
         for part in _cut(entries, size):
-            yield part, *self._decode_mixed(part)
+            yield part, *self.decode(part, pulse)
+            pulse()
 
-    def _decode_flat(self, entries: Sequence[Entry]) -> Readings | None:
-        """Decode flat entries of one layout in bulk; None if they are not that."""
-        said = [entry[1] for entry in entries]
-        layout = said[0][::2] if said else []
-        width, n = 2 * len(layout), len(entries)
-        if self._wanted.keys().isdisjoint(layout) or len(set(layout)) != len(layout):
-            return None
-        flat = list(chain.from_iterable(said))
-        if set(map(len, said)) != {width}:
-            return None
-        for place, name in enumerate(layout):
-            if flat[2 * place :: width].count(name) != n:
-                return None
-        ids = [entry[0] for entry in entries]
-        cells = {name: flat[2 * place + 1 :: width] for place, name in enumerate(layout)}
-        series = cells.get(self._series_key) or [self._stream] * n
-        times = cells.get(self._time_key) or [entry_id.partition(b"-")[0] for entry_id in ids]
-        try:
-            columns = {
-                name: numbers_of(cells[key]) for key, name in self._wanted.items() if key in cells
-            }
-            check_names(series)
-            parsed = times_of(times)
-        except (ValueError, OverflowError):
-            return None
-        return Readings(np.arange(n), ids, series, parsed, columns, said.__getitem__)
-
-    def _decode_mixed(self, entries: Sequence[Entry]) -> tuple[Readings, list[Reject]]:
-        """Decode entries of any kind: each layout and each kind of document by itself."""
-        rejects: dict[int, Reject] = {}
-        layouts: dict[tuple[bytes, ...], list[int]] = {}
-        documents: dict[type, list[Document]] = {list: [], dict: []}
-        for place, entry in enumerate(entries):
-            try:
-                document = self._document(place, entry)
-            except UnreadableError as error:
-                rejects[place] = _reject(entry, error)
+    def _ours(self, entries: Sequence[Entry]) -> Iterator["_Group"]:
+        """Yield the entries of each layout that are not for another fleet."""
+        own = self.fleet.encode()
+        for group in _groups(entries):
+            if ADDRESSEE not in group.layout:
+                yield group
                 continue
-            if document is None:
-                layouts.setdefault(tuple(entry[1][::2]), []).append(place)
-            else:
-                documents[type(document.items)].append(document)
+            named = zip(group.places, group.column(ADDRESSEE), strict=True)
+            yield _Group(entries, [place for place, name in named if name == own], group.layout)
+
+    def _decode(
+        self,
+        entries: Sequence[Entry],
+        groups: Iterable[tuple["_Group", Sequence[int]]],
+        pulse: Pulse,
+    ) -> tuple[Readings, list[Reject]]:
+        """Return what ``decode`` does of entries by their layouts, each with ``_bodies``."""
         parts: list[Readings] = []
-        single: list[int] = []
-        for layout, places in layouts.items():
-            if self._wanted.keys().isdisjoint(layout):
-                single += places
-            else:
-                single += _in_bulk(places, partial(self._decode_places, entries), _one, parts)
-        odd = {
-            document.place: document
-            for alike in documents.values()
-            for document in _in_bulk(alike, self._decode_documents, _length, parts)
-        }
-        rows = _Rows(self._names.features)
-        for place in sorted([*single, *odd]):
-            try:
-                rows.add(place, entries[place][0], self._rows(entries[place], odd.get(place)))
-            except UnreadableError as error:
-                rejects[place] = _reject(entries[place], error)
-        return joined([*parts, rows.readings()]), [rejects[place] for place in sorted(rejects)]
+        rejects: dict[int, Reject] = {}
+        documents: dict[type, list[Document]] = {list: [], dict: []}
+        for group, bodies in groups:
+            if not group.layout:
+                rejects.update((place, _unread(entries[place])) for place in group.places)
+                group = _Group(entries, [], group.layout)
+            flat = []
+            for place, entry in zip(group.places, group.entries, strict=True) if bodies else ():
+                body = _body(entry, bodies)
+                if not body:
+                    flat.append(place)
+                    continue
+                try:
+                    found = self._document(place, entry, group.layout, body, pulse)
+                except UnreadableError as error:
+                    rejects[place] = _reject(entry, error)
+                else:
+                    if isinstance(found, Readings):
+                        parts.append(found)
+                    else:
+                        documents[type(found.items)].append(found)
+            rest = _Group(entries, flat, group.layout) if bodies else group
+            parts.append(self._flat(rest, rejects))
+        for alike in filter(None, documents.values()):
+            readings, refused = decode_documents(alike, self._names)
+            parts.append(readings)
+            rejects.update((place, _reject(entries[place], e)) for place, e in refused.items())
+        return joined(parts), [rejects[place] for place in sorted(rejects)]
 
-    def _document(self, place: int, entry: Entry) -> Document | None:
-        """Return the document in an entry that carries no feature as a field of its own."""
-        entry_id, fields = entry
-        cells = dict(zip(fields[::2], fields[1::2], strict=False))
+    def _bodies(self, group: "_Group") -> list[int]:
+        """Return where entries of one layout may hold documents.
+
+        They have no feature as a field of its own then; but one may be called ``value``, too.
+        """
+        features = group.layout.keys() & self._wanted.keys()
+        bodies = []
         for key in BODY_FIELDS:
-            body = cells.get(key, b"")
-            if body[:1] in (b"{", b"[") and not any(k in cells for k in self._wanted if k != key):
-                series, stamp = cells.get(self._series_key, self._stream), cells.get(self._time_key)
-                stated = None if stamp is None else time_of_text(stamp)
-                return Document(place, entry_id, series, stated, *contents(body, self._names))
-        return None
+            if key in group.layout and features <= {key}:
+                together = b"".join(group.column(key))
+                if b"{" in together or b"[" in together:
+                    bodies.append(group.layout[key])
+        return bodies
 
-    def _decode_places(self, entries: Sequence[Entry], places: Sequence[int]) -> Readings | None:
-        found = self._decode_flat([entries[place] for place in places])
-        return found and replace(found, places=np.array(places))
-
-    def _decode_documents(self, documents: Sequence[Document]) -> Readings | None:
-        return decode_alike(documents, self._names)
-
-    def _rows(self, entry: Entry, document: Document | None) -> list[Row]:
-        if document is not None:
-            return list(rows_of(document, self._names))
+    def _document(
+        self, place: int, entry: Entry, layout: Layout, body: bytes, pulse: Pulse
+    ) -> Document | Readings:
+        """Return the document in an entry, or the readings of one that is decoded by itself."""
         entry_id, fields = entry
-        cells = dict(zip(fields[::2], fields[1::2], strict=False))
-        series, stamp = cells.get(self._series_key, self._stream), cells.get(self._time_key)
-        time = time_of_id(entry_id) if stamp is None else time_of_text(stamp)
-        values = {name: cells[key] for key, name in self._wanted.items() if key in cells}
-        return [(checked_name(series), time, values, fields)]
+        named, timed = layout.get(self._series_key), layout.get(self._time_key)
+        series = self._stream if named is None else fields[named]
+        stated = None if timed is None else time_of_text(fields[timed])
+        slices = slices_of(body, self._most)
+        if slices is not None:
+            like = Document(place, entry_id, series, stated, [], 0)
+            return decode_sliced(body, slices, like, self._names, pulse)
+        return Document(place, entry_id, series, stated, *contents(body, self._names, self._most))
+
+    def _flat(self, group: "_Group", rejects: dict[int, Reject]) -> Readings:
+        """Return the readings of flat entries of one layout; refuse those that hold none."""
+        layout, entries = group.layout, group.entries
+        ids = [entry[0] for entry in entries]
+        named = self._series_key in layout
+        series = group.column(self._series_key) if named else [self._stream] * len(entries)
+        if self._time_key in layout:
+            times, odd = times_in(group.column(self._time_key))
+        else:
+            times, odd = times_in([entry_id.partition(b"-")[0] for entry_id in ids])
+        odd += odd_names(series)
+        columns, faults = {}, {}
+        for key, name in self._wanted.items():
+            if key in layout:
+                columns[name], wrong = numbers_in(group.column(key))
+                faults.update({(reading, name): fault for reading, fault in wrong.items()})
+        some = group.places
+        places = np.arange(len(some)) if isinstance(some, range) else np.array(some, np.int64)
+        readings = Readings(places, ids, series, times, columns, group.said, faults)
+        if not odd:
+            return readings
+        for number in set(odd):
+            entry = entries[number]
+            rejects[group.places[number]] = _reject(entry, self._fault(entry, layout))
+        return readings.take(np.delete(np.arange(len(readings)), odd))
+
+    def _fault(self, entry: Entry, layout: Layout) -> UnreadableError:
+        """Return what is wrong with a flat entry's time or series."""
+        entry_id, fields = entry
+        try:
+            if self._time_key in layout:
+                time_of_text(fields[layout[self._time_key]])
+            else:
+                time_of_id(entry_id)
+            named = self._series_key in layout
+            checked_name(fields[layout[self._series_key]] if named else self._stream)
+        except UnreadableError as error:
+            return error
+        raise AssertionError("nothing is wrong with an entry that was refused")
 
 
 def _reject(entry: Entry, error: UnreadableError) -> Reject:
-    return Reject(str(error), entry[0], payload_of(entry[1]), error.kind)
+    return Reject(str(error), entry[0], payload_of(unaddressed(entry[1])), error.kind)
 
 
-def _one(_: int) -> int:
-    return 1
+def _unread(entry: Entry) -> Reject:
+    """Refuse an entry that comes without its fields; see ``Streams.largest``."""
+    reason = "an entry with more bytes than may be read at once (--max-memory)"
+    return Reject(f"{reason}: send its readings in several", entry[0], b'"too large to repeat"')
 
 
-def _length(document: Document) -> int:
-    return document.length
-
-
-def _in_bulk(
-    things: Sequence[Decodable],
-    decode: Callable[[Sequence[Decodable]], Readings | None],
-    weigh: Callable[[Decodable], int],
-    parts: list[Readings],
-) -> Sequence[Decodable]:
-    """Decode things in bulk, but for the neighbourhood of those that balk; return these.
+class _Group:
+    """Entries that name the same fields in the same order.
 
     Args:
-        things: what ought to be alike.
-        decode: returns their readings, None if they are not.
-        weigh: how many readings there are in one; a few are not worth the bulk.
-        parts: takes the readings.
+        entries: a batch.
+        places: which of these.
+        layout: where the value of each field lies.
+        cells: all that these entries say in a row, where that is at hand.
     """
-    if sum(map(weigh, things)) <= SMALL_GROUP:
-        return things
-    readings = decode(things)
-    if readings is not None:
-        parts.append(readings)
-        return ()
-    if len(things) == 1:
-        return things
-    half = len(things) // 2
-    return [
-        *_in_bulk(things[:half], decode, weigh, parts),
-        *_in_bulk(things[half:], decode, weigh, parts),
-    ]
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        places: Sequence[int],
+        layout: Layout,
+        cells: list[bytes] | None = None,
+    ) -> None:
+        self.places, self.layout = places, layout
+        all_of_them = len(places) == len(entries)
+        self.entries = entries if all_of_them else [entries[place] for place in places]
+        self._cells = cells
+
+    def column(self, name: bytes) -> list[bytes]:
+        """Return what a field says in each entry."""
+        return self.at(self.layout[name])
+
+    def at(self, place: int) -> list[bytes]:
+        """Return what stands at one place of each entry."""
+        if self._cells:
+            return self._cells[place :: len(self._cells) // len(self.entries)]
+        return [entry[1][place] for entry in self.entries]
+
+    def said(self, number: int) -> list[bytes]:
+        """Return all that an entry says."""
+        return unaddressed(self.entries[number][1])
+
+
+def _groups(entries: Sequence[Entry]) -> Iterator[_Group]:
+    """Yield the entries of each layout."""
+    said = [entry[1] for entry in entries]
+    yield from _alike(entries, range(len(said)), said, MOST_SPLITS)
+
+
+def _alike(
+    entries: Sequence[Entry], places: Sequence[int], said: list[list[bytes]], splits: int
+) -> Iterator[_Group]:
+    """Yield some of the entries by their layout.
+
+    Few layouts are soon told apart by the first field in which they differ.
+
+    Args:
+        entries: all of them.
+        places: which.
+        said: their fields and values.
+        splits: how often to tell them apart so.
+    """
+    names = said[0][::2] if said else []
+    width = 2 * len(names)
+    by: Callable[[list[bytes]], Hashable] | None = None
+    cells = None
+    if not set(map(len, said)) <= {width}:
+        by = len
+    elif width > NARROW:  # slices of one long list are the quickest, unless that is very long
+        by = None if [fields[::2] for fields in said].count(names) == len(said) else _named
+    else:
+        cells = list(chain.from_iterable(said))
+        counts = (cells[2 * i :: width].count(name) for i, name in enumerate(names))
+        differs = next((i for i, count in enumerate(counts) if count < len(said)), None)
+        by = None if differs is None else itemgetter(2 * differs)
+    if by is None:
+        yield _Group(entries, places, _layout(names), cells)
+        return
+    parts: dict[Hashable, list[int]] = {}
+    for number, kind in enumerate(map(by if splits else _named, said)):
+        parts.setdefault(kind, []).append(number)
+    for part in parts.values():
+        some = [places[number] for number in part]
+        mine = [said[number] for number in part]
+        if splits:
+            yield from _alike(entries, some, mine, splits - 1)
+        else:
+            yield _Group(entries, some, _layout(mine[0][::2]))
+
+
+def _named(fields: list[bytes]) -> tuple[bytes, ...]:
+    return tuple(fields[::2])
+
+
+def _layout(names: Iterable[bytes]) -> Layout:
+    return {name: 2 * field + 1 for field, name in enumerate(names)}
+
+
+def _body(entry: Entry, bodies: Sequence[int]) -> bytes:
+    """Return the document in an entry, nothing where it has none."""
+    for place in bodies:
+        if entry[1][place][:1] in (b"{", b"["):
+            return entry[1][place]
+    return b""
 
 
 def _cut(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]:
@@ -219,38 +345,3 @@ def _cut(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]:
             first, filled = place, 0
         filled += weight
     yield entries[first:]
-
-
-class _Rows:
-    """Readings collected one by one, in ascending places."""
-
-    def __init__(self, features: tuple[str, ...]) -> None:
-        self._places: list[int] = []
-        self._ids: list[bytes] = []
-        self._rows: list[Row] = []
-        self._features = features
-
-    def add(self, place: int, entry_id: bytes, rows: list[Row]) -> None:
-        self._places += [place] * len(rows)
-        self._ids += [entry_id] * len(rows)
-        self._rows += rows
-
-    def readings(self) -> Readings:
-        columns, faults = {}, {}
-        for name in self._features:
-            column = np.full(len(self._rows), np.nan)
-            for reading, (_, _, values, _) in enumerate(self._rows):
-                if name in values:
-                    column[reading], fault = number_of(values[name])
-                    if fault:
-                        faults[reading, name] = fault
-            columns[name] = column
-        return Readings(
-            np.array(self._places, np.int64),
-            self._ids,
-            [row[0] for row in self._rows],
-            np.array([row[1] for row in self._rows], np.int64),
-            columns,
-            lambda reading: self._rows[reading][3],
-            faults,
-        )

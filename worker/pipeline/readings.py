@@ -63,28 +63,46 @@ class Readings:
 
     def part(self, first: int, beyond: int) -> "Readings":
         """Return the readings from ``first`` to before ``beyond``."""
-        chosen = slice(first, beyond)
-        faults = {
-            (reading - first, name): fault
-            for (reading, name), fault in self.faults.items()
-            if first <= reading < beyond
-        }
-        columns = {name: column[chosen] for name, column in self.columns.items()}
+        return self.take(np.arange(first, beyond))
+
+    def take(self, chosen: Ints) -> "Readings":
+        """Return the readings at some places, in that order."""
+        places = chosen.tolist()
+        faults = self.faults
+        if faults:
+            new = dict(zip(places, range(len(places)), strict=True))
+            faults = {(new[i], name): fault for (i, name), fault in faults.items() if i in new}
+        said = self.said
         return Readings(
             self.places[chosen],
-            self.ids[chosen],
-            self.series[chosen],
+            [self.ids[i] for i in places],
+            [self.series[i] for i in places],
             self.times[chosen],
-            columns,
-            lambda reading: self.said(first + reading),
+            {name: column[chosen] for name, column in self.columns.items()},
+            lambda reading: said(places[reading]),
             faults,
         )
 
 
 def payload_of(fields: Sequence[bytes]) -> bytes:
     """Return an entry's fields as a JSON object, truncated to ``LONGEST_PAYLOAD`` bytes."""
-    texts = [text.decode("utf-8", "replace") for text in fields]
+    if sum(map(len, fields)) > LONGEST_PAYLOAD:
+        return _truncated(orjson.dumps(_beginning(fields)))
+    texts = [str(text, "utf-8", "replace") for text in fields]
     return _truncated(orjson.dumps(dict(zip(texts[::2], texts[1::2], strict=False))))
+
+
+def _beginning(fields: Sequence[bytes]) -> dict[str, str]:
+    """Return as many of an entry's fields as are sure to be cut as JSON."""
+    shown, size = dict[str, str](), 0
+    for name, value in dict(zip(fields[::2], fields[1::2], strict=False)).items():
+        # As JSON, a text is no shorter than its bytes, so what lies behind these is cut anyway.
+        first, second = name[: LONGEST_PAYLOAD + 4], value[: LONGEST_PAYLOAD + 4]
+        shown[first.decode("utf-8", "replace")] = second.decode("utf-8", "replace")
+        size += 6 + len(first) + len(second)
+        if size > LONGEST_PAYLOAD + 4:
+            break
+    return shown
 
 
 def _truncated(payload: bytes) -> bytes:
@@ -94,11 +112,17 @@ def _truncated(payload: bytes) -> bytes:
 def joined(parts: list[Readings]) -> Readings:
     """Return the readings of all parts in the order of their entries."""
     parts = [part for part in parts if len(part)] or parts[:1]
-    if len(parts) == 1:
-        return parts[0]
+    together = parts[0] if len(parts) == 1 else _together(parts)
+    # Documents of several layouts are one part, the ones of a layout behind those of another.
+    if (np.diff(together.places) >= 0).all():
+        return together
+    return together.take(np.argsort(together.places, kind="stable"))
+
+
+def _together(parts: list[Readings]) -> Readings:
     firsts = list(accumulate(map(len, parts), initial=0))
     names = dict.fromkeys(name for part in parts for name in part.columns)
-    together = Readings(
+    return Readings(
         np.concatenate([part.places for part in parts]),
         list(chain.from_iterable(part.ids for part in parts)),
         list(chain.from_iterable(part.series for part in parts)),
@@ -114,26 +138,8 @@ def joined(parts: list[Readings]) -> Readings:
             for (reading, name), fault in part.faults.items()
         },
     )
-    if (np.diff(together.places) >= 0).all():
-        return together
-    return _reordered(together, np.argsort(together.places, kind="stable"))
 
 
 def _said_in(parts: list[Readings], firsts: list[int], reading: int) -> Any:
     part = bisect_right(firsts, reading) - 1
     return parts[part].said(reading - firsts[part])
-
-
-def _reordered(readings: Readings, order: Ints) -> Readings:
-    chosen = order.tolist()
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return Readings(
-        readings.places[order],
-        [readings.ids[i] for i in chosen],
-        [readings.series[i] for i in chosen],
-        readings.times[order],
-        {name: column[order] for name, column in readings.columns.items()},
-        lambda reading: readings.said(chosen[reading]),
-        {(int(rank[i]), name): fault for (i, name), fault in readings.faults.items()},
-    )

@@ -4,17 +4,31 @@ Imports nothing internal, so that the stages share these words without knowing e
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 Entry = tuple[bytes, list[bytes]]
 """An entry as the server sends it: its id, then its fields and values in turn."""
+DEFAULT_FLEET = "default"
+ADDRESSEE = b"tidecast:fleet"
+"""The field of an entry that is for one fleet alone, such as a reading that is tried again."""
 ENTRY_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 LONGEST_REASON = 512
+Pulse = Callable[[], object]
+"""Called whenever a part of some long work is done, so that leases can be looked after."""
 Kind = Literal["malformed", "series", "time", "value", "late", "forecast"]
 """What was wrong with a reading, in a word: no reading at all, its series' name, its time, a value,
 when it came, or what the model answered."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+def unaddressed(fields: list[bytes]) -> list[bytes]:
+    """Return an entry's fields without the one that says which fleet it is for."""
+    if ADDRESSEE not in fields[::2]:
+        return fields
+    pairs = zip(fields[::2], fields[1::2], strict=True)
+    return [word for pair in pairs if pair[0] != ADDRESSEE for word in pair]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +46,15 @@ class Position:
 class Reject:
     """A reading that gets no forecast: why, which entry, and what it said (truncated).
 
-    A ``reason`` of more than ``LONGEST_REASON`` bytes, such as one that names thousands of
-    features, is cut.
+    One may stand for ``count`` readings of an entry. A ``reason`` of more than ``LONGEST_REASON``
+    bytes, such as one that names thousands of features, is cut.
     """
 
     reason: str
     entry: bytes
     payload: bytes
     kind: Kind = "malformed"
+    count: int = 1
 
     def __post_init__(self) -> None:
         if len(self.reason) * 4 > LONGEST_REASON:  # UTF-8 takes 4 bytes a character at most

@@ -58,14 +58,123 @@ def test_an_onnx_file_without_metadata(tidecast: Run, tmp_path: Path) -> None:
     assert_one_line(tidecast("run", "--models", tmp_path), "without the metadata key 'tidecast'")
 
 
+def test_a_model_that_would_publish_another_file(
+    tidecast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container, a worker's folder is the whole machine's, where every file is below."""
+    outside = onnx.TensorProto(name="w", data_type=onnx.TensorProto.UINT8, dims=[1])
+    outside.data_location = onnx.TensorProto.EXTERNAL
+    outside.external_data.add(key="location", value="etc/passwd")
+    model = onnx.load(write_mean_model(tmp_path / "m.onnx"))
+    model.graph.initializer.append(outside)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    monkeypatch.chdir("/")
+    said = "m.onnx: the data of tensor 'w' lie in another file, 'etc/passwd'"
+    assert_one_line(tidecast("run", "--models", tmp_path), said, "save the model with all of its")
+
+
 def test_an_unknown_spec_version(tidecast: Run, tmp_path: Path) -> None:
-    with_metadata(tmp_path / "m.onnx", spec_version=2)
-    assert_one_line(tidecast("run", "--models", tmp_path), "spec_version is 2, this reader knows 1")
+    with_metadata(tmp_path / "m.onnx", spec_version=3)
+    assert_one_line(tidecast("run", "--models", tmp_path), "spec_version is 3, this reader knows 1")
 
 
 def test_a_missing_field_is_named(tidecast: Run, tmp_path: Path) -> None:
     with_metadata(tmp_path / "m.onnx", horizon="absent")
     assert_one_line(tidecast("run", "--models", tmp_path), "field 'horizon' is missing")
+
+
+def with_text(path: Path, text: bytes) -> Path:
+    """Write a sound model whose metadata are some bytes, text or not."""
+    model = onnx.load(write_mean_model(path))
+    del model.metadata_props[:]
+    entry = b"\x0a\x08tidecast\x12" + length(text) + text
+    path.write_bytes(model.SerializeToString() + b"\x72" + length(entry) + entry)
+    return path
+
+
+def length(text: bytes) -> bytes:
+    """How protobuf writes the length of bytes."""
+    rest, digits = len(text), bytearray()
+    while rest > 127:
+        digits.append(rest & 127 | 128)
+        rest >>= 7
+    return bytes([*digits, rest])
+
+
+SOUND = spec_of().to_json().encode()
+WIDE = ('["value"' + ',"value"' * 100_000 + "]").encode()
+
+
+ODD = [
+    (
+        b'"step_seconds":null',
+        b'"step_seconds":1e17',
+        "field 'step_seconds' is 1e+17: Input sho",
+    ),
+    (b'"step_seconds":null', b'"step_seconds":1e308', "field 'step_seconds' is 1e+308: "),
+    (b'"step_seconds":null', b'"step_seconds":1e999', "field 'step_seconds' is inf: "),
+    (b'"step_seconds":null', b'"step_seconds":NaN', "field 'step_seconds' is nan: "),
+    (b'"step_seconds":null', b'"step_seconds":-Infinity', "field 'step_seconds' is -inf: "),
+    (b'"step_seconds":null', b'"step_seconds":1e-9', "field 'step_seconds' is 1e-09: "),
+    (b'"step_seconds":null', b'"step_seconds":0', "field 'step_seconds' is 0: "),
+    (b'"n_steps":3', b'"n_steps":1000000000000', "of 1000000000000 x 1 numbers, more than"),
+    (b'"n_steps":3', b'"n_steps":' + b"9" * 5000, "number out of range"),
+    (b'"horizon":1', b'"horizon":-1', "field 'horizon' is -1: "),
+    (b'"horizon":1', b'"horizon":1e99', "field 'horizon' is 1e+99: "),
+    (
+        b'_one_step","n_steps":3,"horizon":1',
+        b'_multi_step","n_steps":3,"horizon":2000000',
+        "mor",
+    ),
+    (b'"forecast":[[0.0]]', b'"forecast":[[1e39]]', "field 'golden.forecast.0.0' is 1e+39: "),
+    (b'"forecast":[[0.0]]', b'"forecast":[[-1e39]]', "'golden.forecast.0.0' is -1e+39: "),
+    (b'"window":[[0.0]', b'"window":[[1e39]', "field 'golden.window.0.0' is 1e+39: "),
+    (b'"window":[[0.0]', b'"window":[[0.0],[0.0]', "golden.window is not of shape [3, 1]"),
+    (b'"name":"tiny"', b'"name":"\xff\xfe"', "Invalid JSON: invalid unicode code point"),
+    (b'"name":"tiny"', b'"name":"\\ud800"', "Invalid JSON: "),
+    (b'"name":"tiny"', b'"x":' + b"[" * 50_000, "Invalid JSON: recursion limit exceeded"),
+    (b'"name":"tiny"', b'"x":' + b'{"x":' * 50_000, "Invalid JSON: recursion limit exceeded"),
+    (b'"name":"tiny"', b'"name":"' + b"x" * 9999 + b'"', "field 'name' is 'xxxxxxxx"),
+    (
+        b'"spec_version":1',
+        b'"spec_version":"' + b"x" * 9999 + b'"',
+        "spec_version is 'xxxxxxxx",
+    ),
+    (b'"features":["value"]', b'"features":' + WIDE, "shapes say 'multi_input_one_step'"),
+    (b'"targets":["value"]', b'"targets":' + WIDE, "one feature cannot drive 100001 targets"),
+    (b"{", b"[" + b" " * 32_000_000, "bytes long, more than 32,000,000"),
+    (SOUND, b"", "Invalid JSON: EOF"),
+    (SOUND, b"\0", "Invalid JSON: "),
+    (SOUND, b"null", "Input should be an object"),
+]
+"""What stands in a sound description, what takes its place, and what is said of that."""
+
+
+@pytest.mark.parametrize(("old", "new", "said"), ODD, ids=[said for *_, said in ODD])
+def test_a_description_of_odd_values_is_refused(
+    tmp_path: Path, old: bytes, new: bytes, said: str
+) -> None:
+    assert old in SOUND
+    with pytest.raises(ModelError) as refused:
+        Model(with_text(tmp_path / "m.onnx", SOUND.replace(old, new, 1)))
+    told = str(refused.value)
+    assert told.startswith(f"{tmp_path}/m.onnx: metadata: ")
+    assert said in told
+    assert told.endswith("; export the model with this version of Tidecast")
+    assert len(told) < 1000
+    assert "\n" not in told
+
+
+def test_a_table_of_wrong_cells_is_refused_at_the_first() -> None:
+    """A complaint about each of these four million would take gigabytes."""
+    cells = b'"",' * 4_000_000
+    with pytest.raises(SpecError, match=r"field 'golden\.window\.0\.0' is '': Input should be"):
+        ModelSpec.from_json(SOUND.replace(b"[[0.0]", b"[[" + cells + b"0.0]", 1))
+
+
+@pytest.mark.parametrize("step", [0.001, 0.5, 1e12])
+def test_steps_from_a_millisecond_on_are_served(tmp_path: Path, step: float) -> None:
+    assert Model(write_mean_model(tmp_path / "m.onnx", step_seconds=step)).spec.step_seconds == step
 
 
 def test_a_golden_window_that_does_not_reproduce(tidecast: Run, tmp_path: Path) -> None:
@@ -178,9 +287,9 @@ def test_feed_says_what_is_wrong_with_a_file(
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        ([], "name a CSV file to send, or --synthetic"),
-        (["x.csv", "--synthetic"], "DATA tells of a CSV file and cannot go with --synthetic"),
-        (["--synthetic", "--from-row", "0"], "--from-row tells of a CSV file"),
+        ([], "name a file to send, - for standard input, or --synthetic"),
+        (["x.csv", "--synthetic"], "DATA tells of a file and cannot go with --synthetic"),
+        (["--synthetic", "--from-row", "0"], "--from-row tells of a file"),
         (["x.csv", "--for", "3s"], "--for is for made-up readings; add --synthetic"),
         (["x.csv", "--seed", "0"], "--seed is for made-up readings"),
         (["x.csv", "--rate", "fast"], "'fast' is neither 'max' nor a number from 0"),

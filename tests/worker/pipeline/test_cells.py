@@ -8,22 +8,30 @@ import numpy as np
 import pytest
 
 from tidecast.worker.pipeline.cells import (
+    ABSENT,
     LATEST_TIME,
     LONGEST_NAME,
     BadSeriesError,
     BadTimeError,
-    bounded_times,
-    check_names,
     checked_name,
     name_of_json,
+    names_in_json,
     number_of,
-    numbers_of,
+    numbers_in,
+    numbers_in_json,
+    odd_names,
     shown,
     time_of_id,
     time_of_json,
     time_of_text,
-    times_of,
+    times_in,
+    times_in_json,
 )
+
+
+def told(found: tuple[Any, list[int]]) -> tuple[list[int], list[int]]:
+    """Times as a list, and the places of those that are none."""
+    return found[0].tolist(), found[1]
 
 
 def test_the_years_served_are_1970_to_9999() -> None:
@@ -35,8 +43,8 @@ def test_the_years_served_are_1970_to_9999() -> None:
 def test_times_within_the_bounds(time: int) -> None:
     text = b"%d" % time
     assert time_of_text(text) == time_of_json(time) == time_of_id(text + b"-7") == time
-    assert times_of([text, b"5"]).tolist() == [time, 5]
-    assert bounded_times(np.array([7, time], np.int64)).tolist() == [7, time]
+    assert told(times_in([text, b"5"])) == ([time, 5], [])
+    assert told(times_in_json([time, 5])) == ([time, 5], [])
 
 
 @pytest.mark.parametrize(
@@ -54,14 +62,16 @@ def test_times_beyond_the_bounds(read: Callable[[], int]) -> None:
         read()
 
 
-@pytest.mark.parametrize("time", [-1, LATEST_TIME + 1])
-def test_one_time_beyond_the_bounds_sends_all_the_slow_way(time: int) -> None:
-    with pytest.raises(ValueError, match="out of bounds"):
-        bounded_times(np.array([5, time, 6], np.int64))
+@pytest.mark.parametrize("time", [-1, LATEST_TIME + 1, 2**63, 2**64])
+def test_one_time_beyond_the_bounds_costs_itself(time: int) -> None:
+    times, odd = times_in_json([5, time, 6])
+    assert (times[[0, 2]].tolist(), odd) == ([5, 6], [1])
+    times, odd = times_in([b"5", b"%d" % time, b"6"])
+    assert (times[[0, 2]].tolist(), odd) == ([5, 6], [1])
 
 
 def test_no_times_are_within_the_bounds() -> None:
-    assert len(bounded_times(np.zeros(0, np.int64))) == 0
+    assert told(times_in([])) == told(times_in_json([])) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -91,23 +101,29 @@ def test_a_whole_float_is_a_time() -> None:
     assert repr(time_of_json(5.0)) == "5"
 
 
-@pytest.mark.parametrize("cells", [[b"5", b"-1"], [b" 5"], [b"+5"], [b"1_0"], [b""], [b"5.0"]])
-def test_times_that_are_no_plain_numbers_go_the_slow_way(cells: list[bytes]) -> None:
-    with pytest.raises(ValueError, match="forgives signs, blanks and underscores"):
-        times_of(cells)
+@pytest.mark.parametrize("cell", [b"-1", b" 5", b"+5", b"1_0", b"", b"5.0", b"noon"])
+def test_a_time_that_is_none_costs_itself(cell: bytes) -> None:
+    times, odd = times_in([b"7", cell, b"2024-01-01"])
+    assert (times[[0, 2]].tolist(), odd) == ([7, 1704067200000], [1])
 
 
 def test_times_may_have_leading_zeros() -> None:
-    assert times_of([b"007", b"0"]).tolist() == [7, 0]
+    assert told(times_in([b"007", b"0"])) == ([7, 0], [])
+
+
+def test_times_in_json_of_every_kind_at_once() -> None:
+    cells = [5, 5.0, "7", "1970-01-01", True, None, ABSENT]
+    times, odd = times_in_json(cells)
+    assert (times[:4].tolist(), odd) == ([5, 5, 7, 0], [4, 5, 6])
+    assert told(times_in_json(["7", "1970-01-01"])) == ([7, 0], [])
 
 
 def test_a_name_has_at_most_so_many_bytes() -> None:
     longest = "é".encode() * (LONGEST_NAME // 2)
     assert LONGEST_NAME == 512
     assert checked_name(longest) == longest
-    check_names([b"a", longest])
-    with pytest.raises(ValueError, match="empty or too long"):
-        check_names([longest + b"x"])
+    assert odd_names([b"a", longest]) == []
+    assert odd_names([b"a", longest + b"x", b"b"]) == [1]
     with pytest.raises(BadSeriesError, match=r"^a series name of 513 bytes; 1 to 512 are allowed$"):
         checked_name(longest + b"x")
 
@@ -117,14 +133,20 @@ def test_a_name_is_text(name: bytes) -> None:
     with pytest.raises(BadSeriesError) as bad:
         checked_name(name)
     assert bad.value.kind == "series"
-    with pytest.raises(ValueError, match=r"empty|utf-8"):
-        check_names([b"a", name])
+    assert odd_names([b"a", name]) == [1]
 
 
 def test_names_do_not_reach_into_each_other() -> None:
-    with pytest.raises(UnicodeDecodeError):
-        check_names([b"\xc3", b"\xa9"])
-    check_names([])
+    assert odd_names([b"\xc3", b"\xa9"]) == [0, 1]
+    assert odd_names([]) == []
+
+
+def test_many_names_in_json() -> None:
+    assert names_in_json(["a", "é"]) == ([b"a", "é".encode()], [])
+    assert names_in_json([b"a", b"\xff"]) == ([b"a", b"\xff"], [1])
+    names, odd = names_in_json(["a", b"b", 7, None, "", "\ud800"])
+    assert (names[:3], odd) == ([b"a", b"b", b"7"], [3, 4, 5])
+    assert names_in_json(["a", "\ud800"])[1] == [1]
 
 
 def test_names_in_json() -> None:
@@ -168,23 +190,28 @@ def test_no_zero_is_negative(zero: Any) -> None:
     assert math.copysign(1, number_of(zero)[0]) == 1
 
 
-@pytest.mark.parametrize("cells", [[b"-0.0", b"1"], [b"-0", b"+1"]])
-def test_no_zero_of_many_is_negative(cells: list[bytes]) -> None:
-    found = numbers_of(cells)
-    assert found.tolist() == [0, 1]
+@pytest.mark.parametrize("cells", [[b"-0.0", b"1"], [b"-0", b"+1"], [-0.0, 1], [-0.0, "1"]])
+def test_no_zero_of_many_is_negative(cells: list[Any]) -> None:
+    found, _ = (numbers_in if isinstance(cells[1], bytes) else numbers_in_json)(cells)
+    assert found[0] == 0
     assert math.copysign(1, found[0]) == 1
     assert found.dtype == np.float64
 
 
-@pytest.mark.parametrize("cells", [[b"1", b"nan"], [b"1", b"1_0"], [b"1,2"], [b"[1"], [b""]])
-def test_numbers_that_are_none_go_the_slow_way(cells: list[bytes]) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - float() has words of its own
-        numbers_of(cells)
+@pytest.mark.parametrize("cell", [b"nan", b"1_0", b"1,2", b"[1", b"", b"true", b"x"])
+def test_a_number_that_is_none_costs_itself(cell: bytes) -> None:
+    numbers, faults = numbers_in([b"1", cell, b"2e1", b" 3", b"-inf"])
+    assert numbers[[0, 2, 3, 4]].tolist() == [1, 20, 3, -math.inf]
+    assert math.isnan(numbers[1])
+    assert faults == {1: number_of(cell)[1]}
 
 
-def test_true_is_no_number_though_json_knows_it() -> None:
-    with pytest.raises(ValueError, match="true"):
-        numbers_of([b"true", b"1"])
+@pytest.mark.parametrize("cell", ["5", True, None, [1]])
+def test_json_that_is_no_number_costs_itself(cell: Any) -> None:
+    numbers, faults = numbers_in_json([1, cell, 2.5, ABSENT])
+    assert numbers[[0, 2]].tolist() == [1, 2.5]
+    assert np.isnan(numbers[[1, 3]]).all()
+    assert faults == {1: number_of(cell)[1]}
 
 
 @pytest.mark.parametrize(

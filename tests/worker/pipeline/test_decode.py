@@ -227,6 +227,43 @@ def test_what_an_entry_says_does_not_hang_on_its_neighbours(
     assert together[0].ids == sorted(together[0].ids, key=lambda i: int(i.partition(b"-")[0]))
 
 
+@pytest.mark.parametrize("more", [0, 40])
+def test_entries_of_very_many_layouts_are_each_read_by_its_own(more: int) -> None:
+    """They differ in later and later fields, in their order, and in how many they have."""
+    usual = [["series", "s"], ["ts", "5"], ["value", "1"]]
+    usual += [[f"f{number}", "0"] for number in range(6 + more)]
+    shapes = [usual[place:] + usual[:place] for place in range(9)]
+    shapes += [[*usual[:place], ["g", "0"], *usual[place:]] for place in range(9)]
+    shapes += [[*usual[:place], ["h", "0"], *usual[place + 1 :]] for place in range(3, 9)]
+    entries = [
+        (b"%d-0" % number, entry(*(word for pair in shape for word in pair))[1])
+        for number, shape in enumerate(shapes * 3)
+    ]
+    for number, (_, fields) in enumerate(entries):
+        fields[fields.index(b"value") + 1] = b"%d" % number
+    readings, rejects = Decoder("readings", ["value"]).decode(entries)
+    assert rejects == []
+    assert rows(readings) == [("s", 5, (float(number),)) for number in range(len(entries))]
+    assert readings.ids == [entry_id for entry_id, _ in entries]
+    assert json.loads(readings.payload(7))["value"] == "7"
+
+
+@pytest.mark.parametrize("others", [("data",), ("data", "msg"), ("data", "value")])
+def test_documents_of_several_layouts_stay_in_the_order_of_their_entries(
+    others: tuple[str, ...],
+) -> None:
+    shapes = ["body", *others] * 4
+    entries = [
+        (b"%d-0" % number, entry(shape, f'{{"series":"s","ts":{number},"value":{number}}}')[1])
+        for number, shape in enumerate(shapes)
+    ]
+    readings, _ = Decoder("readings", ["value"]).decode(entries)
+    assert readings.times.tolist() == list(range(len(shapes)))
+    assert readings.places.tolist() == list(range(len(shapes)))
+    assert readings.ids == [entry_id for entry_id, _ in entries]
+    assert readings.payload(3) == b'{"series":"s","ts":3,"value":3}'
+
+
 def test_columns_in_bulk_and_one_by_one_agree() -> None:
     """A cell of null sends the document the slow way; the other readings must not change."""
     document = {"series": ["a", "b"], "ts": [1, 2], "value": [1.5, 2]}
@@ -363,6 +400,21 @@ def test_other_entries_come_in_parts_of_about_a_size() -> None:
     assert [one for part, _, _ in parts for one in part] == entries
     for part, readings, rejects in parts:
         assert said((readings, rejects)) == said(decoder.decode(part))
+
+
+def test_an_entry_that_comes_without_its_fields_is_refused_alone() -> None:
+    """As one does that is larger than may be read at once."""
+    large: Entry = (b"5-0", [])
+    sound = entry(b"value", b"1")
+    decoder = Decoder("readings", ["value"])
+    for entries in ([large], [large, sound], [sound, large, sound]):
+        readings, rejects = decoder.decode(entries)
+        assert len(readings) == len(entries) - 1
+        (reject,) = rejects
+        assert (reject.entry, reject.kind) == (b"5-0", "malformed")
+        assert reject.reason.startswith("an entry with more bytes than may be read at once")
+        ((part, again, refused),) = decoder.decode_in_parts(entries, 10**6)
+        assert (len(part), len(again), refused) == (len(entries), len(readings), rejects)
 
 
 def test_no_entries_hold_no_readings() -> None:

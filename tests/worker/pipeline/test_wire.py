@@ -1,8 +1,8 @@
-"""What is sent back unread: a reason of bounded length."""
+"""What is sent back unread: a reason of bounded length; and whom an entry is for."""
 
 import pytest
 
-from tidecast.worker.pipeline.wire import KINDS, LONGEST_REASON, Reject
+from tidecast.worker.pipeline.wire import ADDRESSEE, KINDS, LONGEST_REASON, Reject, unaddressed
 
 
 @pytest.mark.parametrize("reason", ["", "x" * 512, "é" * 256, "𝄞" * 128])
@@ -28,3 +28,20 @@ def test_a_reason_that_is_too_long_is_cut(reason: str, cut: str) -> None:
 def test_a_reject_is_malformed_unless_said() -> None:
     assert Reject("x", b"1-0", b"{}").kind == "malformed"
     assert KINDS == ("malformed", "series", "time", "value", "late", "forecast")
+
+
+@pytest.mark.parametrize(
+    ("fields", "rest"),
+    [
+        ([b"a", b"1", ADDRESSEE, b"x", b"b", b"2"], [b"a", b"1", b"b", b"2"]),
+        ([ADDRESSEE, b"x"], []),
+        ([b"a", ADDRESSEE], [b"a", ADDRESSEE]),  # a value that reads like it
+        ([b"a", b"1", b"a", b"2"], [b"a", b"1", b"a", b"2"]),
+        ([], []),
+    ],
+)
+def test_whom_an_entry_is_for_is_no_part_of_what_it_says(
+    fields: list[bytes], rest: list[bytes]
+) -> None:
+    assert unaddressed(fields) == rest
+    assert ADDRESSEE == b"tidecast:fleet"

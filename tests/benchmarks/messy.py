@@ -1,0 +1,106 @@
+"""What streams that are not clean cost a worker: its processor time, to that for a clean one.
+
+Flat entries of one reading each, 1,000 series, as many in each stream. What a worker takes that
+finds next to nothing to do is taken off.
+"""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from tests.benchmarks.cases import Bench
+from tests.benchmarks.streams import START_MS, fill
+from tests.benchmarks.workers import ROOT, clear, command
+
+SERIES = 1000
+READINGS = 300_000
+FEW = 5000
+BODY = b'{"series":'
+Words = list[bytes]
+
+
+def reading(number: int, value: bytes = b"50.5", at: bytes | None = None) -> Words:
+    """Return the fields of one reading."""
+    when = at or b"%d" % (START_MS + number * 1000)
+    return [b"series", b"s%d" % (number % SERIES), b"ts", when, b"value", value]
+
+
+def one_in_a_thousand(number: int) -> Words:
+    """Return a reading, now and then with a value that is none."""
+    return reading(number, b"n/a" if number % 1000 == 777 else b"50.5")
+
+
+def malformed(number: int) -> Words:
+    """Return a reading, in 5 % of the cases without a value or in JSON that breaks off."""
+    if number % 40 == 7:
+        return [b"data", BODY]
+    return reading(number, b"bad" if number % 40 == 27 else b"50.5")
+
+
+def by_turns(number: int) -> Words:
+    """Return a reading whose fields come in one order or the other."""
+    fields = reading(number)
+    return fields if number % 2 else fields[4:] + fields[:4]
+
+
+def wide(number: int) -> Words:
+    """Return a reading with 97 fields that nobody wants."""
+    return reading(number) + [text for i in range(97) for text in (b"field%d" % i, b"%d.25" % i)]
+
+
+def iso(number: int) -> Words:
+    """Return a reading with its time in ISO 8601."""
+    moment = np.datetime64(START_MS + number * 1000, "ms")
+    return reading(number, at=b"%bZ" % str(moment).encode())
+
+
+CLEAN = "clean"
+KINDS: dict[str, tuple[Callable[[int], Words], float, float]] = {
+    "one bad value in 1,000": (one_in_a_thousand, 1.4, 1.2),
+    "5 % malformed": (malformed, 1.5, 1.3),
+    "two layouts by turns": (by_turns, 1.5, 1.3),
+    "100 fields, one wanted": (wide, 4.0, 2.0),
+    "times in ISO 8601": (iso, 1.7, 1.5),
+}
+"""Each kind of stream, with the floor and the goal of its ratio to a clean one."""
+
+
+def measure(bench: Bench, rounds: int, tell: Callable[[str], object]) -> dict[str, list[float]]:
+    """Return the ratios of each kind, a sample a round."""
+    ratios: dict[str, list[float]] = {name: [] for name in KINDS}
+    for number in range(rounds):
+        clean = processor_seconds(bench, reading)
+        for name in list(KINDS)[:: -1 if number % 2 else 1]:
+            ratios[name].append(processor_seconds(bench, KINDS[name][0]) / clean)
+            tell(f"round {number + 1} of {rounds}: {name}: {ratios[name][-1]:.2f} of clean")
+    return ratios
+
+
+def processor_seconds(bench: Bench, fields: Callable[[int], Words]) -> float:
+    """Return the processor time that a worker takes for a stream of such entries."""
+    # A worker's start takes a second by itself, so a short run is not as short as others.
+    readings = round(READINGS * min(1.0, 4 * bench.size))
+    few, many = (_burst(bench, fields, count) for count in (FEW, FEW + readings))
+    return max(1e-3, many - few)
+
+
+def _burst(bench: Bench, fields: Callable[[int], Words], count: int) -> float:
+    """Return the processor time of a worker from its start to its end, with so many entries."""
+
+    def entries() -> Iterator[Words]:
+        for number in range(count):
+            yield [b"XADD", b"messy", b"*", *fields(number)]
+
+    fill(bench.client, entries())
+    words = command(bench.url, bench.small, "messy", "--from", "earliest", "--burst")
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    clear(bench.client, "messy")
+    if process.returncode:
+        raise SystemExit(f"{words!r} ended with {process.returncode}")
+    return used.ru_utime + used.ru_stime
