@@ -22,6 +22,15 @@ What wins by little on some rows loses as often on others; a mean seldom loses b
 """
 
 
+def unclear(found: float) -> str:
+    """Say how a gain that is not clear compares, after what it is that errs."""
+    if found <= 0:
+        return f"errs {'more' if found else 'as much'} on the validation rows"
+    tenths = math.floor(10 * found)  # rounded up, 1.96 would be the 2 that it is not
+    size = f"{tenths / 10} standard errors" if tenths else "next to nothing"
+    return f"errs less on the validation rows by {size}, and it takes {CLEARLY:g} to rule out luck"
+
+
 def in_time(times: Ints, errors: Doubles) -> Doubles:
     """Return the errors of windows ``[k]`` in order of their times; of those at one time the mean.
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import polars as pl
 
 from tidecast.trainer.errors import DataError
-from tidecast.worker.contract import is_next_step
+from tidecast.trainer.interleaved import check_apart
+from tidecast.worker.pipeline.grid import is_next_step
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -33,16 +34,35 @@ class Series:
     """One series.
 
     ``times`` are milliseconds since 1970 (None: unknown), ``values`` ``[rows, columns]`` NaN where
-    the record has none.
+    the record has none. In slots (``slots.py``), ``filled`` tells which of them no row of the file
+    is in, and ``rows`` which of its ``file_rows`` rows is in each, or in the next that has one.
     """
 
     name: str
     times: Ints | None
     values: Floats
+    filled: npt.NDArray[np.bool_] | None = None
+    rows: Ints | None = None
+    file_rows: int | None = None
 
     def __len__(self) -> int:
         """Return the number of rows, missing ones included."""
         return len(self.values)
+
+    @property
+    def real(self) -> npt.NDArray[np.bool_]:
+        """Tell which rows are in the file ``[rows]``."""
+        return np.ones(len(self), np.bool_) if self.filled is None else ~self.filled
+
+    def parts(
+        self, train_rows: int | None, validation_rows: int | None
+    ) -> dict[Part, tuple[int, int]]:
+        """Return the rows ``(first, beyond the last)`` of each part, as ``split_rows`` does."""
+        if self.rows is None or self.file_rows is None:
+            return split_rows(len(self), train_rows, validation_rows)
+        parts = split_rows(self.file_rows, train_rows, validation_rows)
+        edges = {part: np.searchsorted(self.rows, rows).tolist() for part, rows in parts.items()}
+        return {part: (first, beyond) for part, (first, beyond) in edges.items()}
 
 
 @dataclass(frozen=True)
@@ -99,7 +119,8 @@ def load_history(
     missing values.
 
     Raises:
-        DataError: no such file or column, no rows, text in a number column, an unreadable time.
+        DataError: no such file or column, no rows, text in a number column, an unreadable time,
+            several series read as one.
     """
     table = _read(path)
     if table.is_empty():
@@ -125,8 +146,13 @@ def load_history(
     step = _common_step(series) if step_seconds == "auto" else step_seconds
     if time_column is None:
         step = None
+    carried = [columns.index(name) for name in features or columns]
+    if time_column is not None:
+        rows = frame.filter(pl.all_horizontal(pl.col(f"c{i}").is_finite() for i in carried))
+        read = {*columns, time_column, series_column}
+        spare = table.select(name for name in table.columns if name not in read)
+        check_apart(path, rows, spare, series_column=series_column, stepwise=step is not None)
     if step is not None:
-        carried = [columns.index(name) for name in features or columns]
         series = tuple(_in_step(one, step, carried) for one in series)
     kept = sum(map(len, series))
     return History(tuple(columns), series, step, frame.height - kept)
@@ -139,12 +165,15 @@ def _frame(
     series_column: str | None,
     time_column: str | None,
 ) -> pl.DataFrame:
-    """Return the rows by time: columns ``c0``, ``c1``, ..., ``name`` and, if known, ``time``."""
+    """Return the rows by time: columns ``c0``, ``c1``, ..., ``name`` and, if known, ``time``.
+
+    ``row`` is the row of the table that it was.
+    """
     parts = {f"c{i}": _numbers(path, table[name]) for i, name in enumerate(columns)}
     if time_column is not None:
         parts["time"] = _times(path, table[time_column])
     names = table[series_column].cast(pl.String) if series_column else pl.lit("")
-    frame = pl.DataFrame(parts).with_columns(name=names)
+    frame = pl.DataFrame(parts).with_columns(name=names).with_row_index("row")
     return frame if time_column is None else frame.sort("time", maintain_order=True)
 
 

@@ -14,6 +14,7 @@ from tidecast.trainer.baselines import scales, seasonal_naive
 from tidecast.trainer.evaluate import open_model, windows_for
 from tidecast.trainer.scores import Scale, Scores, score
 from tidecast.trainer.series import load_history
+from tidecast.trainer.slots import slotted
 from tidecast.worker.contract import ModelSpec
 from tidecast.worker.store import embedded
 
@@ -23,7 +24,9 @@ Doubles = npt.NDArray[np.float64]
 def weekly_naive(model: Path, data: Path, week: int) -> float:
     """Return the mean absolute error of the newest value a whole number of weeks before."""
     spec, _ = open_model(model)
-    windows = windows_for(spec, load_history(data, spec.targets, features=spec.features))
+    windows = windows_for(
+        spec, slotted(spec, load_history(data, spec.targets, features=spec.features))
+    )
     starts = windows.starts["test"]
     errors = np.abs(seasonal_naive(windows, starts, week) - windows.gather(starts)[1])
     return float(errors.mean())
@@ -40,6 +43,7 @@ def live_scores(model: Path, data: Path, folder: Path) -> tuple[Scores, int]:
     spec, _ = open_model(model)
     columns = tuple(dict.fromkeys((*spec.features, *spec.targets)))
     history = load_history(data, columns, features=spec.features, step_seconds=spec.step_seconds)
+    history = slotted(spec, history)
     windows = windows_for(spec, history)
     starts = windows.starts["test"]
     times = history.series[0].times

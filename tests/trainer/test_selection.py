@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 
-from tidecast.trainer.selection import CLEARLY, gain, in_time
+from tidecast.trainer.selection import CLEARLY, gain, in_time, unclear
 
 
 @pytest.fixture
@@ -62,3 +62,19 @@ def test_a_gain_is_the_mean_of_stretches_over_its_standard_error() -> None:
     assert gain(simple, np.zeros(16)) == pytest.approx(expected)
     assert gain(np.zeros(16), simple) == pytest.approx(-expected)
     assert gain(np.zeros(80), np.ones(80)) == -np.inf
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (1.96, "errs less on the validation rows by 1.9 standard errors, and it takes 2 to"),
+        (0.04, "errs less on the validation rows by next to nothing, and it takes 2 to"),
+        (0.0, "errs as much on the validation rows"),
+        (-0.01, "errs more on the validation rows"),
+        (-np.inf, "errs more on the validation rows"),
+    ],
+)
+def test_what_is_not_clear_is_said_in_words_that_hold(found: float, told: str) -> None:
+    """No 2.0 that is less than 2, and nothing infinite."""
+    assert unclear(found).startswith(told)
+    assert "inf" not in unclear(found)

@@ -87,15 +87,15 @@ class Table:
         """The bytes of one series."""
         return sum(column.size for column in self.columns)
 
-    def add(self, slot: int) -> int:
-        """Make room for the series of a slot and return its row, where all columns are 0."""
-        if self._free:
-            row = self._free.pop()
-        else:
-            row, self.size = self.size, self.size + 1
-            self.reserve(self.size)
-        self.slots[row], self.moved[row] = slot, 0
-        return row
+    def add(self, slots: Ints) -> Ints:
+        """Make room for the series of slots ``[k]``; return their rows, where all columns are 0."""
+        again = min(len(slots), len(self._free))
+        fresh = range(self.size, self.size + len(slots) - again)
+        rows: Ints = np.array([*(self._free.pop() for _ in range(again)), *fresh], np.int64)
+        self.size += len(fresh)
+        self.reserve(self.size)
+        self.slots[rows], self.moved[rows] = slots, 0
+        return rows
 
     def remove(self, row: int) -> None:
         """Forget the series of a row; ``add`` may give the row to another."""
@@ -146,9 +146,20 @@ class Table:
             rows: ``[k]``, each once.
             moved: by how much they had moved ``[k]``.
             columns: as they were when taken; a rolling one may have been less deep, or deeper.
-            arrays: of these columns; those that this table lacks are left out.
+            arrays: of these columns; those that this table lacks are left out, and a rolling one
+                that it has beside them moves along, by zeros.
         """
         mine = {column.name: column for column in self.columns}
+        moving = [c for c in columns if c.rolling and c.name in mine]
+        beside = [c for c in self.columns if moving and c.rolling and c.name not in arrays]
+        is_whole = all(arrays[c.name].ndim == self._arrays[c.name].ndim for c in moving)
+        for column in beside:
+            counts = np.minimum(moved, column.shape[0])
+            if is_whole:
+                self._arrays[column.name][rows] = 0
+            else:
+                zeros = np.zeros((counts.sum(), *column.item), column.dtype)
+                _roll(self._arrays[column.name], rows, counts, zeros)
         for column in columns:
             if column.name not in mine:
                 continue
@@ -185,6 +196,9 @@ def _roll(array: Array, rows: Ints, counts: Ints, values: Array) -> None:
 
 
 def _enlarged(array: Array, rows: int, filling: int) -> Array:
-    larger = np.full((rows, *array.shape[1:]), filling, array.dtype)
+    # Zeros are not in memory before they are written over; a table may have much room to spare.
+    larger = np.zeros((rows, *array.shape[1:]), array.dtype)
     larger[: len(array)] = array
+    if filling:
+        larger[len(array) :] = filling
     return larger

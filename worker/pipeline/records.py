@@ -10,6 +10,7 @@ from tidecast.worker.contract import ModelSpec
 
 ESCAPED = bytes(range(32)) + b'"\\'
 """What JSON writes differently within a text."""
+SHARE_DIGITS = 4
 
 
 class RecordWriter:
@@ -17,14 +18,17 @@ class RecordWriter:
 
     Args:
         spec: what the model says of itself.
+        fleet: whose forecasts these are.
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, fleet: str) -> None:
+        self._n_steps = spec.n_steps
         step = None if spec.step_seconds is None else round(spec.step_seconds * 1000)
-        about = b',"step":%b,"model":%b,"version":%b,"entry":"' % (
+        about = b',"step":%b,"model":%b,"version":%b,"fleet":%b,"entry":"' % (
             orjson.dumps(step),
             orjson.dumps(spec.name),
             orjson.dumps(spec.version),
+            orjson.dumps(fleet),
         )
         targets = [orjson.dumps(target) for target in spec.targets]
         # All that is the same in each record is written once; a record then costs one formatting.
@@ -44,6 +48,7 @@ class RecordWriter:
         times: npt.NDArray[np.int64],
         ids: Sequence[bytes],
         forecasts: npt.NDArray[np.float32],
+        filled: npt.NDArray[np.int64] | None = None,
     ) -> list[bytes]:
         """Return the record of each forecast.
 
@@ -52,6 +57,7 @@ class RecordWriter:
             times: of the newest reading in each window, milliseconds since 1970, ``[b]``.
             ids: the entries that brought these readings, ``[b]``.
             forecasts: finite numbers, ``[b, horizon, T]``.
+            filled: how many slots of each window no reading filled ``[b]``; None: of none any.
         """
         if not len(forecasts):
             return []
@@ -61,7 +67,13 @@ class RecordWriter:
             for target in range(forecasts.shape[2])
         ]
         parts = zip(_escaped(series), stamps, ids, *leads, strict=True)
-        return list(map(self._template.__mod__, parts))
+        records = list(map(self._template.__mod__, parts))
+        if filled is None:
+            return records
+        for place in np.flatnonzero(filled).tolist():
+            share = orjson.dumps(round(int(filled[place]) / self._n_steps, SHARE_DIGITS))
+            records[place] = b'%b,"filled":%b}' % (records[place][:-1], share)
+        return records
 
 
 def _json(array: npt.NDArray[np.float32] | npt.NDArray[np.int64]) -> bytes:

@@ -12,10 +12,45 @@ import numpy.typing as npt
 
 from tidecast.worker.contract import ModelSpec
 from tidecast.worker.pipeline.changelog import NAME_SIZE, SECTION, Changelog, Section
-from tidecast.worker.pipeline.columns import FREE, Ints, Table
-from tidecast.worker.pipeline.roster import UNSERVED, Roster
+from tidecast.worker.pipeline.columns import FREE, ColumnSet, Ints, Table
+from tidecast.worker.pipeline.grid import grid_of
+from tidecast.worker.pipeline.roster import BOUNDLESS, UNSERVED, Roster
 from tidecast.worker.pipeline.snapshot import State, StateKey
-from tidecast.worker.pipeline.windows import WindowStore, columns_of
+from tidecast.worker.pipeline.windows import WindowStore, column_sets
+
+BESIDE_COLUMNS = 320
+"""Bytes of a series beside its columns and its name's letters, about: places in the roster and the
+tables, and what a save looks at."""
+
+
+def series_size(specs: Sequence[ModelSpec]) -> int:
+    """Return how many bytes of memory are kept of a series at most, beside its name's letters."""
+    places = 8 * len(specs)  # a table says of each of its rows which series it is
+    sizes = (sum(c.size for each in _sets(spec) for c in each.columns) for spec in specs)
+    return BESIDE_COLUMNS + places + max(sizes)
+
+
+def _sets(spec: ModelSpec) -> list[ColumnSet]:
+    """Return all that is kept of a model's series."""
+    return column_sets(spec.n_steps, len(spec.features), grid_of(spec))
+
+
+def newest(states: Iterable[State], most: int) -> Generator[None, None, Ints]:
+    """Return marks of the ``most`` series that were touched last; yields after each state."""
+    marks, touched = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    for state in states:
+        marks = np.concatenate([marks, _marks(state.names)])
+        touched = np.concatenate([touched, state.touched])
+        order = np.lexsort((touched, marks))
+        last = np.append(np.diff(marks[order]) != 0, True)[: len(order)]
+        marks, touched = marks[order][last], touched[order][last]
+        yield
+    return marks[np.argsort(touched)[::-1][:most]]
+
+
+def _marks(names: Sequence[bytes]) -> Ints:
+    """Return a number that stands for each name in this process; two of a million never agree."""
+    return np.array(list(map(hash, names)), np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +76,36 @@ class HeldSeries:
         specs: the models.
         match: returns the number of the model that serves a series, None if none does.
         longest: how many series are held; beyond, the one longest without a reading is forgotten.
+        room: bytes of memory that they may take, about, likewise; None: any.
+        spare: how many more there may be within a batch, before ``release``; these are of the room.
     """
 
     def __init__(
-        self, specs: Sequence[ModelSpec], match: Callable[[str], int | None], longest: int
+        self,
+        specs: Sequence[ModelSpec],
+        match: Callable[[str], int | None],
+        longest: int,
+        room: int | None = None,
+        spare: int = 0,
     ) -> None:
         self._match = match
-        self._longest = longest
         self._keys = [StateKey(s.features, s.step_seconds) for s in specs]
-        self.tables = [Table([columns_of(s.n_steps, len(s.features))]) for s in specs]
+        self.tables = [Table(_sets(spec)) for spec in specs]
         self.windows = [
-            WindowStore(table, s.n_steps, s.step_seconds and s.step_seconds * 1000)
-            for table, s in zip(self.tables, specs, strict=True)
+            WindowStore(table, spec.n_steps, grid_of(spec))
+            for table, spec in zip(self.tables, specs, strict=True)
         ]
-        self._roster = Roster(longest, lambda name: match(name.decode()) is not None)
+        each = series_size(specs)
+        self._roster = Roster(
+            longest,
+            lambda name: match(name.decode()) is not None,
+            each=each,
+            room=BOUNDLESS if room is None else max(0, room - spare * each),
+        )
+        if room is not None:
+            for table in self.tables:
+                # Growing would take twice the memory for a while, and room alone takes none.
+                table.reserve(self._roster.most + spare)
         self.routes = np.empty((0, 2), np.int64)
         self._started = np.zeros(0, np.bool_)
 
@@ -75,8 +126,9 @@ class HeldSeries:
     def place(self, series: Sequence[bytes]) -> Placed:
         """Return where the readings of these series belong; new ones get a row."""
         slots, added, gone = self._roster.place(series)
-        for slot in added:
-            self._open(slot)
+        if added:
+            numbers = [self._number(self._roster.names[slot]) for slot in added]
+            self._open(np.array(added), np.array(numbers))
         unserved = 0 if self._roster.all_served else int((slots == UNSERVED).sum())
         return Placed(slots, unserved, gone)
 
@@ -127,7 +179,14 @@ class HeldSeries:
         touched = self._roster.touched[slots]
         return State(self._keys[number], whole, names, touched, moved, table.columns, arrays)
 
-    def restore(self, states: Iterable[State], clock: int, held: int) -> Generator[None, None, int]:
+    @property
+    def most(self) -> int:
+        """How many series there is room for, at most."""
+        return self._roster.most
+
+    def restore(
+        self, states: Iterable[State], clock: int, held: int, chosen: Ints | None = None
+    ) -> Generator[None, None, int]:
         """Take over what ``save`` wrote, over some time and in that order.
 
         Yields after each state, as many take long. Series go to the models that serve them now.
@@ -139,9 +198,15 @@ class HeldSeries:
             clock: the number of readings at the end.
             held: how many series were held at the end. They are the ones touched last, as whoever
                 had to go was touched before all who stayed.
+            chosen: those that there is room for, as ``newest`` tells; None: all.
         """
         strangers: dict[bytes, int] = {}
-        for state in states:
+        for table in self.tables:
+            table.reserve(
+                min(held, self._roster.most)
+            )  # growing would take twice the memory, and room alone takes none
+        for each in states:
+            state = each if chosen is None else each.only(np.isin(_marks(each.names), chosen))
             fits = self._adopt(state)
             for place in np.flatnonzero(~fits).tolist():
                 strangers[state.names[place]] = int(state.touched[place])
@@ -166,7 +231,7 @@ class HeldSeries:
             self._adopt(replace(state, touched=touched).only(longer))
         slots = self._roster.touched_since(0)
         stalest = np.argsort(self._roster.touched[slots], kind="stable")
-        self._forget(slots[stalest[: max(0, len(slots) - self._longest)]])
+        self._forget(slots[stalest[: max(0, len(slots) - self._roster.most)]])
 
     def _forget(self, slots: Ints) -> None:
         self._roster.drop(slots.tolist())
@@ -182,38 +247,46 @@ class HeldSeries:
 
     def _adopt(self, state: State) -> npt.NDArray[np.bool_]:
         """Put a state into the tables; tell which series have a model that it fits ``[k]``."""
-        serving = [self._serving(name) for name in state.names]
+        serving = self._serving(state.names)
         fitting = [number for number, key in enumerate(self._keys) if key == state.key]
-        fits = np.isin(np.array(serving, np.int64), fitting)
-        state = state if fits.all() else state.only(fits)
-        slots, added = self._roster.admit(state.names, state.touched)
-        for slot in added:
-            self._open(slot)
-        for number in np.unique(self.routes[slots, 0]).tolist():
-            mine = self.routes[slots, 0] == number
+        fits = np.isin(serving, fitting)
+        if not fits.all():
+            state, serving = state.only(fits), serving[fits]
+        slots, new = self._roster.admit(state.names, state.touched)
+        self._open(slots[new], serving[new])
+        for number in np.unique(serving).tolist():
+            mine = serving == number
             part, rows = state if mine.all() else state.only(mine), self.routes[slots[mine], 1]
             self.tables[number].put(rows, part.moved, part.columns, part.arrays)
             tail = next(column for column in part.columns if column.name == "tail")
             self.windows[number].shorten(rows, tail.shape[0])
+            self.windows[number].restored(rows)
         return fits
 
-    def _serving(self, name: bytes) -> int:
-        """Return the number of a series' model, ``UNSERVED`` where it has none."""
-        slot = self._roster.slot_of(name)
-        if slot != UNSERVED:
-            return int(self.routes[slot, 0])
+    def _serving(self, names: Sequence[bytes]) -> Ints:
+        """Return the number of each series' model ``[k]``, ``UNSERVED`` where it has none."""
+        slots = self._roster.slots_of(names)
+        new = np.flatnonzero(slots == UNSERVED)
+        serving: Ints = np.full(len(names), UNSERVED)
+        held = slots != UNSERVED
+        serving[held] = self.routes[slots[held], 0]
+        serving[new] = [self._number(names[place]) for place in new.tolist()]
+        return serving
+
+    def _number(self, name: bytes) -> int:
         number = self._match(name.decode())
         return UNSERVED if number is None else number
 
-    def _open(self, slot: int) -> None:
-        """Give the new series in a slot its model and its row."""
-        name = self._roster.names[slot]
-        if slot >= len(self.routes):
-            grown = max(64, slot)
+    def _open(self, slots: Ints, numbers: Ints) -> None:
+        """Give new series in slots ``[k]`` rows in the tables of their models ``[k]``."""
+        if not len(slots):
+            return
+        lacking = slots.max() + 1 - len(self.routes)
+        if lacking > 0:
+            grown = max(64, lacking, len(self.routes))
             self.routes = np.concatenate([self.routes, np.zeros((grown, 2), np.int64)])
             self._started = np.concatenate([self._started, np.zeros(grown, np.bool_)])
-        number = self._match(name.decode())
-        if number is None:
-            raise AssertionError(f"{name!r} has a slot and no model")
-        self.routes[slot] = number, self.tables[number].add(slot)
-        self._started[slot] = False
+        for number in np.unique(numbers).tolist():
+            mine = slots[numbers == number]
+            self.routes[mine, 0], self.routes[mine, 1] = number, self.tables[number].add(mine)
+        self._started[slots] = False

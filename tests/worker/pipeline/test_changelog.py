@@ -37,7 +37,7 @@ class Partition:
 
     def grow(self, rows: int) -> None:
         for _ in range(rows):
-            self.table.add(len(self.values))
+            self.table.add(np.array([len(self.values)]))
             self.touch(len(self.values), 0)
 
     def touch(self, row: int, value: int) -> None:

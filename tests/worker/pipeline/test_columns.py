@@ -16,8 +16,7 @@ def table_of(depth: int, rows: int, deeper: int | None = None) -> Table:
     first = ColumnSet("first", 1, (LAST, Column("ring", "<f4", (depth, 2), rolling=True)))
     second = ColumnSet("second", 4, (PAIR, Column("more", "<i4", (deeper or depth,), rolling=True)))
     table = Table([first, second])
-    for slot in range(rows):
-        table.add(slot)
+    table.add(np.arange(rows))
     return table
 
 
@@ -97,7 +96,7 @@ def test_columns_of_another_depth_keep_the_newest(theirs: int, whole: bool) -> N
 
 def test_a_column_that_only_one_side_knows_stays_as_it_is() -> None:
     both, less = table_of(2, 1), Table([ColumnSet("first", 1, (LAST,))])
-    less.add(0)
+    less.add(np.array([0]))
     move(both, 0, 5)
     carry(both, less, [0], whole=True)
     assert less["last"][0] == 5
@@ -111,7 +110,7 @@ def test_a_row_that_is_given_on_remembers_nothing() -> None:
     move(table, 1, 8)
     table.remove(1)
     assert (table.slots[1], len(table)) == (FREE, 1)
-    assert table.add(7) == 1
+    assert table.add(np.array([7])).tolist() == [1]
     assert (table.slots[1], table.moved[1], len(table)) == (7, 0, 2)
     assert shown(table, 1) == {"last": 0, "ring": [[0, 0], [0, 0]], "pair": [0, 0], "more": [0, 0]}
 
@@ -120,8 +119,7 @@ def test_room_grows_and_keeps_what_is_there() -> None:
     table = table_of(2, 1)
     move(table, 0, 3)
     before = shown(table, 0)
-    for slot in range(1, 200):
-        table.add(slot)
+    table.add(np.arange(1, 200))
     assert shown(table, 0) == before
     assert table.slots[:200].tolist() == list(range(200))
     assert table.sets == {"first": 1, "second": 4}

@@ -1,13 +1,17 @@
 """Series that are taken over from others, and how much of them a save writes."""
 
+import gc
+import tracemalloc
+from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from tests.model_files import spec_of
 from tidecast.worker.pipeline.changelog import NAME_SIZE, SECTION, Changelog
-from tidecast.worker.pipeline.series import HeldSeries
-from tidecast.worker.pipeline.snapshot import State
+from tidecast.worker.pipeline.series import HeldSeries, newest
+from tidecast.worker.pipeline.snapshot import State, decode, encode
 
 
 def held_of(*names: bytes, longest: int, rounds: int = 1) -> HeldSeries:
@@ -73,3 +77,95 @@ def test_what_came_to_few_series_is_one_section_and_to_many_as_few_as_hold_it() 
     assert len(written) == 2
     assert sum(written) == many
     assert written[0] == SECTION // each
+
+
+def test_a_flood_of_names_stays_within_the_room_that_there_is() -> None:
+    """Nothing is copied as the tables grow; without a bound it would be 150 MB."""
+    spec = spec_of(n_steps=500, features=tuple("abcdefgh"), targets=("a",))
+    room, spare = 40_000_000, 100
+    gc.collect()
+    tracemalloc.start()
+    try:
+        held = HeldSeries([spec], lambda _: 0, 1_000_000, room, spare)
+        for first in range(0, 10_000, spare):
+            placed = held.place([b"%d" % number for number in range(first, first + spare)])
+            held.tables[0]["tail"][held.routes[placed.slots, 1]] = 1.0
+            held.release(placed.gone)
+        taken, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0.8 * room < taken < room
+    assert peak < 1.1 * room
+    assert held.evicted > 5000
+
+
+def test_a_restart_with_less_room_takes_over_the_newest_as_they_were() -> None:
+    """Of each its whole window, though that lies in several sections, and of no other any."""
+    spec = spec_of(n_steps=5)
+    before = HeldSeries([spec], lambda _: 0, 1000)
+    log: Changelog[Written] = Changelog()
+    sections: list[bytes] = []
+
+    def write(state: State) -> Written:
+        sections.append(encode(state))
+        return Written(len(state.names))
+
+    series = [b"s%d" % number for number in range(100)]
+    for turn, some in enumerate([series, series[:30], series[10:20], series[50:55]]):
+        slots = before.place(some).slots
+        times = np.full(len(some), turn)
+        before.windows[0].push(before.routes[slots, 1], times, np.full((len(some), 1), turn + 1.0))
+        before.save(log, write, whole=not turn)
+
+    def restored(most: int) -> HeldSeries:
+        held = HeldSeries([spec], lambda _: 0, most)
+        *_, chosen = collected(newest(map(decode, sections), most))
+        list(held.restore(map(decode, sections), before.clock, most, chosen))
+        return held
+
+    few, every = restored(15), restored(100)
+    assert names_of(few) == sorted(series[10:20] + series[50:55])
+    assert few.tables[0].size == 15  # there was never a row for any other
+    assert names_of(every) == sorted(series)
+    for held in (few, every):
+        slots, wanted = (one.place(names_of(few)).slots for one in (held, before))
+        for column in ("run", "newest", "tail"):
+            found = held.tables[0][column][held.routes[slots, 1]]
+            assert (found == before.tables[0][column][before.routes[wanted, 1]]).all()
+
+
+def collected(work: Generator[None, None, Any]) -> list[Any]:
+    """What some work yields, and at last what it returns."""
+    found: list[Any] = []
+    while True:
+        try:
+            found.append(next(work))
+        except StopIteration as done:
+            return [*found, done.value]
+
+
+def test_a_restart_takes_little_more_memory_than_what_it_restores() -> None:
+    """Some 50 MB of windows, of which no part is held twice but the section in hand."""
+    spec = spec_of(n_steps=500, features=tuple("abcdefgh"), targets=("a",))
+    series = [b"s%d" % number for number in range(3000)]
+    before = HeldSeries([spec], lambda _: 0, 10_000)
+    before.place(series)
+    sections: list[bytes] = []
+
+    def write(state: State) -> Written:
+        sections.append(encode(state))
+        return Written(len(state.names))
+
+    before.save(Changelog(), write, whole=True)
+    assert len(sections) > 10
+    gc.collect()
+    tracemalloc.start()
+    try:
+        after = HeldSeries([spec], lambda _: 0, 10_000)
+        list(after.restore(map(decode, sections), before.clock, len(before)))
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert names_of(after) == sorted(series)
+    assert held > 40_000_000
+    assert peak < 1.3 * held

@@ -1,39 +1,71 @@
 """The rolling window against a reference of ten lines."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tidecast.worker.pipeline.columns import Table
-from tidecast.worker.pipeline.windows import Advance, WindowStore, columns_of
+from tidecast.worker.pipeline.grid import Grid
+from tidecast.worker.pipeline.windows import Advance, WindowStore, column_sets, columns_of
 
 STEP = 100
+WITHOUT, UNFILLED = Grid(None), Grid(float(STEP))
 
 
 def reference(
-    readings: list[tuple[int, int, float]], n_steps: int, step: float | None
-) -> list[list[float] | None]:
-    """Return the window that each reading completes, None where it completes none."""
-    runs: dict[int, list[tuple[int, float]]] = {}
-    windows: list[list[float] | None] = []
+    readings: list[tuple[int, int, float]], n_steps: int, grid: Grid
+) -> list[tuple[list[float], int] | None]:
+    """Return the window that each reading completes and how many of its slots are filled.
+
+    None where it completes none.
+    """
+    runs: dict[int, list[tuple[int, float, bool]]] = {}
+    windows: list[tuple[list[float], int] | None] = []
+    step = grid.step_ms
     for row, time, value in readings:
-        run = runs.get(row, [])
+        run = runs.setdefault(row, [])
         delta = time - run[-1][0] if run and step else None
         if delta is not None and step and 2 * delta <= step:
             windows.append(None)
             continue
-        gap = delta is not None and step and 2 * delta >= 3 * step
-        runs[row] = run = [*([] if gap else run), (time, value)]
-        windows.append([v for _, v in run[-n_steps:]] if len(run) >= n_steps else None)
+        if delta is not None and step and 2 * delta >= 3 * step:
+            empty = int(delta / step + 0.5) - 1
+            if empty <= grid.most:
+                run += fillings(run[1 - n_steps :], value, empty, grid)
+            else:
+                run.clear()
+        run.append((time, value, False))
+        window = run[-n_steps:]
+        lacking = n_steps - len(window)
+        values = [window[0][1]] * lacking + [v for _, v, _ in window]
+        whole = values, lacking + sum(hole for _, _, hole in window)
+        windows.append(whole if len(window) >= min(n_steps, grid.min_steps or n_steps) else None)
     return windows
 
 
-def store_of(n_steps: int, n_features: int, step: float | None, rows: int) -> WindowStore:
-    table = Table([columns_of(n_steps, n_features)])
-    for slot in range(rows):
-        table.add(slot)
-    return WindowStore(table, n_steps, step)
+def fillings(
+    held: list[tuple[int, float, bool]], last: float, empty: int, grid: Grid
+) -> list[tuple[int, float, bool]]:
+    """What fills a gap behind what a window holds and before its next value."""
+    values, first = [v for _, v, _ in held], held[-1][1]
+    for number in range(1, empty + 1):
+        line = float(np.float32(first + (last - first) * (number / (empty + 1))))
+        if grid.gaps == "hold":
+            values.append(first)
+        elif grid.gaps == "seasonal" and grid.season <= len(values):
+            values.append(values[-grid.season])
+        else:
+            values.append(line)
+    return [(0, value, True) for value in values[len(held) :]]
+
+
+def store_of(n_steps: int, n_features: int, grid: Grid, rows: int) -> WindowStore:
+    table = Table(column_sets(n_steps, n_features, grid))
+    table.add(np.arange(rows))
+    return WindowStore(table, n_steps, grid)
 
 
 def push(store: WindowStore, readings: list[tuple[int, int, float]]) -> Advance:
@@ -50,35 +82,51 @@ readings_lists = st.lists(
 )
 
 
+beginnings = st.none() | st.integers(1, 5)
+grids = st.one_of(
+    st.builds(Grid, st.none(), min_steps=beginnings),
+    st.builds(
+        Grid,
+        st.just(float(STEP)),
+        st.sampled_from(["linear", "hold", "seasonal", "none"]),
+        st.integers(0, 4),
+        st.integers(1, 4),
+        beginnings,
+    ),
+)
+
+
 @given(
     readings_lists,
     st.integers(1, 5),
-    st.sampled_from([None, float(STEP)]),
+    grids,
     st.lists(st.integers(1, 20), min_size=60, max_size=60),
     st.booleans(),
 )
 def test_windows_match_the_reference(
     readings: list[tuple[int, int, float]],
     n_steps: int,
-    step: float | None,
+    grid: Grid,
     cuts: list[int],
     ordered: bool,
 ) -> None:
     """However the readings are cut into batches, each window is the reference's."""
     if ordered:
         readings = sorted(readings, key=lambda reading: reading[1])
-    store = store_of(n_steps, 1, step, rows=4)
-    got: list[list[float] | None] = []
+    store = store_of(n_steps, 1, grid, rows=4)
+    got: list[tuple[list[float], int] | None] = []
     rest = readings
     for cut in cuts:
         if not rest:
             break
         batch, rest = rest[:cut], rest[cut:]
         advance = push(store, batch)
-        windows = dict(zip(advance.ready.tolist(), advance.windows[:, :, 0].tolist(), strict=True))
+        filled = np.zeros(len(advance.ready)) if advance.filled is None else advance.filled
+        whole = zip(advance.windows[:, :, 0].tolist(), filled.tolist(), strict=True)
+        windows = dict(zip(advance.ready.tolist(), whole, strict=True))
         got += [windows.get(i) for i in range(len(batch))]
         assert not set(windows) & set(advance.refused)
-    assert got == reference(readings, n_steps, step)
+    assert got == reference(readings, n_steps, grid)
 
 
 def test_a_gap_starts_the_run_anew() -> None:
@@ -87,7 +135,7 @@ def test_a_gap_starts_the_run_anew() -> None:
     time   0   100  200  |  400  500  600
     ready            x                 x
     """
-    store = store_of(3, 1, STEP, rows=1)
+    store = store_of(3, 1, UNFILLED, rows=1)
     advance = push(store, [(0, t, t) for t in (0, 100, 200, 400, 500, 600)])
     assert advance.ready.tolist() == [2, 5]
     assert advance.windows[1, :, 0].tolist() == [400, 500, 600]
@@ -98,7 +146,7 @@ def test_a_gap_starts_the_run_anew() -> None:
     [(100, "repeats"), (0, "100 ms before"), (150, "off step: 50 ms after")],
 )
 def test_late_readings_are_refused_with_a_reason(time: int, reason: str) -> None:
-    store = store_of(2, 1, STEP, rows=1)
+    store = store_of(2, 1, UNFILLED, rows=1)
     push(store, [(0, 0, 1.0), (0, 100, 2.0)])
     advance = push(store, [(0, time, 9.0), (0, 200, 3.0)])
     assert list(advance.refused) == [0]
@@ -108,12 +156,12 @@ def test_late_readings_are_refused_with_a_reason(time: int, reason: str) -> None
 
 
 def test_jitter_of_less_than_half_a_step_is_forgiven() -> None:
-    store = store_of(3, 1, STEP, rows=1)
+    store = store_of(3, 1, UNFILLED, rows=1)
     assert push(store, [(0, 0, 1.0), (0, 149, 2.0), (0, 200, 3.0)]).ready.tolist() == [2]
 
 
 def test_several_features_stay_together() -> None:
-    store = store_of(2, 2, None, rows=2)
+    store = store_of(2, 2, WITHOUT, rows=2)
     values = np.arange(8, dtype=np.float32).reshape(4, 2)
     advance = store.push(np.array([0, 1, 0, 1]), np.zeros(4, np.int64), values)
     assert advance.ready.tolist() == [2, 3]
@@ -121,7 +169,7 @@ def test_several_features_stay_together() -> None:
 
 
 def test_room_grows_with_the_series() -> None:
-    store, rows = store_of(2, 1, None, rows=1000), range(1000)
+    store, rows = store_of(2, 1, WITHOUT, rows=1000), range(1000)
     push(store, [(row, 0, float(row)) for row in rows])
     advance = push(store, [(row, 0, 0.0) for row in reversed(rows)])
     assert advance.windows[:, 0, 0].tolist() == [float(row) for row in reversed(rows)]
@@ -130,9 +178,8 @@ def test_room_grows_with_the_series() -> None:
 @pytest.mark.parametrize("several", [False, True], ids=["each once", "several of one"])
 def test_a_table_knows_by_how_many_readings_its_rows_have_moved(several: bool) -> None:
     table = Table([columns_of(3, 1)])
-    for slot in range(3):
-        table.add(slot)
-    store = WindowStore(table, 3, STEP)
+    table.add(np.arange(3))
+    store = WindowStore(table, 3, UNFILLED)
     push(store, [(0, 0, 1.0), (2, 0, 1.0)])
     late = (0, 0, 9.0)
     push(store, [late, (2, 100, 2.0), *([(2, 200, 3.0)] if several else [])])
@@ -140,8 +187,75 @@ def test_a_table_knows_by_how_many_readings_its_rows_have_moved(several: bool) -
 
 
 def test_a_window_from_a_shorter_tail_is_no_longer_than_that() -> None:
-    store = store_of(4, 1, None, rows=2)
+    store = store_of(4, 1, WITHOUT, rows=2)
     push(store, [(row, 0, float(i)) for i in range(4) for row in (0, 1)])
     store.shorten(np.array([0]), 2)  # what stood in the tail came from one of two readings
     assert push(store, [(0, 0, 4.0), (1, 0, 4.0)]).ready.tolist() == [1]
     assert push(store, [(0, 0, 5.0)]).ready.tolist() == [0]
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["one by one", "in one batch"])
+def test_what_was_filled_before_a_window_began_anew_is_not_counted_again(together: bool) -> None:
+    """What is filled of the windows behind the break is what they lack."""
+    store = store_of(5, 1, Grid(float(STEP), "hold", 2, min_steps=1), rows=1)
+    readings = [(0, 0, 1.0), (0, 300, 1.0), (0, 1500, 1.0)]
+    for batch in [readings] if together else [[reading] for reading in readings]:
+        advance = push(store, batch)
+    assert advance.filled is not None
+    assert advance.filled.tolist()[-1] == 4
+    assert filled(store, [(0, 1500 + 100 * step, 1.0) for step in (1, 2, 3, 4)]) == [
+        *([3], [2], [1]),
+        [],
+    ]
+
+
+def put_back(table: Table, saved: list[Any], n_steps: int, grid: Grid) -> WindowStore:
+    """A store of what another's table has written, one after the other."""
+    again = Table(column_sets(n_steps, 1, grid))
+    again.add(np.array([0]))
+    store = WindowStore(again, n_steps, grid)
+    for moved, arrays in saved:
+        columns = [column for column in table.columns if column.name in arrays]
+        again.put(np.array([0]), moved, columns, arrays)
+        store.shorten(np.array([0]), table["tail"].shape[1])
+        store.restored(np.array([0]))
+    return store
+
+
+def filled(store: WindowStore, readings: list[tuple[int, int, float]]) -> list[list[int]]:
+    found = [push(store, [reading]).filled for reading in readings]
+    return [[] if each is None else each.tolist() for each in found]
+
+
+@pytest.mark.parametrize("depth", [6, 4])
+def test_what_was_filled_before_a_window_began_anew_is_not_counted_after_a_restart(
+    depth: int,
+) -> None:
+    """Also where windows are shorter then."""
+    grid, after = Grid(float(STEP), "hold", 3), Grid(float(STEP), "hold", 2)
+    store = store_of(6, 1, grid, rows=1)
+    push(store, [(0, 0, 1.0), (0, 300, 1.0)])
+    table = store._table  # noqa: SLF001 - what a checkpoint would write
+    saved = [table.take(np.array([0]), whole=True)]
+    push(store, [(0, 5000, 1.0)])
+    saved.append(table.take(np.array([0]), whole=False))
+    again = put_back(table, saved, depth, after)
+    later = [(0, 5000 + 100 * step, 1.0) for step in (1, 2, 3, 4, 5, 7, 8)]
+    assert filled(again, later)[-2:] == [[1], [1]]
+    assert filled(again, [(0, 5900 + 100 * step, 1.0) for step in range(6)])[-1] == []
+
+
+def test_marks_move_along_where_a_checkpoint_knows_none() -> None:
+    """It was written while nothing was filled."""
+    grid = Grid(float(STEP), "hold", 2)
+    store = store_of(5, 1, grid, rows=1)
+    push(store, [(0, 0, 1.0), (0, 100, 1.0), (0, 300, 1.0)])
+    table = store._table  # noqa: SLF001 - as above
+    moved, arrays = table.take(np.array([0]), whole=True)
+    push(store, [(0, 400, 1.0)])
+    later, newer = table.take(np.array([0]), whole=False)
+    without = {name: each for name, each in newer.items() if name not in ("holes", "spoiled")}
+    again = put_back(table, [(moved, arrays), (later, without)], 5, grid)
+    assert filled(again, [(0, 500, 1.0), (0, 600, 1.0), (0, 700, 1.0)]) == [[1], [1], []]
+    old = {name: each for name, each in arrays.items() if name not in ("holes", "spoiled")}
+    assert filled(put_back(table, [(moved, old)], 5, grid), [(0, 400, 1.0)]) == [[]]

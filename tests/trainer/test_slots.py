@@ -1,0 +1,189 @@
+"""The slots that a fit learns from are those that a worker forecasts from, bit for bit."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.trainer.conftest import history_of
+from tidecast.trainer.dataset import make_windows
+from tidecast.trainer.gaps import pick_gap, usual_gap
+from tidecast.trainer.series import History, Series, load_history, segments
+from tidecast.trainer.slots import in_slots
+from tidecast.worker.pipeline.columns import Table
+from tidecast.worker.pipeline.grid import Grid
+from tidecast.worker.pipeline.windows import WindowStore, column_sets
+
+STEP = 100
+FEATURES = ("a", "b")
+cells = st.floats(-1e6, 1e6, width=32).map(float) | st.none()
+file_rows = st.lists(
+    st.tuples(st.integers(0, 40).map(lambda t: t * 35), cells, cells), min_size=4, max_size=60
+).filter(lambda rows: sound(rows))
+grids = st.builds(
+    Grid,
+    st.just(float(STEP)),
+    st.sampled_from(["linear", "hold", "seasonal", "none"]),
+    st.integers(0, 5),
+    st.integers(1, 6),
+)
+
+
+def sound(rows: list[tuple[int, float | None, float | None]]) -> bool:
+    """Tell whether each column has a number, and most rows have a time of their own."""
+    whole = [time for time, *pair in rows if None not in pair]
+    return bool(whole) and 2 * len(set(whole)) > len(whole)
+
+
+@given(file_rows, grids, st.integers(1, 5), st.lists(st.integers(1, 9), min_size=1, max_size=9))
+def test_windows_of_trainer_and_worker_are_equal_bit_for_bit(
+    rows: list[tuple[int, float | None, float | None]], grid: Grid, n_steps: int, cuts: list[int]
+) -> None:
+    """Rows doubled, off the step, without a value or absent; in batches of any size."""
+    rows = sorted(rows, key=lambda row: row[0])
+    served = by_worker(rows, grid, n_steps, cuts)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.csv"
+        told = (
+            f"{t},{'' if a is None else repr(a)},{'' if b is None else repr(b)}" for t, a, b in rows
+        )
+        path.write_text("ts,a,b\n" + "\n".join(told) + "\n")
+        history = load_history(path, FEATURES, step_seconds=STEP / 1000)
+    slots = in_slots(history, grid, FEATURES, n_steps)
+    learned = by_trainer(slots, n_steps)
+    assert learned.keys() <= served.keys()
+    assert {time: served[time] for time in learned} == learned
+    if not grid.most:
+        return  # rows without a value are rows then
+    # What is served beside is what nothing follows that could be learned from.
+    times = slots.series[0].times
+    assert times is not None
+    real = times[slots.series[0].real]
+    for time in served.keys() - learned.keys():
+        after = real[real > time]
+        assert not len(after) or after[0] - time >= 1.5 * STEP
+
+
+def by_worker(
+    rows: list[tuple[int, float | None, float | None]], grid: Grid, n_steps: int, cuts: list[int]
+) -> dict[int, bytes]:
+    """The bits of the window that each reading completes, by its time."""
+    table = Table(column_sets(n_steps, 2, grid))
+    table.add(np.array([0]))
+    store, found = WindowStore(table, n_steps, grid), {}
+    rest = [row for row in rows if None not in row]
+    while rest:
+        cuts = [*cuts[1:], cuts[0]]
+        batch, rest = rest[: cuts[0]], rest[cuts[0] :]
+        times = np.array([time for time, *_ in batch], np.int64)
+        values = np.array([pair for _, *pair in batch], np.float64).astype(np.float32)
+        advance = store.push(np.zeros(len(batch), np.int64), times, values)
+        for place, window in zip(advance.ready.tolist(), advance.windows, strict=True):
+            found[int(times[place])] = window.tobytes()
+    return found
+
+
+def by_trainer(slots: History, n_steps: int) -> dict[int, bytes]:
+    """The same of all windows that are learned from or scored."""
+    windows = make_windows(
+        slots, FEATURES, FEATURES, n_steps=n_steps, horizon=1, train_rows=None, validation_rows=None
+    )
+    times = slots.series[0].times
+    assert times is not None
+    found = {}
+    for starts in windows.starts.values():
+        inputs, _ = windows.gather(starts)
+        for start, window in zip(starts.tolist(), inputs, strict=True):
+            found[int(times[start + n_steps - 1])] = window.tobytes()
+    return found
+
+
+def timed(times: list[int], values: list[float]) -> History:
+    column = np.array(values, np.float64)[:, None]
+    return History(("v",), (Series("", np.array(times), column),), STEP / 1000)
+
+
+def test_short_gaps_are_filled_and_long_ones_are_not() -> None:
+    """::
+
+    file   0   .   200   .   .   .   600      a dot is a row that is absent
+    slots  0  100  200               600
+    """
+    slots = in_slots(timed([0, 200, 600], [1, 3, 9]), Grid(STEP, "linear", 2), ("v",), 4).series[0]
+    assert slots.times is not None
+    assert slots.times.tolist() == [0, 100, 200, 600]
+    assert slots.values[:, 0].tolist() == [1, 2, 3, 9]
+    assert slots.real.tolist() == [True, False, True, True]
+
+
+def test_the_parts_of_a_series_are_counted_in_rows_of_the_file() -> None:
+    """A filled slot goes with the row behind it."""
+    slots = in_slots(
+        timed([0, 100, 300, 400, 600], [1, 2, 4, 5, 7]), Grid(STEP, "hold", 2), ("v",), 4
+    ).series[0]
+    assert slots.times is not None
+    assert slots.times.tolist() == [0, 100, 200, 300, 400, 500, 600]
+    assert slots.parts(2, 2) == {"train": (0, 2), "validation": (2, 5), "test": (5, 7)}
+
+
+def test_what_is_filled_is_neither_forecast_from_last_nor_a_target() -> None:
+    history = timed([0, 100, 300, 400, 500], [1, 2, 4, 5, 6])
+    slots = in_slots(history, Grid(STEP, "hold", 2), ("v",), 2)
+    windows = make_windows(
+        slots, ("v",), ("v",), n_steps=2, horizon=1, train_rows=99, validation_rows=0
+    )
+    inputs, outputs = windows.gather(windows.starts["train"])
+    assert inputs[:, :, 0].tolist() == [[2, 4], [4, 5]]
+    assert outputs[:, 0, 0].tolist() == [5, 6]
+
+
+def test_a_column_that_is_no_feature_is_filled_where_it_is_known_on_both_sides() -> None:
+    """Baselines look at it, too; where it is not known, a window ends."""
+    values = np.array([[1, 5], [2, 7], [3, np.nan], [4, 8.0]])
+    history = History(("v", "w"), (Series("", np.array([0, 200, 300, 500]), values),), STEP / 1000)
+    (slots,) = in_slots(history, Grid(STEP, "linear", 2), ("v",), 4).series
+    assert slots.values[:, 1].tolist()[:3] == [5, 6, 7]
+    assert np.isnan(slots.values[3:5, 1]).all()
+    assert segments(slots, STEP / 1000) == [(0, 3), (5, 6)]
+
+
+def test_a_series_without_one_whole_row_stays_as_it_is() -> None:
+    empty = timed([0, 100], [np.nan, np.nan])
+    assert in_slots(empty, Grid(STEP, "hold", 2), ("v",), 4).series == empty.series
+
+
+def test_without_times_or_policy_a_history_stays_as_it_is() -> None:
+    history = history_of(np.arange(9.0))
+    assert in_slots(history, Grid(None, "linear", 3), ("value",), 3) is history
+    missing = timed([0, 300], [1, 2])
+    assert in_slots(missing, Grid(STEP, "none", 3), ("v",), 3) is missing
+
+
+@pytest.mark.parametrize(("season", "slots"), [(1, 3), (24, 6), (288, 72), (3, 1), (2, 1)])
+def test_a_quarter_of_a_season_is_the_usual_gap(season: int, slots: int) -> None:
+    assert usual_gap(season) == slots
+
+
+def test_the_longest_gap_is_the_one_that_costs_little() -> None:
+    """A slow wave goes on as it was; in one that swings at random the newest readings decide."""
+    random = np.random.default_rng(3)
+    wave = np.sin(np.arange(3000) * 2 * np.pi / 96) + random.normal(size=3000) / 20
+    assert picked(wave, 24) == (6, "a quarter of the season of 24")
+    swinging = np.zeros(3000)
+    for place in range(2, 3000):
+        swinging[place] = 1.8 * swinging[place - 1] - 0.9 * swinging[place - 2] + random.normal()
+    most, why = picked(swinging, 24)
+    assert 1 <= most < 6
+    assert "more just after such a hole than on whole windows" in why
+
+
+def picked(values: np.ndarray[tuple[int], np.dtype[np.float64]], season: int) -> tuple[int, str]:
+    history = timed([STEP * row for row in range(len(values))], values.tolist())
+    windows = make_windows(
+        history, ("v",), ("v",), n_steps=48, horizon=1, train_rows=None, validation_rows=None
+    )
+    grid = Grid(STEP, "linear", usual_gap(season), season)
+    return pick_gap(windows, (("v",), ("v",)), grid)

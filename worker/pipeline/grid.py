@@ -1,0 +1,138 @@
+"""What becomes of readings in slots, one a step: trainer and worker call the same functions; pure.
+
+A series is a row of slots. A reading opens the slot that lies as many steps behind the one before
+as it comes after that one's reading, so a sensor that drifts opens no hole. ``docs/time.md`` draws
+all of it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tidecast.worker.contract import Gaps, ModelSpec
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """How the slots of a model's series follow one another, and what becomes of empty ones.
+
+    Args:
+        step_ms: milliseconds from slot to slot; None: each reading is the next slot.
+        gaps: how empty slots are filled.
+        max_gap: how many of them in a row, at most; behind more of them windows start anew.
+        season: slots in one season, for ``seasonal``.
+        min_steps: slots from which on there are forecasts, if fewer than a window's.
+    """
+
+    step_ms: float | None
+    gaps: Gaps = "none"
+    max_gap: int = 0
+    season: int = 1
+    min_steps: int | None = None
+
+    @property
+    def most(self) -> int:
+        """How many empty slots in a row are filled."""
+        return 0 if self.step_ms is None or self.gaps == "none" else self.max_gap
+
+
+def grid_of(spec: ModelSpec) -> Grid:
+    """Return a model's grid; a file of version 1 fills nothing and waits for full windows."""
+    step = None if spec.step_seconds is None else 1000 * spec.step_seconds
+    if spec.spec_version == 1:
+        return Grid(step)
+    # Of a window that is filled but for its newest reading, more would fill nothing.
+    most = min(spec.max_gap, max(0, spec.n_steps - 2))
+    return Grid(step, spec.gaps, most, spec.training.season, spec.min_steps)
+
+
+def extend(windows: Floats, runs: Ints) -> None:
+    """Fill what windows ``[k, n_steps, F]`` lack at their beginnings with their oldest values.
+
+    Args:
+        windows: of which the newest ``runs`` ``[k]`` slots count.
+        runs: 1 at least; what is longer lacks nothing.
+    """
+    n_steps = windows.shape[1]
+    short = np.flatnonzero(runs < n_steps)
+    if len(short):
+        places = np.maximum(np.arange(n_steps), (n_steps - runs[short])[:, None])
+        windows[short] = windows[short[:, None], places]
+
+
+def is_next_step(delta: Any, step: float) -> Any:
+    """Tell whether a reading ``delta`` after the previous one is its next step.
+
+    Half a step of jitter either way is forgiven; more is a gap (or a late reading). ``delta`` is a
+    number or an array in the unit of ``step``; the answer is a bool or an array of them.
+    """
+    return (2 * delta > step) & (2 * delta < 3 * step)
+
+
+def slots_between(since: Ints, step: float) -> Ints:
+    """Return how many slots a reading lies behind the one before, ``since`` after it ``[k]``.
+
+    0 where it belongs to that one's slot or to an earlier one. Both in the same unit.
+    """
+    slots: Ints = np.maximum(np.floor((2.0 * since + step) / (2.0 * step)), 2).astype(np.int64)
+    slots[is_next_step(since, step)] = 1
+    slots[2 * since <= step] = 0
+    return slots
+
+
+@dataclass(frozen=True, slots=True)
+class Holes:
+    """Empty slots of sequences that are laid out one behind the other.
+
+    ``places`` ``[e]`` say where in that layout each is, ascending; ``numbers`` which of its gap it
+    is, from 1; ``sizes`` how many its gap has; ``runs`` the length of the unbroken run up to it.
+    """
+
+    places: Ints
+    numbers: Ints
+    sizes: Ints
+    runs: Ints
+
+
+def holes_of(empties: Ints, ends: Ints, runs: Ints) -> Holes:
+    """Return the holes before readings.
+
+    Args:
+        empties: how many empty slots lie before each reading ``[k]``.
+        ends: where the reading itself lies ``[k]``.
+        runs: the length of the run that ends with it ``[k]``.
+    """
+    sizes = np.repeat(empties, empties)
+    firsts = np.repeat(np.cumsum(empties) - empties, empties)
+    numbers = np.arange(len(sizes)) - firsts + 1
+    left = sizes - numbers + 1
+    return Holes(np.repeat(ends, empties) - left, numbers, sizes, np.repeat(runs, empties) - left)
+
+
+def fill(laid: Floats, holes: Holes, grid: Grid, n_steps: int) -> None:
+    """Fill the holes of laid out slots ``[L, F]``, by what lies around them.
+
+    ``linear`` puts them on a straight line from the reading before to the one behind; ``hold``
+    repeats the one before; ``seasonal`` repeats what lies one season before, where a window of
+    ``n_steps`` that ends with the reading before holds it, and is ``linear`` where it does not.
+    """
+    if not len(holes.places):
+        return
+    before = holes.places - holes.numbers
+    if grid.gaps == "hold":
+        laid[holes.places] = laid[before]
+        return
+    first = laid[before].astype(np.float64)
+    last = laid[before + holes.sizes + 1].astype(np.float64)
+    share = (holes.numbers / (holes.sizes + 1))[:, None]
+    laid[holes.places] = first + (last - first) * share
+    if grid.gaps == "seasonal":
+        held = grid.season < np.minimum(holes.runs, holes.numbers + n_steps - 1)
+        # One by one, as that of one season before may be a hole that was filled just now.
+        for place in holes.places[held].tolist():
+            laid[place] = laid[place - grid.season]
