@@ -8,7 +8,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-from tidecast.worker.contract import ModelSpec, pattern_of
+from tidecast.worker.contract import VERSION_DIGITS, ModelSpec, pattern_of, version_of
 
 BATCH = "batch"
 
@@ -25,13 +25,22 @@ def spec_of(
     series: str = "*",
     golden_window: Any = None,
     golden_forecast: Any = None,
+    kind: str | None = None,
+    gaps: str | None = None,
+    max_gap: int = 0,
+    season: int = 1,
+    min_steps: int | None = None,
 ) -> ModelSpec:
-    """Return a description whose golden pair is all zero unless given."""
+    """Return a description whose golden pair is all zero unless given; of version 2 with ``gaps``.
+
+    What writes a file gives it the version of what is in it.
+    """
     window = np.zeros((n_steps, len(features))) if golden_window is None else golden_window
     forecast = np.zeros((horizon, len(targets))) if golden_forecast is None else golden_forecast
     return ModelSpec.model_validate(
         {
-            "spec_version": 1,
+            "spec_version": 1 if gaps is None else 2,
+            **({} if gaps is None else {"gaps": gaps, "max_gap": max_gap, "min_steps": min_steps}),
             "name": name,
             "version": version,
             "pattern": pattern_of(len(features), len(targets), horizon),
@@ -42,7 +51,7 @@ def spec_of(
             "step_seconds": step_seconds,
             "series": series,
             "trained_at": "2026-01-01T00:00:00Z",
-            "training": {"rows": 1, "series": 1},
+            "training": {"rows": 1, "series": 1, "kind": kind, "season": season},
             "validation": {
                 "mae": [0.0] * horizon,
                 "mase": [None] * horizon,
@@ -66,6 +75,36 @@ def write_mean_model(path: Path, **described: Any) -> Path:
     ]
     repeats = numpy_helper.from_array(np.array([1, rows, columns], np.int64), "repeats")
     return _write(path, spec, nodes, [repeats])
+
+
+def write_graph(path: Path, nodes: list[Any], constants: dict[str, Any], **described: Any) -> Path:
+    """Write a model of some operators from ``window`` to ``forecast``."""
+    tensors = [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()]
+    return _write(path, spec_of(**described), nodes, tensors)
+
+
+def write_picking_model(path: Path) -> Path:
+    """Write a model that looks each reading up: 0, 1, 2 or 3 give 0, 10, 20 or 30, others fail."""
+    nodes = [
+        helper.make_node("Cast", ["window"], ["place"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "place"], ["forecast"]),
+    ]
+    table = np.array([0, 10, 20, 30], np.float32)
+    return write_graph(path, nodes, {"table": table}, n_steps=1)
+
+
+def write_slow_model(path: Path) -> Path:
+    """Write a small model that takes many minutes to load: ONNX Runtime computes its constants."""
+    nodes = [helper.make_node("ConstantOfShape", ["sizes"], ["product 0"])]
+    nodes += [
+        helper.make_node("MatMul", [f"product {i}", "product 0"], [f"product {i + 1}"])
+        for i in range(1000)
+    ]
+    nodes += [
+        helper.make_node("ReduceMean", ["product 1000"], ["mean"], keepdims=0),
+        helper.make_node("Add", ["window", "mean"], ["forecast"]),
+    ]
+    return write_graph(path, nodes, {"sizes": np.array([3000, 3000])}, n_steps=1)
 
 
 def write_lstm_model(path: Path, *, units: int = 50, seed: int = 1, **described: Any) -> Path:
@@ -176,8 +215,23 @@ def _write(path: Path, spec: ModelSpec, nodes: list[Any], constants: list[Any]) 
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, {"tidecast": spec.to_json()})
+    stamp(model, spec)
     onnx.checker.check_model(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, path)
     return path
+
+
+def stamp(model: Any, spec: ModelSpec) -> None:
+    """Put a description into a model, with the version that the two have now."""
+    deciding = onnx.ModelProto(
+        graph=model.graph, opset_import=model.opset_import, functions=model.functions
+    )
+    version = version_of([deciding.SerializeToString(deterministic=True)], spec)[:VERSION_DIGITS]
+    described = spec.model_copy(update={"version": version})
+    helper.set_model_props(model, {"tidecast": described.to_json()})
+
+
+def spec_in(path: Path) -> ModelSpec:
+    """Return the description in a model file."""
+    return ModelSpec.from_json(onnx.load(path).metadata_props[0].value)

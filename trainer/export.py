@@ -1,6 +1,5 @@
 """Keras network -> one self-contained, verified ONNX file."""
 
-import hashlib
 import logging
 import tempfile
 from datetime import UTC, datetime
@@ -22,17 +21,18 @@ from tidecast.worker.contract import (
     METADATA_KEY,
     OUTPUT_NAME,
     SPEC_VERSION,
+    VERSION_DIGITS,
     Golden,
     ModelSpec,
     SpecError,
     Training,
     Validation,
+    version_of,
 )
 
 Floats = npt.NDArray[np.float32]
 
 OPSET = 18
-VERSION_DIGITS = 12
 PLACEHOLDER = "0" * VERSION_DIGITS
 
 
@@ -42,15 +42,16 @@ def describe(fitted: Fitted, trained_at: datetime) -> ModelSpec:
     Raises:
         ExportError: the network diverged.
     """
-    config, history = fitted.config, fitted.history
+    config, history = fitted.config, fitted.slots
     if not np.isfinite(fitted.validation.model.mae).all():
         raise ExportError(
-            "the network diverged: its validation MAE is no number, and nothing was written; "
-            + TAMER
+            "the network diverged: its MAE is no number, and nothing was written; " + TAMER
         )
     window, _ = fitted.windows.gather(fitted.windows.starts["train"][-1:])
     # Only the training part is told: the other rows were not learned from.
-    train, rows = fitted.windows.starts["train"], fitted.windows.touched("train")
+    train = fitted.windows.starts["train"]
+    real = np.concatenate([series.real for series in history.series])
+    rows = fitted.windows.touched("train") & real
     first, last = _span(history, rows)
     return ModelSpec(
         spec_version=SPEC_VERSION,
@@ -62,6 +63,9 @@ def describe(fitted: Fitted, trained_at: datetime) -> ModelSpec:
         features=config.features,
         targets=config.targets,
         step_seconds=history.step_seconds,
+        gaps=fitted.plan.gaps,
+        max_gap=fitted.plan.max_gap,
+        min_steps=fitted.min_steps,
         series=config.series,
         trained_at=_iso(trained_at),
         training=Training.model_validate(
@@ -73,6 +77,7 @@ def describe(fitted: Fitted, trained_at: datetime) -> ModelSpec:
                 "train_rows": config.train_rows,
                 "validation_rows": config.validation_rows,
                 "season": fitted.plan.season,
+                "kind": fitted.kind,
             }
         ),
         validation=Validation.model_validate(
@@ -80,6 +85,7 @@ def describe(fitted: Fitted, trained_at: datetime) -> ModelSpec:
                 "mae": fitted.validation.model.mae,
                 "mase": fitted.validation.model.mase,
                 "naive_mae": fitted.validation.naive.mae,
+                "rows": "training" if fitted.validation.part == "train" else "validation",
             }
         ),
         golden=Golden.model_validate(
@@ -100,28 +106,45 @@ def export(predictor: Predictor, spec: ModelSpec, samples: Floats) -> tuple[byte
         samples: real windows ``[k, n_steps, F]`` for the comparison with Keras.
 
     Raises:
-        ExportError: no LSTM operator, a loop instead, or another answer than Keras gives.
+        ExportError: no LSTM operator, a loop instead, another answer than Keras gives, or a
+            description that no worker takes.
     """
     import onnx
 
     model = _convert(predictor)
     check_operators(model)
     _rename(model, spec)
-    digest = hashlib.sha256(model.graph.SerializeToString(deterministic=True)).hexdigest()
     check_parity(model, predictor, samples, spec.validation)
     golden = np.array(spec.golden.window, np.float32)[None]
     forecast = predictor(golden)[0]
-    described = spec.model_copy(
-        update={
-            "version": digest[:VERSION_DIGITS],
-            "golden": spec.golden.model_copy(
-                update={"forecast": tuple(map(tuple, forecast.astype(float).tolist()))}
-            ),
-        }
+    known = spec.golden.model_copy(
+        update={"forecast": tuple(map(tuple, forecast.astype(float).tolist()))}
     )
-    onnx.helper.set_model_props(model, {METADATA_KEY: described.to_json()})
+    described = spec.model_copy(update={"golden": known})
+    version = version_of([_computation(model)], described)[:VERSION_DIGITS]
+    described = described.model_copy(update={"version": version})
+    text = described.to_json()
+    try:
+        ModelSpec.from_json(text)
+    except SpecError as error:
+        raise ExportError(
+            f"no worker would serve it, and nothing was written: {error}; {TAMER} where a forecast "
+            "is no number, and choose fewer steps or columns where there are too many"
+        ) from error
+    onnx.helper.set_model_props(model, {METADATA_KEY: text})
     onnx.checker.check_model(model)
     return model.SerializeToString(deterministic=True), described
+
+
+def _computation(model: Any) -> bytes:
+    """Return what decides what a model computes, as it will stand in the file."""
+    import onnx
+
+    deciding = onnx.ModelProto(
+        graph=model.graph, opset_import=model.opset_import, functions=model.functions
+    )
+    content: bytes = deciding.SerializeToString(deterministic=True)
+    return content
 
 
 def write_model(folder: Path, fitted: Fitted, trained_at: datetime) -> tuple[Path, ModelSpec]:

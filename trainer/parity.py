@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from tidecast.trainer.errors import ExportError
 from tidecast.trainer.evaluate import Predict
+from tidecast.trainer.figures import number
 from tidecast.worker.contract import INPUT_NAME, OUTPUT_NAME, Validation
 
 Floats = npt.NDArray[np.float32]
@@ -67,8 +68,8 @@ def check_parity(model: Any, predict: Predict, samples: Floats, validation: Vali
         error = relative_error(answer, expected, scale)
         if not error < PARITY:
             raise ExportError(
-                f"ONNX Runtime and Keras differ by {error:.2g} of the largest forecast at batch "
-                f"size {size}, more than {PARITY:g}, and nothing was written; "
+                f"ONNX Runtime and Keras differ by {number(error, 2)} of the largest forecast at "
+                f"batch size {size}, more than {number(PARITY)}, and nothing was written; "
                 f"{_divergence(validation) or _way_out()}"
             )
 
@@ -79,8 +80,8 @@ def _divergence(validation: Validation) -> str:
     if not 0 < floor < own / ABSURD:
         return ""
     return (
-        f"the network diverged: its validation MAE is {own:.3g}, that of repeating the newest "
-        f"value {floor:.3g}; {TAMER}"
+        f"the network diverged: its MAE on the {validation.rows} rows is {number(own)}, that of "
+        f"repeating the newest value {number(floor)}; {TAMER}"
     )
 
 

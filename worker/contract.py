@@ -2,19 +2,43 @@
 
 One JSON object under the metadata key ``tidecast`` says everything that the graph itself does not:
 names, step, series, figures and a golden window. The reader owns the format, so it lives here; the
-trainer imports this module and nothing else of the worker.
+trainer imports this module and ``pipeline.model_file``, and nothing else of the worker.
 """
 
+import hashlib
+import json
 import re
-from typing import Annotated, Any, Final, Literal, Self
+from collections.abc import Iterable
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
 
 METADATA_KEY = "tidecast"
-SPEC_VERSION: Final = 1
+SPEC_VERSION: Final = 2
 INPUT_NAME = "window"
 OUTPUT_NAME = "forecast"
-RESERVED_FIELDS = frozenset({"series", "ts"})
+GOLDEN_TOLERANCE = 1e-4
+"""Of a target's largest golden forecast."""
+GOLDEN_ROUNDING = 1e-6
+"""Of a target's largest golden reading."""
+RESERVED_FIELDS = frozenset({"series", "ts", "tidecast:fleet"})
+VERSION_DIGITS = 12
+DECIDING = {"features", "targets", "n_steps", "horizon", "step_seconds", "golden"}
+"""What of a description decides forecasts, beside the graph."""
+LONGEST_METADATA = 32_000_000
+"""Bytes of a description; a golden window takes about 20 for each number."""
+MOST_NUMBERS = 1_000_000
+"""In a window, and in a forecast."""
+LARGEST_FLOAT32 = 3.4028234663852886e38
+LONGEST_COMPLAINT = 300
 
 Pattern = Literal[
     "univariate_one_step",
@@ -30,6 +54,23 @@ Column = Annotated[str, Field(min_length=1, max_length=256)]
 SeriesGlob = Annotated[str, Field(min_length=1, max_length=512)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+StepSeconds = Annotated[float, Field(ge=0.001, le=1e12)]
+"""From a millisecond, in which times are told, to more than all times that there are."""
+# A table of millions of wrong cells is refused at the first, as each complaint takes a kilobyte.
+Float32 = Annotated[float, Field(ge=-LARGEST_FLOAT32, le=LARGEST_FLOAT32)]
+Row = Annotated[tuple[Float32, ...], FailFast()]
+Rows = Annotated[tuple[Row, ...], Field(max_length=MOST_NUMBERS), FailFast()]
+Columns = Annotated[tuple[Column, ...], Field(min_length=1), FailFast()]
+
+
+Gaps = Literal["linear", "hold", "seasonal", "none"]
+"""What becomes of empty slots; see docs/time.md."""
+Kind = Literal["naive", "line", "network", "line and network"]
+"""What has a say in a model's forecasts; a network or a line that does not is in the graph, too."""
+WITHOUT_NETWORK: Final[dict[Kind | None, str]] = {
+    "naive": "the naive forecast alone: it repeats the newest value, no network has a say in it",
+    "line": "a straight line (ridge) alone: no network has a say in it",
+}
 
 
 class SpecError(ValueError):
@@ -56,16 +97,6 @@ def pattern_of(features: int, targets: int, horizon: int) -> Pattern:
     if targets == 1:
         return "multi_input_one_step" if horizon == 1 else "multi_input_multi_step"
     return "multi_output_one_step" if horizon == 1 else "multi_output_multi_step"
-
-
-def is_next_step(delta: Any, step: float) -> Any:
-    """Tell whether a reading ``delta`` after the previous one is its next step.
-
-    Half a step of jitter either way is forgiven; more is a gap (or a late reading). Trainer and
-    worker cut windows by this one rule. ``delta`` is a number or an array in the unit of ``step``;
-    the answer is a bool or an array of them.
-    """
-    return (2 * delta > step) & (2 * delta < 3 * step)
 
 
 def globs_overlap(left: str, right: str) -> bool:
@@ -99,9 +130,20 @@ def _glob_moves(left: str, right: str, i: int, j: int) -> list[tuple[int, int]]:
 
 
 def glob_regex(glob: str) -> re.Pattern[str]:
-    """Compile a series glob; only ``*`` and ``?`` are special."""
-    parts = {"*": ".*", "?": "."}
-    return re.compile("".join(parts.get(c, re.escape(c)) for c in glob), re.DOTALL)
+    """Compile a series glob; only ``*`` and ``?`` are special.
+
+    Matching takes no more steps than name and glob have characters, multiplied, whatever they are:
+    each piece between two stars is looked for once, where it comes first. That leaves most room for
+    those behind it, so nothing is gained by trying elsewhere, and the atomic groups forbid it.
+    """
+    first, *between = (
+        "".join("." if c == "?" else re.escape(c) for c in piece) for piece in glob.split("*")
+    )
+    pattern = first
+    if between:
+        *middle, last = between
+        pattern += "".join(f"(?>.*?{piece})" for piece in middle if piece) + f".*{last}"
+    return re.compile(pattern, re.DOTALL)
 
 
 class _Part(BaseModel):
@@ -115,7 +157,8 @@ class Training(_Part):
 
     ``rows`` and ``series`` count the training part; ``first`` and ``last`` are its first and last
     time (ISO 8601, None without a time column). ``train_rows`` and ``validation_rows`` repeat the
-    split that was asked for, per series (None: 70 % and 10 %).
+    split that was asked for, per series (None: 70 % and 10 %). ``kind`` is what of it has a say in
+    the forecasts (None: an older file, which does not tell).
     """
 
     rows: Count
@@ -125,42 +168,50 @@ class Training(_Part):
     train_rows: Count | None = None
     validation_rows: Count | None = None
     season: Positive = 1
+    kind: Kind | None = None
 
 
 class Validation(_Part):
     """Errors on the validation rows, one number per lead, averaged over the targets.
 
+    ``rows`` is "training" where there were no validation rows and these are of the training rows.
     ``mase`` is None where the training rows never change, so that there is nothing to scale by.
     """
 
-    mae: tuple[FiniteFloat, ...]
-    mase: tuple[FiniteFloat | None, ...]
-    naive_mae: tuple[FiniteFloat, ...]
+    mae: Annotated[tuple[FiniteFloat, ...], FailFast()]
+    mase: Annotated[tuple[FiniteFloat | None, ...], FailFast()]
+    naive_mae: Annotated[tuple[FiniteFloat, ...], FailFast()]
+    rows: Literal["validation", "training"] = "validation"
 
 
 class Golden(_Part):
     """One real window ``[n_steps, F]`` and the forecast ``[horizon, T]`` that Keras gave for it."""
 
-    window: tuple[tuple[FiniteFloat, ...], ...]
-    forecast: tuple[tuple[FiniteFloat, ...], ...]
+    window: Rows
+    forecast: Rows
 
 
 class ModelSpec(_Part):
     """Everything about a model that its graph does not say; see ``docs/design.md``.
 
     ``step_seconds`` None means that every reading is the next step, whatever its time. ``series``
-    is a glob (``*`` and ``?``) over series names.
+    is a glob (``*`` and ``?``) over series names. ``gaps`` says how empty slots are filled, up to
+    ``max_gap`` of them in a row; a file of version 1 leaves them empty. ``min_steps`` is from how
+    many slots on a window is forecast from, its rest extended (None: ``n_steps``).
     """
 
-    spec_version: Literal[1]
+    spec_version: Literal[1, 2]
     name: Name
     version: Annotated[str, Field(pattern=r"^[0-9a-f]{6,64}$")]
     pattern: Pattern
     n_steps: Positive
     horizon: Positive
-    features: Annotated[tuple[Column, ...], Field(min_length=1)]
-    targets: Annotated[tuple[Column, ...], Field(min_length=1)]
-    step_seconds: Annotated[float, Field(gt=0)] | None
+    features: Columns
+    targets: Columns
+    step_seconds: StepSeconds | None
+    gaps: Gaps = "none"
+    max_gap: Count = 0
+    min_steps: Positive | None = None
     series: SeriesGlob
     trained_at: str
     training: Training
@@ -180,6 +231,8 @@ class ModelSpec(_Part):
             ("golden.window", self.golden.window, self.n_steps, features),
             ("golden.forecast", self.golden.forecast, self.horizon, targets),
         ):
+            numbers = f"{label} is of {rows} x {columns} numbers, more than {MOST_NUMBERS:,}"
+            _require(rows * columns <= MOST_NUMBERS, numbers)
             shape_holds = len(table) == rows and all(len(row) == columns for row in table)
             _require(shape_holds, f"{label} is not of shape [{rows}, {columns}]")
         for label in ("mae", "mase", "naive_mae"):
@@ -187,21 +240,64 @@ class ModelSpec(_Part):
             _require(leads == self.horizon, f"validation.{label} has {leads} leads")
         return self
 
+    @property
+    def without_network(self) -> str:
+        """Say in words that no network has a say in the forecasts; empty if one may have."""
+        return WITHOUT_NETWORK.get(self.training.kind, "")
+
+    def golden_margins(self) -> tuple[float, ...]:
+        """Return how far from the golden forecast each target's may be, ``[T]``.
+
+        Each target by its own size; a forecast near zero may carry its readings' rounding.
+        """
+        margins = []
+        for place, target in enumerate(self.targets):
+            margin = GOLDEN_TOLERANCE * max(abs(lead[place]) for lead in self.golden.forecast)
+            if target in self.features:
+                own = self.features.index(target)
+                margin += GOLDEN_ROUNDING * max(abs(row[own]) for row in self.golden.window)
+            margins.append(margin)
+        return tuple(margins)
+
     def to_json(self) -> str:
         """Return the JSON object that goes under the metadata key."""
         return self.model_dump_json()
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(cls, text: str | bytes) -> Self:
         """Read a description back.
 
         Raises:
-            SpecError: not JSON, an unknown ``spec_version``, a missing or broken field, by name.
+            SpecError: too long, not JSON, an unknown ``spec_version``, a missing or broken field,
+                by name.
         """
+        if len(text) > LONGEST_METADATA:
+            raise SpecError(f"{len(text):,} bytes long, more than {LONGEST_METADATA:,}")
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
             raise SpecError(_first_complaint(error)) from error
+
+
+def version_of(computation: Iterable[bytes | memoryview], spec: ModelSpec) -> str:
+    """Return the SHA-256 of all that decides a model's forecasts, of which ``version`` is a prefix.
+
+    Whatever else a description says, such as the series that the model serves, may change without
+    another version.
+
+    Args:
+        computation: the model's fields ``graph``, ``opset_import`` and ``functions`` as they stand
+            in the file, with their tags, by their number.
+        spec: its description.
+    """
+    deciding = spec.model_dump(mode="json", include=DECIDING)
+    if spec.spec_version > 1:
+        filling = {"gaps": spec.gaps, "max_gap": spec.max_gap, "min_steps": spec.min_steps}
+        deciding = {"grid": filling | {"season": spec.training.season}, **deciding}
+    digest = hashlib.sha256(json.dumps(deciding, sort_keys=True, separators=(",", ":")).encode())
+    for part in computation:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def _require(holds: bool, complaint: str) -> None:
@@ -214,9 +310,13 @@ def _first_complaint(error: ValidationError) -> str:
     versions = [c for c in complaints if c["loc"] == ("spec_version",) and c["type"] != "missing"]
     first = (versions or complaints)[0]
     field = ".".join(str(part) for part in first["loc"])
+    value = repr(first["input"])[:LONGEST_COMPLAINT]
     if versions:
-        return f"spec_version is {first['input']!r}, this reader knows {SPEC_VERSION}"
+        return f"spec_version is {value}, this reader knows 1 to {SPEC_VERSION}"
     if first["type"] == "missing":
         return f"field {field!r} is missing"
-    reason = str(first["msg"]).removeprefix("Value error, ")
-    return f"field {field!r}: {reason}" if field else reason
+    reason = str(first["msg"]).removeprefix("Value error, ")[:LONGEST_COMPLAINT]
+    if not field:
+        return reason
+    told = f" is {value}" if isinstance(first["input"], str | int | float) else ""
+    return f"field {field!r}{told}: {reason}"

@@ -28,6 +28,7 @@ from tidecast.trainer.parity import (
 )
 from tidecast.trainer.patterns import EXAMPLES, Example
 from tidecast.trainer.series import History, Series
+from tidecast.worker.pipeline.model import Model
 
 Floats = npt.NDArray[np.float32]
 
@@ -60,6 +61,7 @@ def test_a_model_is_exported_again_beside_its_network_or_elsewhere(
         assert again == (folder or tmp_path) / "m.onnx"
         assert again.read_bytes() == written
         assert described == spec
+        assert Model(again).spec == spec  # a worker finds the version right
     path.with_suffix(".json").unlink()
     with pytest.raises(ModelError, match=r"m\.json: no such file; 'fit' writes it"):
         export_again(path.with_suffix(".keras"), None)
@@ -163,7 +165,7 @@ def test_a_network_is_called_diverged_where_something_shows_it(wave: Fitted, gra
         wild = sound.model_copy(update={"mae": tuple(times * each for each in sound.naive_mae)})
         with pytest.raises(ExportError) as refused:
             check_parity(graph, off_by(wave, 1.0, 7), samples, wild)
-        assert ("diverged: its validation MAE is" in str(refused.value)) is diverged
+        assert ("diverged: its MAE on the validation rows is" in str(refused.value)) is diverged
         assert ("report this line" in str(refused.value)) is not diverged
 
 
@@ -172,6 +174,18 @@ def test_a_target_that_never_changed_shows_no_divergence(wave: Fitted, graph: An
     validation = spec_of(horizon=2).validation.model_copy(update={"mae": (1e-9, 1e-9)})
     with pytest.raises(ExportError, match="report this line"):
         check_parity(graph, off_by(wave, 1.0, 1), samples_of(wave), validation)
+
+
+def test_a_file_tells_what_has_a_say_and_which_rows_its_figures_are_of(wave: Fitted) -> None:
+    """The wave's network did not earn its place; files from before tell neither."""
+    spec = describe(wave, MOMENT)
+    assert (spec.training.kind, spec.validation.rows) == ("line", "validation")
+    assert spec.without_network.startswith("a straight line (ridge) alone")
+    flattered = replace(wave, validation=replace(wave.validation, part="train"))
+    assert describe(flattered, MOMENT).validation.rows == "training"
+    assert describe(replace(wave, kind="network"), MOMENT).without_network == ""
+    older = spec_of()
+    assert (older.training.kind, older.without_network) == (None, "")
 
 
 def test_a_small_target_counts_beside_a_large_one() -> None:
@@ -189,6 +203,15 @@ def test_a_diverged_network_is_refused(wave: Fitted) -> None:
         describe(replace(wave, validation=replace(wave.validation, model=lost)), MOMENT)
 
 
+def test_a_golden_forecast_that_is_no_number_is_refused(wave: Fitted) -> None:
+    """No sample shows it, and no worker would serve the file."""
+    spec = describe(wave, MOMENT)
+    wild = tuple((3e38 * (-1) ** step,) for step in range(spec.n_steps))
+    golden = spec.golden.model_copy(update={"window": wild})
+    with pytest.raises(ExportError, match=r"no worker would serve it.*golden\.forecast\.0\.0"):
+        export(wave.predictor, spec.model_copy(update={"golden": golden}), samples_of(wave))
+
+
 def test_what_it_learned_from_is_told_of_the_training_rows_alone(wave: Fitted) -> None:
     """::
 
@@ -203,11 +226,11 @@ def test_what_it_learned_from_is_told_of_the_training_rows_alone(wave: Fitted) -
     early = Series("early", np.arange(-5, 0) * 60_000, np.arange(5.0)[:, None])
     history = History(("value",), (early, late, short), 60.0)
     windows = windows_of(wave, history)
-    training = describe(replace(wave, history=history, windows=windows), MOMENT).training
+    training = describe(replace(wave, slots=history, windows=windows), MOMENT).training
     assert (training.rows, training.series) == (65, 1)
     assert (training.first, training.last) == ("1970-01-01T00:05:00Z", "1970-01-01T01:09:00Z")
     unknown = replace(history, series=(replace(late, times=None),), step_seconds=None)
-    told = replace(wave, history=unknown, windows=windows_of(wave, unknown))
+    told = replace(wave, slots=unknown, windows=windows_of(wave, unknown))
     assert describe(told, MOMENT).training.first is None
     assert describe(told, MOMENT).training.last is None
 

@@ -21,8 +21,8 @@ class Registry:
             if globs_overlap(one.spec.series, other.spec.series):
                 raise ModelError(
                     f"two models for one series: {one.path} serves {one.spec.series!r} and "
-                    f"{other.path} serves {other.spec.series!r}; fit them with --series globs "
-                    "that share no name, or remove one"
+                    f"{other.path} serves {other.spec.series!r}; give them globs that share no "
+                    "name ('tidecast-trainer relabel FILE --series GLOB'), or remove one"
                 )
         self.models = tuple(models)
         self._globs = [glob_regex(model.spec.series) for model in models]

@@ -1,17 +1,26 @@
 """Which series a partition holds, in which slot, and which one goes to make room; pure."""
 
 from collections.abc import Callable, Sequence
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 UNSERVED = -1
+UNSERVED_SIZE = 140
+"""Bytes of a name that no model serves, about, beside its letters."""
+MOST_UNSERVED = 64_000_000
+"""Bytes of all of them, at most."""
+BOUNDLESS = 2**62
+"""Bytes, of which there are always enough."""
 _FREE = np.iinfo(np.int64).max
 
 
 class Roster:
     """Series names and their slots, of a bounded number.
+
+    Bounded are their number and the bytes that all they hold takes, of a name that of its letters.
 
     Readings are numbered in stream order, and ``touched[slot]`` is the number of the series' newest
     one. A new series beyond ``longest`` takes the place of the one touched longest ago. That is
@@ -20,10 +29,22 @@ class Roster:
     Args:
         longest: how many series are held at most.
         serves: whether some model serves a series of this name.
+        each: bytes that a series takes beside the letters of its name.
+        room: bytes that all series may take.
     """
 
-    def __init__(self, longest: int, serves: Callable[[bytes], bool]) -> None:
+    def __init__(
+        self,
+        longest: int,
+        serves: Callable[[bytes], bool],
+        *,
+        each: int = 1,
+        room: int = BOUNDLESS,
+    ) -> None:
         self._longest = longest
+        self._each = each
+        self._room = room
+        self._letters = self._unserved_letters = 0
         self._serves = serves
         self._slots: dict[bytes, int] = {}
         self._unserved = 0
@@ -82,27 +103,37 @@ class Roster:
         """Return the slot of a series, ``UNSERVED`` if it holds none."""
         return self._slots.get(name, UNSERVED)
 
-    def admit(self, names: Sequence[bytes], touched: Ints) -> tuple[Ints, list[int]]:
+    def slots_of(self, names: Sequence[bytes]) -> Ints:
+        """Return the slot of each of many series ``[k]``, ``UNSERVED`` where it holds none."""
+        return np.array(list(map(self._slots.get, names, repeat(UNSERVED))), np.int64)
+
+    def admit(self, names: Sequence[bytes], touched: Ints) -> tuple[Ints, Ints]:
         """Hold these series, touched by readings of these numbers, as well; however many there are.
 
-        Returns their slots, and which of these hold a new one.
+        No name may come twice, and none be known as unserved. Returns their slots ``[k]``, and the
+        places ``[new]`` in these of those that hold a new series.
         """
-        slots, added = [], []
-        for name in names:
-            slot = self._slots.get(name)
-            if slot is None:
-                slot = self._add(name)
-                self.touched[slot] = 0
-                added.append(slot)
-            slots.append(slot)
-        found: Ints = np.array(slots, np.int64)
-        self.touched[found] = np.maximum(self.touched[found], touched)
-        return found, added
+        slots = self.slots_of(names)
+        new = np.flatnonzero(slots == UNSERVED)
+        slots[new] = self._add([names[place] for place in new.tolist()])
+        self.touched[slots[new]] = 0
+        self.touched[slots] = np.maximum(self.touched[slots], touched)
+        return slots, new
+
+    def _has_room(self, name: bytes) -> bool:
+        bytes_then = self._each * (len(self) + 1) + self._letters + len(name)
+        return len(self) < self._longest and bytes_then <= self._room
+
+    @property
+    def most(self) -> int:
+        """How many series there is room for, at most."""
+        return min(self._longest, self._room // self._each)
 
     def drop(self, slots: Sequence[int]) -> None:
         """Forget the series in these slots; ``release`` makes them free."""
         for slot in slots:
             del self._slots[self.names[slot]]
+            self._letters -= len(self.names[slot])
             self.touched[slot] = _FREE
 
     def _place(self, name: bytes, place: int, added: list[int], gone: list[int]) -> int:
@@ -111,34 +142,39 @@ class Roster:
             if not self._serves(name):
                 self._know_unserved(name)
                 return UNSERVED
-            while len(self) >= self._longest:
+            while len(self) and not self._has_room(name):
                 gone.append(self._evict())
-            slot = self._add(name)
+            [slot] = self._add([name])
             added.append(slot)
         if slot >= 0:
             self.touched[slot] = self.clock + place
         return slot
 
-    def _add(self, name: bytes) -> int:
-        if self._free:
-            slot = self._free.pop()
+    def _add(self, names: Sequence[bytes]) -> list[int]:
+        """Give new series slots, free ones first."""
+        again = min(len(names), len(self._free))
+        slots = [self._free.pop() for _ in range(again)]
+        for slot, name in zip(slots, names, strict=False):
             self.names[slot] = name
-        else:
-            slot = len(self.names)
-            self.names.append(name)
-            if slot == len(self.touched):
-                grown = np.full(max(64, slot), _FREE)
-                self.touched = np.concatenate([self.touched, grown])
-        self._slots[name] = slot
-        return slot
+        slots += range(len(self.names), len(self.names) + len(names) - again)
+        self.names += names[again:]
+        lacking = len(self.names) - len(self.touched)
+        if lacking > 0:
+            grown = np.full(max(64, lacking, len(self.touched)), _FREE)
+            self.touched = np.concatenate([self.touched, grown])
+        self._slots.update(zip(names, slots, strict=True))
+        self._letters += sum(map(len, names))
+        return slots
 
     def _know_unserved(self, name: bytes) -> None:
         """Remember that no model serves a name; of these, all are forgotten when they are many."""
-        if self._unserved >= self._longest:
+        taken = UNSERVED_SIZE * self._unserved + self._unserved_letters
+        if self._unserved >= self._longest or taken > min(MOST_UNSERVED, self._room // 8):
             self._slots = {known: slot for known, slot in self._slots.items() if slot >= 0}
-            self._unserved = 0
+            self._unserved = self._unserved_letters = 0
         self._slots[name] = UNSERVED
         self._unserved += 1
+        self._unserved_letters += len(name)
 
     def _evict(self) -> int:
         """Forget the series touched longest ago and return its slot."""

@@ -8,17 +8,19 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from tidecast.worker.contract import ModelSpec
 from tidecast.worker.pipeline.decode import Decoder
+from tidecast.worker.pipeline.documents import MOST_READINGS
+from tidecast.worker.pipeline.grid import grid_of
 from tidecast.worker.pipeline.readings import Readings
 from tidecast.worker.pipeline.records import RecordWriter
 from tidecast.worker.pipeline.registry import Registry
 from tidecast.worker.pipeline.roster import UNSERVED
-from tidecast.worker.pipeline.series import HeldSeries
-from tidecast.worker.pipeline.wire import Entry, Kind, Reject
+from tidecast.worker.pipeline.series import HeldSeries, series_size
+from tidecast.worker.pipeline.wire import Entry, Kind, Pulse, Reject
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-Pulse = Callable[[], object]
 LARGEST_COMMIT = 1000
 """Readings in one commit, about: while the server writes it, it does nothing else, and many more no
 longer fit its processor's cache."""
@@ -26,6 +28,80 @@ LARGEST_COMMIT_BYTES = 8_000_000
 """Bytes of forecasts in one commit, about."""
 LARGEST_DECODE = 500_000
 """Bytes of entries that are decoded at a time, about."""
+MOST_AT_ONCE = 10_000
+"""Readings that windows are moved by at a time; an entry may hold more."""
+HOLE_SIZE, HOLE_VALUE_SIZE = 80, 32
+"""Bytes that a slot takes while it is filled, about, and each of its values."""
+NOT_FINITE = "the model answers with a non-finite forecast"
+MOST_LETTERS = 1000
+"""Readings of an entry that are rejected by a letter each; the rest share one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes of memory that parts of a pipeline may take, about.
+
+    ``series`` all that is kept of a stream's series (None: any), ``windows`` those that go through
+    a model at once, ``forecasts`` those that one entry makes: they are one commit, however many.
+    """
+
+    series: int | None = None
+    windows: int = 32_000_000
+    forecasts: int = 64_000_000
+
+
+ANY_ROOM = Room()
+
+
+def most_readings(specs: Sequence[ModelSpec], room: Room = ANY_ROOM) -> int:
+    """Return how many readings an entry may hold, so that no commit takes too long."""
+    return max(1, min(MOST_READINGS, room.forecasts // largest_forecast(specs)))
+
+
+def most_at_once(specs: Sequence[ModelSpec], room: Room = ANY_ROOM) -> int:
+    """Return how many readings windows are moved by at a time."""
+    most = min(MOST_AT_ONCE, room.windows // max(map(_passing_size, specs)))
+    if room.series is not None:  # series that have to go are there until that is done
+        most = min(most, room.series // 4 // series_size(specs))
+    return max(1, most)
+
+
+def _passing_size(spec: ModelSpec) -> int:
+    """Return how many bytes a reading takes while it moves its window, at most, about."""
+    features = len(spec.features)
+    holes = grid_of(spec).most * (HOLE_SIZE + HOLE_VALUE_SIZE * features)
+    return 4 * spec.n_steps * features + holes
+
+
+def largest_forecast(specs: Sequence[ModelSpec]) -> int:
+    """Return how many bytes a forecast has at most, about."""
+    return 200 + 14 * max(spec.horizon * len(spec.targets) for spec in specs)
+
+
+@dataclass(slots=True)
+class _Told:
+    """What has been told of an entry's readings that were rejected for one kind of reason.
+
+    ``letters`` of them have one each, the ``last`` of which tells of the others, too: these are
+    ``rest``, and share the one at ``place``.
+    """
+
+    letters: int = 0
+    last: Reject | None = None
+    rest: int = 0
+    place: int = 0
+
+    def share(self, count: int, rejects: list[Reject]) -> None:
+        """Count so many more readings with the letter that they share."""
+        if self.last is None:
+            raise AssertionError("the first readings of an entry have a letter each")
+        if not self.rest:
+            self.place = len(rejects)
+            rejects.append(self.last)
+        self.rest += count
+        said = f"{self.rest} more readings of this entry, as the one before: {self.last.reason}"
+        entry, kind = self.last.entry, self.last.kind
+        rejects[self.place] = Reject(said, entry, b'"left out"', kind, self.rest)
 
 
 @dataclass(slots=True)
@@ -35,7 +111,7 @@ class Commit:
     ``oldest`` and ``newest`` are the ids of the first and last of its ``entries``, ``series[i]``
     and ``records[i]`` the i-th forecast in stream order; ``started`` names series that forecast for
     the first time; ``evicted`` counts series that were forgotten to make room; ``inference`` holds
-    the seconds that models took, by their name.
+    the seconds that models took, by their name; ``told`` what rejects say of each entry.
     """
 
     oldest: str
@@ -49,6 +125,7 @@ class Commit:
     unserved: int = 0
     evicted: int = 0
     inference: list[tuple[str, float]] = field(default_factory=list)
+    told: dict[tuple[bytes, Kind], _Told] = field(default_factory=dict, repr=False, compare=False)
 
 
 class Pipeline:
@@ -60,6 +137,7 @@ class Pipeline:
         decoder: reads the features that the registry's models want.
         max_series: how many series have a window at most; beyond, the one longest without a
             reading is forgotten.
+        room: how much memory it may take.
         clock: seconds, to measure how long models take.
     """
 
@@ -69,17 +147,20 @@ class Pipeline:
         decoder: Decoder,
         max_series: int,
         *,
+        room: Room = ANY_ROOM,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._clock = clock
         self._registry = registry
         self._decoder = decoder
         specs = [model.spec for model in registry.models]
-        self.held = HeldSeries(specs, registry.match, max_series)
+        self._at_once = most_at_once(specs, room)
+        self.held = HeldSeries(
+            specs, registry.match, max_series, room=room.series, spare=self._at_once
+        )
         """The series that have a window, and all that is kept of them."""
-        self._writers = [RecordWriter(spec) for spec in specs]
-        widest = max(s.horizon * len(s.targets) for s in specs)
-        self._largest = min(LARGEST_COMMIT, LARGEST_COMMIT_BYTES // (200 + 14 * widest))
+        self._writers = [RecordWriter(spec, decoder.fleet) for spec in specs]
+        self._largest = min(LARGEST_COMMIT, LARGEST_COMMIT_BYTES // largest_forecast(specs))
 
     def step(self, entries: Sequence[Entry], pulse: Pulse = lambda: None) -> Iterator[Commit]:
         """Move the windows forward by ``entries`` and yield the forecasts they give.
@@ -92,20 +173,21 @@ class Pipeline:
             entries: in stream order.
             pulse: called whenever a part of the work is done, none of which takes long.
         """
-        for readings, commit in self._decode(entries):
+        for readings, commit in self._decode(entries, pulse):
             yield self._forecast(readings, commit, pulse)
 
-    def replay(self, entries: Sequence[Entry]) -> Iterator[int]:
+    def replay(self, entries: Sequence[Entry], pulse: Pulse = lambda: None) -> Iterator[int]:
         """Move the windows forward by entries whose forecasts are already committed.
 
         Yields how many entries each part of the work took, none of which takes long.
         """
-        for readings, commit in self._decode(entries):
+        for readings, commit in self._decode(entries, pulse):
             yield self._forecast(readings, commit, None).entries
 
-    def _decode(self, entries: Sequence[Entry]) -> Iterator[tuple[Readings, Commit]]:
+    def _decode(self, entries: Sequence[Entry], pulse: Pulse) -> Iterator[tuple[Readings, Commit]]:
         """Yield the readings of each commit that ``entries`` make, and what it holds so far."""
-        for part, readings, rejects in self._decoder.decode_in_parts(entries, LARGEST_DECODE):
+        parts = self._decoder.decode_in_parts(entries, LARGEST_DECODE, pulse)
+        for part, readings, rejects in parts:
             if len(readings) <= self._largest:
                 ids = part[0][0].decode(), part[-1][0].decode()
                 yield readings, Commit(*ids, len(part), len(readings), rejects)
@@ -119,13 +201,23 @@ class Pipeline:
 
     def _forecast(self, readings: Readings, commit: Commit, pulse: Pulse | None) -> Commit:
         """Put the readings' forecasts into the commit and return it; none in a replay."""
-        if not len(readings):
+        if len(readings) <= self._at_once:
+            self._advance(readings, commit, pulse)
             return commit
+        for first in range(0, len(readings), self._at_once):
+            part = readings.part(first, min(first + self._at_once, len(readings)))
+            self._advance(part, commit, pulse)
+        return commit
+
+    def _advance(self, readings: Readings, commit: Commit, pulse: Pulse | None) -> None:
+        """Move the windows on by readings, and put their forecasts behind those in the commit."""
+        if not len(readings):
+            return
         placed = self.held.place(readings.series)
         served = np.arange(len(readings))
         if placed.unserved:
             served = np.flatnonzero(placed.slots != UNSERVED)
-            commit.unserved = placed.unserved
+            commit.unserved += placed.unserved
         numbers, rows = self.held.routes[placed.slots[served]].T
         if len(self.held.windows) == 1:
             parts = [self._serve(0, readings, served, rows, commit, pulse)]
@@ -137,8 +229,7 @@ class Pipeline:
             ]
         self._collect(parts, placed.slots, readings, commit)
         self.held.release(placed.gone)
-        commit.evicted = len(placed.gone)
-        return commit
+        commit.evicted += len(placed.gone)
 
     def _serve(
         self,
@@ -157,25 +248,31 @@ class Pipeline:
             _reject_unfit(readings, chosen[~finite], values[~finite], model.spec.features, commit)
             chosen, rows, values = chosen[finite], rows[finite], values[finite]
         advance = self.held.windows[number].push(rows, readings.times[chosen], values)
-        for place, reason in advance.refused.items():
-            _reject(readings, int(chosen[place]), reason, "late", commit)
+        if advance.refused:
+            reasons = {int(chosen[place]): reason for place, reason in advance.refused.items()}
+            _reject(readings, np.array(sorted(reasons)), reasons.__getitem__, "late", commit)
         if pulse is None or not len(advance.ready):
             return chosen[:0], []
-        ready = chosen[advance.ready]
+        ready, filled = chosen[advance.ready], advance.filled
         start = self._clock()
-        forecasts = model.predict(advance.windows, pulse)
+        answer = model.predict(advance.windows, pulse)
+        forecasts = answer.forecasts
         commit.inference.append((model.spec.name, self._clock() - start))
         if not np.isfinite(forecasts).all():
             finite = np.isfinite(forecasts).all(axis=(1, 2))
-            for reading in ready[~finite].tolist():
-                reason = "the model answers with a non-finite forecast"
-                _reject(readings, reading, reason, "forecast", commit)
+            reasons = {
+                int(ready[place]): answer.failed.get(place, NOT_FINITE)
+                for place in np.flatnonzero(~finite).tolist()
+            }
+            _reject(readings, ready[~finite], reasons.__getitem__, "forecast", commit)
             ready, forecasts = ready[finite], forecasts[finite]
+            filled = None if filled is None else filled[finite]
         records = self._writers[number].write(
             _chosen(readings.series, ready),
             readings.times[ready],
             _chosen(readings.ids, ready),
             forecasts,
+            filled,
         )
         return ready, records
 
@@ -190,14 +287,15 @@ class Pipeline:
         parts = [part for part in parts if len(part[0])]
         if not parts:
             return
-        ready, commit.records = parts[0]
+        ready, made = parts[0]
         if len(parts) > 1:
             together = np.concatenate([part[0] for part in parts])
             records = [record for part in parts for record in part[1]]
             order = np.argsort(together)
-            ready, commit.records = together[order], [records[i] for i in order.tolist()]
-        commit.series = _chosen(readings.series, ready)
-        commit.started = self.held.start(slots[ready])
+            ready, made = together[order], [records[i] for i in order.tolist()]
+        commit.records += made
+        commit.series += _chosen(readings.series, ready)
+        commit.started += self.held.start(slots[ready])
 
 
 def _pieces(places: Ints, entries: int, largest: int) -> Iterator[tuple[int, int, int, int]]:
@@ -237,11 +335,44 @@ def _reject_unfit(
     readings: Readings, unfit: Ints, values: Floats, features: Sequence[str], commit: Commit
 ) -> None:
     """Reject readings of which some value ``[k, F]`` is not finite."""
-    for reading, wrong in zip(unfit.tolist(), ~np.isfinite(values), strict=True):
-        bad = [features[place] for place in np.flatnonzero(wrong).tolist()]
-        reason = "; ".join(readings.fault(reading, name) for name in bad)
-        _reject(readings, reading, reason, "value", commit)
+    finite = np.isfinite(values)
+    places = dict(zip(unfit.tolist(), range(len(unfit)), strict=True))
+
+    def reason(reading: int) -> str:
+        sound = zip(features, finite[places[reading]].tolist(), strict=True)
+        return "; ".join(readings.fault(reading, name) for name, is_sound in sound if not is_sound)
+
+    _reject(readings, unfit, reason, "value", commit)
 
 
-def _reject(readings: Readings, reading: int, reason: str, kind: Kind, commit: Commit) -> None:
-    commit.rejects.append(Reject(reason, readings.ids[reading], readings.payload(reading), kind))
+def _reject(
+    readings: Readings,
+    refused: Ints,
+    reason: Callable[[int], str],
+    kind: Kind,
+    commit: Commit,
+) -> None:
+    """Reject readings, of each entry the first ``MOST_LETTERS`` by themselves and the rest as one.
+
+    Args:
+        readings: all of the commit.
+        refused: which, ascending.
+        reason: says why, of one that is rejected by itself.
+        kind: the same in a word.
+        commit: takes the rejects.
+    """
+    _, firsts, counts = np.unique(readings.places[refused], return_index=True, return_counts=True)
+    some = refused.tolist()
+    for first, count in zip(firsts.tolist(), counts.tolist(), strict=True):
+        key = readings.ids[some[first]], kind
+        told = commit.told.get(key) or commit.told.setdefault(key, _Told())
+        mine = some[first : first + min(count, MOST_LETTERS - told.letters)]
+        told.letters += len(mine)
+        commit.rejects += [
+            Reject(reason(reading), readings.ids[reading], readings.payload(reading), kind)
+            for reading in mine
+        ]
+        if mine:
+            told.last = commit.rejects[-1]
+        if count > len(mine):
+            told.share(count - len(mine), commit.rejects)

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.model_files import write_mean_model
+from tests.model_files import spec_of, write_mean_model, write_picking_model
 from tidecast.worker.pipeline.decode import Decoder
 from tidecast.worker.pipeline.registry import load_registry
-from tidecast.worker.pipeline.step import LARGEST_COMMIT, Pipeline
+from tidecast.worker.pipeline.step import LARGEST_COMMIT, Pipeline, most_at_once
 
 
 def test_uneven_entries_make_even_commits(tmp_path: Path) -> None:
@@ -59,3 +59,31 @@ def test_a_forecast_that_is_no_number_is_a_reject_with_its_reason(tmp_path: Path
     assert commit.rejects[0].entry == b"1-2"
     assert commit.series == [b"s1"]
     assert json.loads(commit.records[0])["forecast"]["value"] == [2.0]
+
+
+def test_a_window_that_fails_is_a_reject_with_its_reason(tmp_path: Path) -> None:
+    """And all others of its batch are forecast."""
+    registry = load_registry(write_picking_model(tmp_path / "m.onnx"))
+    pipeline = Pipeline(registry, Decoder("readings", registry.features), 1_000_000)
+    (commit,) = pipeline.step([entry(1, 3.0, 9.0, 1.0), entry(2, 2.0)])
+    assert commit.series == [b"s0", b"s2", b"s0"]
+    assert [json.loads(record)["forecast"]["value"] for record in commit.records] == [
+        [30.0],
+        [10.0],
+        [20.0],
+    ]
+    (reject,) = commit.rejects
+    assert (reject.kind, reject.entry, reject.payload) == (
+        "forecast",
+        b"1-1",
+        b'{"series":"s1","value":9.0}',
+    )
+    assert reject.reason.startswith("the model cannot compute this window: indices element out of")
+    (commit,) = pipeline.step([entry(3, 1.0, 1.0)])  # and its series goes on
+    assert (commit.series, commit.rejects) == ([b"s0", b"s1"], [])
+
+
+def test_fewer_readings_move_windows_at_once_where_each_may_fill_many_slots() -> None:
+    described: dict[str, Any] = {"n_steps": 1000, "step_seconds": 1.0, "gaps": "linear"}
+    plain, filling = (most_at_once([spec_of(max_gap=most, **described)]) for most in (0, 998))
+    assert filling < plain / 20

@@ -37,7 +37,8 @@ def test_two_models_for_one_series_are_both_named(tmp_path: Path) -> None:
         load_registry(tmp_path)
     assert str(refused.value) == (
         f"two models for one series: {tmp_path}/a.onnx serves 'a*' and {tmp_path}/c.onnx serves "
-        "'?c'; fit them with --series globs that share no name, or remove one"
+        "'?c'; give them globs that share no name ('tidecast-trainer relabel FILE --series GLOB'), "
+        "or remove one"
     )
 
 

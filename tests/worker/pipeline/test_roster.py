@@ -107,10 +107,11 @@ def test_a_lower_limit_after_a_restart_is_kept_from_the_next_new_series_on() -> 
 def test_series_that_are_admitted_again_count_from_their_newest_reading() -> None:
     roster = Roster(3, serves)
     roster.clock = 9
-    first, added = roster.admit([b"a", b"b"], np.array([4, 7]))
-    assert added == first.tolist()
-    second, added = roster.admit([b"b", b"c", b"a"], np.array([5, 6, 8]))
-    assert added == [second[1]]
+    _, new = roster.admit([b"a", b"b"], np.array([4, 7]))
+    assert new.tolist() == [0, 1]
+    second, new = roster.admit([b"b", b"c", b"a"], np.array([5, 6, 8]))
+    assert new.tolist() == [1]
+    assert [roster.names[slot] for slot in second] == [b"b", b"c", b"a"]
     assert held_by(roster) == [b"c", b"b", b"a"]
     roster.drop([int(second[0])])
     roster.release([int(second[0])])
@@ -128,6 +129,24 @@ def test_a_flood_of_names_takes_no_more_room_than_allowed() -> None:
     assert held_by(roster) == flood[-LONGEST:]
     assert roster.evicted == FLOOD - LONGEST
     assert len(roster.touched) <= 2 * (LONGEST + BATCH)
+
+
+@given(names, cuts, st.integers(0, 300))
+def test_the_bytes_of_all_series_are_bounded(
+    series: list[bytes], sizes: list[int], room: int
+) -> None:
+    """One is held in any case: what is read of it has to go somewhere."""
+    roster = Roster(LONGEST, serves, each=40, room=room)
+    held: OrderedDict[bytes, None] = OrderedDict()
+    for batch in batches([name * 9 for name in series], sizes):
+        feed(roster, batch)
+        for name in filter(serves, batch):
+            while name not in held and held and sum(40 + len(n) for n in [*held, name]) > room:
+                held.popitem(last=False)
+            held[name] = None
+            held.move_to_end(name)
+        assert held_by(roster) == list(held)
+    assert roster.most == room // 40
 
 
 def test_names_that_nobody_serves_are_not_all_remembered() -> None:
