@@ -4,8 +4,8 @@
 
 Everything that is compared is measured in turn, round by round; a row is the median of the rounds'
 own ratios. ``--quick`` takes a twentieth of the readings, one round, and leaves out growth and a
-million series. ``--only`` takes some of: rates, latency, footprint, growth. ``--write`` writes
-the tables and pictures into docs/benchmarks.md, whose words around them stay.
+million series. ``--only`` takes some of: rates, messy, latency, footprint, growth. ``--write``
+writes the tables and pictures into docs/benchmarks.md, whose words around them stay.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import redis
 
-from tests.benchmarks import footprint, growth, latency, waking
+from tests.benchmarks import footprint, growth, latency, messy, partitions, waking
 from tests.benchmarks.cases import CASES, PEERS, PEERS_PYTHON, Bench
 from tests.benchmarks.report import (
     HEADS,
@@ -35,6 +35,7 @@ from tidecast.worker.store import embedded
 
 ALONE, HEAVY_ALONE = "ONNX Runtime alone, LSTM(50) over 5 steps", "ONNX Runtime alone, heavy model"
 FLAT, MANY = "one reading per entry, 1,000 series", "columns, 1,000 series"
+ONE_PARTITION, PARTITIONS = "one partition", "1,024 partitions"
 RATIOS = (
     (FLAT, ALONE, 0.35, 0.5),
     (MANY, ALONE, 0.55, 0.8),
@@ -45,15 +46,19 @@ RATIOS = (
     (FLAT, "FastStream", 25, 40),
     (FLAT, "redis-py loop", 40, 70),
     ("heavy model", HEAVY_ALONE, 0.85, 0.95),
+    (PARTITIONS, ONE_PARTITION, 0.7, 0.8),
 )
 BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
 PAGE = ROOT / "docs" / "benchmarks.md"
-KINDS = ("rates", "latency", "footprint", "growth")
+KINDS = ("rates", "messy", "latency", "footprint", "growth")
 
 
 def rates_of(bench: Bench, rounds: int, tell: Callable[[str], object]) -> dict[str, list[float]]:
     """Return each case's rate in each round; every other round goes backwards."""
-    cases = dict(CASES)
+    cases = CASES | {
+        ONE_PARTITION: lambda b: partitions.rate(b, 1),
+        PARTITIONS: lambda b: partitions.rate(b, 1024),
+    }
     if bench.size < 1:
         del cases["columns, 1,000,000 series"]
     if not PEERS_PYTHON.exists():
@@ -79,6 +84,15 @@ def ratio_rows(rates: dict[str, list[float]]) -> list[Row]:
             unit = "x" if floor > 1 else ""
             rows.append(Row(f"{one}, to {other}", samples, floor, reach, unit, about=about))
     return rows
+
+
+def messy_rows(bench: Bench, rounds: int, tell: Callable[[str], object]) -> list[Row]:
+    """Return the rows of what streams that are not clean cost."""
+    ratios = messy.measure(bench, rounds, tell)
+    return [
+        Row(f"processor time: {name}, to clean", ratios[name], floor, reach, "x", more=False)
+        for name, (_, floor, reach) in messy.KINDS.items()
+    ]
 
 
 def latency_rows(bench: Bench, rounds: int, tell: Callable[[str], object]) -> list[Row]:
@@ -195,6 +209,8 @@ def main() -> None:
         bench = Bench(client, url, Path(folder), 0.05 if options.quick else 1.0)
         rates = rates_of(bench, rounds, tell) if "rates" in options.only else {}
         rows, woken = ratio_rows(rates), []
+        if "messy" in options.only:
+            rows += messy_rows(bench, rounds, tell)
         if "latency" in options.only:
             rows += latency_rows(bench, rounds, tell)
             stored = sorted(rates[FLAT])[rounds // 2] if rates else CASES[FLAT](bench)

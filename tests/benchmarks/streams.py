@@ -1,6 +1,7 @@
 """Readings on a stream, quickly: what the benchmarks are fed with."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import numpy as np
 import orjson
@@ -15,21 +16,31 @@ AT_ONCE = 5000
 def fill_flat(client: redis.Redis, stream: str, readings: int, series: int) -> None:
     """Put readings on a stream, one in an entry, round robin over the series."""
     values = np.random.default_rng(0).normal(50, 10, readings).round(2).tolist()
+    fill(
+        client,
+        (_words(stream, f"s{i % series}", START_MS + i, values[i]) for i in range(readings)),
+    )
+
+
+def fill(client: redis.Redis, commands: Iterable[list[bytes]]) -> None:
+    """Send commands, many at a time."""
     connection = client.connection_pool.get_connection()
+    rest = iter(commands)
     try:
-        for first in range(0, readings, AT_ONCE):
-            some = range(first, min(first + AT_ONCE, readings))
-            _send(
-                connection, [xadd(stream, f"s{i % series}", START_MS + i, values[i]) for i in some]
-            )
+        while some := [packed(words) for words in islice(rest, AT_ONCE)]:
+            _send(connection, some)
     finally:
         client.connection_pool.release(connection)
 
 
 def xadd(stream: str, series: str, at: int, value: float) -> bytes:
     """Return the command that adds one reading."""
+    return packed(_words(stream, series, at, value))
+
+
+def _words(stream: str, series: str, at: int, value: float) -> list[bytes]:
     words = ("XADD", stream, "*", "series", series, "ts", str(at), "value", str(value))
-    return packed([word.encode() for word in words])
+    return [word.encode() for word in words]
 
 
 def fill_columns(

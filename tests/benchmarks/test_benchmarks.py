@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.benchmarks import waking
+from tests.benchmarks import messy, partitions, waking
 from tests.benchmarks.cases import CASES, PEERS, Bench
 from tests.benchmarks.footprint import idle_share, installed_bytes, memory_per_series, start_seconds
 from tests.benchmarks.growth import AXES, draw
@@ -53,6 +53,17 @@ def test_what_a_rest_costs_is_measured(bench: Bench) -> None:
     found = waking.measure(bench)
     assert all(each > 0 for _, taken in found for each in taken)
     assert waking_table(found).count("\n") == 1 + len(found)
+
+
+def test_a_worker_with_several_partitions_is_measured(bench: Bench) -> None:
+    assert partitions.rate(bench, 4) > 0
+
+
+def test_what_a_messy_stream_costs_is_measured(bench: Bench) -> None:
+    ratios = messy.measure(bench, 1, lambda _: None)
+    assert list(ratios) == list(messy.KINDS)
+    assert all(ratio > 0 for (ratio,) in ratios.values())
+    assert bench.client.keys() == []
 
 
 def test_the_footprint_is_measured(bench: Bench) -> None:

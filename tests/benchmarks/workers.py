@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,19 +26,22 @@ def command(url: str, models: Path, stream: str, *options: object) -> list[str]:
 
 @contextmanager
 def running(words: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process for the length of the block, and kill it if it is still there."""
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
+    """Run a process for the length of the block, and kill it if it is still there.
+
+    What it says on stderr is in a file, as a pipe that nobody empties would stop it.
+    """
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=said)
+        process.stderr = said
         try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stderr:
-            process.stderr.close()
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def wait_for(holds: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
@@ -49,11 +53,17 @@ def wait_for(holds: Callable[[], bool], process: subprocess.Popen[bytes]) -> Non
     end = time.monotonic() + PATIENCE
     while not holds():
         if process.poll() is not None and not holds():
-            said = process.stderr.read().decode() if process.stderr else ""
-            raise SystemExit(f"{process.args!r} ended with {process.returncode}:\n{said[-3000:]}")
+            raise SystemExit(f"{process.args!r} ended with {process.returncode}:\n{_said(process)}")
         if time.monotonic() > end:
             raise SystemExit(f"{process.args!r} did not get there in {PATIENCE:g} s")
         time.sleep(POLL)
+
+
+def _said(process: subprocess.Popen[bytes]) -> str:
+    if process.stderr is None:
+        return ""
+    process.stderr.seek(0)
+    return process.stderr.read().decode()[-3000:]
 
 
 def rate_of(client: redis.Redis, stream: str, words: Sequence[str], forecasts: int) -> float:

@@ -37,6 +37,12 @@ TAKE_AWAY = """
 redis.call('DEL', KEYS[1])
 if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('RENAME', KEYS[2], KEYS[1]) end
 """
+USE_UP = """
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('RENAME', KEYS[1], KEYS[2]) end
+redis.call('XADD', KEYS[1], ARGV[1], 'in', 'the way')
+redis.call('XDEL', KEYS[1], ARGV[1])
+"""
+LAST = f"{2**64 - 1}-{2**64 - 1}"
 Undo = Callable[[], object]
 Fault = Callable[[redis.Redis, str], Undo]
 
@@ -72,15 +78,29 @@ def stolen(client: redis.Redis, stream: str) -> Undo:
     return undo
 
 
+def used_up(key_of: Callable[[str], str]) -> Fault:
+    """Leave a stream without an id for another entry; what was there comes back unharmed."""
+
+    def fault(client: redis.Redis, stream: str) -> Undo:
+        key = key_of(stream)
+        client.eval(USE_UP, 2, key, f"{key}:aside", LAST)
+        client.xadd(stream, {"series": "s0", "value": "abc"})  # so that there is a reject
+        return lambda: client.eval(TAKE_AWAY, 2, key, f"{key}:aside")
+
+    return fault
+
+
 FAULTS: dict[str, Fault] = {
     "input": in_the_way(lambda stream: stream),
-    "forecasts": in_the_way(forecasts_key),
-    "dead": in_the_way(dead_key),
+    "forecasts": in_the_way(lambda stream: forecasts_key(stream, FLEET)),
+    "dead": in_the_way(lambda stream: dead_key(stream, FLEET)),
     "offset": in_the_way(lambda stream: offset_key(stream, FLEET)),
     "lease": in_the_way(lambda stream: lease_key(stream, FLEET)),
     "checkpoint": in_the_way(lambda stream: checkpoint_key(stream, FLEET)),
     "no entry id": moved,
     "thief": stolen,
+    "forecasts' ids": used_up(lambda stream: forecasts_key(stream, FLEET)),
+    "dead letters' ids": used_up(lambda stream: dead_key(stream, FLEET)),
 }
 WITHOUT_INPUT = {"input"}
 """While this is done to a stream, nobody can put readings on it."""

@@ -219,7 +219,7 @@ def test_leases_last_while_many_partitions_are_taken_and_saved(
         lambda _: None,
         time.monotonic,
         reached=slowly,
-        lease=2.0,
+        lease=4.0,
         input="many:{0..29}",
     )
     worker.run()
@@ -265,7 +265,7 @@ def test_a_loss_that_was_told_is_stored_with_the_offset(
     offset: Any = client.get("readings:offset:default")
     assert lost_by(worker_of(lambda: False, pytest.fail)) == 10
     client.delete("readings:checkpoint:default")
-    client.xgroup_destroy("readings", "default")
+    client.xgroup_destroy("readings", "tidecast:default")
     assert client.get("readings:offset:default") == offset.replace(b" 3", b" 13")
     assert lost_by(worker_of(lambda: False, pytest.fail)) == 0
 

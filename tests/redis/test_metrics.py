@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from tests.conftest import Run
-from tests.model_files import write_mean_model
+from tests.model_files import spec_in, write_mean_model
 from tests.redis.waiting import wait_for
 from tidecast.worker.service.metrics import COUNTERS
 from tidecast.worker.service.tally import Tally
@@ -104,7 +104,8 @@ def test_a_scrape_tells_what_was_done_and_what_was_removed_unread(
     assert counts["tidecast_commit_readings_count"] == counts["tidecast_commits_total"]
     assert counts["tidecast_forecast_latency_seconds_count"] == counts["tidecast_commits_total"]
     assert counts["tidecast_inference_seconds_count{tiny}"] > 0
-    assert counts["tidecast_model_info{tiny,univariate_one_step,s*,abcdef}"] == 1
+    version = spec_in(model).version
+    assert counts[f"tidecast_model_info{{tiny,univariate_one_step,s*,{version}}}"] == 1
     assert counts["process_resident_memory_bytes"] > 1e6
 
 

@@ -12,20 +12,23 @@ import pytest
 import redis
 
 from tests.redis.campaigns import end, nursery
-from tests.redis.partition_campaigns import FAULTS
+from tests.redis.partition_campaigns import in_the_way
 from tests.redis.servers import Server
 from tests.redis.waiting import wait_for
 from tidecast.worker.errors import LeaseError, ServerError, WrongKeyError
 from tidecast.worker.pipeline.step import Commit
 from tidecast.worker.pipeline.wire import Position
+from tidecast.worker.service import holdings
 from tidecast.worker.service.holdings import Holdings
 from tidecast.worker.service.loop import Worker
 from tidecast.worker.service.metrics import WorkerCollector
 from tidecast.worker.service.partition import Partition, State
+from tidecast.worker.service.share import share_out
 from tidecast.worker.store.commit import Committer
 from tidecast.worker.store.connection import RawConnection
 from tidecast.worker.store.keys import checkpoint_key, lease_key
 from tidecast.worker.store.lease import Leases
+from tidecast.worker.store.source import FIRST_READ, LiveReader, Streams
 
 TWO = ("one", "two")
 
@@ -81,12 +84,15 @@ def test_an_offset_that_somebody_moved_is_taken_for_that_partition_alone(
     assert (worker.total.rebuilds, worker.total.reconnects) == (1, 0)
 
 
+@pytest.mark.parametrize("by_hand", [True, False])
 def test_a_partition_is_restored_in_parts_while_another_works(
-    client: redis.Redis, worker_of: Callable[..., Worker]
+    client: redis.Redis, worker_of: Callable[..., Worker], *, by_hand: bool
 ) -> None:
+    """Also where all that lies behind an offset set by hand is to be counted."""
     feed(client, "one", 20_001)
     feed(client, "two", 200)
-    client.set("one:offset:default", client.xinfo_stream("one")["last-generated-id"])
+    last: Any = client.xinfo_stream("one")["last-generated-id"]
+    client.set("one:offset:default", "0-1" if by_hand else last)
     both, started = [State.RUNNING] * 2, set[bool]()
 
     def done(worker: Worker) -> bool:
@@ -100,7 +106,52 @@ def test_a_partition_is_restored_in_parts_while_another_works(
     first = steps.index("restored")
     between = steps[first : steps.index("restored", first + 1)]
     assert between.count("sent") > 2
-    assert not client.exists("one:forecasts")
+    assert client.xlen("one:forecasts") == 0
+
+
+def test_who_reads_more_streams_knows_how_large_entries_were(
+    client: redis.Redis, worker_of: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As each stream that is taken begins the read anew; and its leases are renewed meanwhile."""
+    feed(client, "one", 20_001)
+    client.set("one:offset:default", client.xinfo_stream("one")["last-generated-id"])
+    feed(client, "two", 200)
+    counts, pulses = dict[int, int](), list[Any]()
+    send, follow = RawConnection.send, Streams.follow
+
+    def noted(connection: RawConnection, *words: Any) -> None:
+        if words[0] == "XREAD":
+            counts.setdefault(len(words), words[2])
+        send(connection, *words)
+
+    def followed(streams: Streams, positions: Any, like: Any, pulse: Any) -> LiveReader:
+        pulses.append(pulse)
+        return follow(streams, positions, like, pulse)
+
+    monkeypatch.setattr(RawConnection, "send", noted)
+    monkeypatch.setattr(Streams, "follow", followed)
+    worker, _ = ran(worker_of, lambda _: len(counts) == 2, read_size=1000)
+    of_one, of_both = (counts[size] for size in sorted(counts))
+    assert (of_one, of_both) == (FIRST_READ, 1000)
+    assert {pulse.__func__ for pulse in pulses} == {Holdings.renew}
+    assert client.xlen("two:forecasts") == 200
+    assert worker.total.rebuilds == 0
+
+
+def test_shares_are_computed_where_something_has_changed(
+    client: redis.Redis, worker_of: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[object] = []
+
+    def shared(*words: Any) -> dict[str, str]:
+        computed.append(words)
+        return share_out(*words)
+
+    monkeypatch.setattr(holdings, "share_out", shared)
+    looks: list[str] = []
+    ran(worker_of, lambda _: looks.count("renewed") > 5, lease=0.5, reached=looks.append)
+    assert len(computed) <= 3  # nobody has anything, then this worker has, and is a member
+    assert client.exists("one:lease:default") == 0
 
 
 def test_windows_are_made_while_a_quiet_stream_has_no_news(
@@ -213,14 +264,16 @@ def test_the_commit_of_another_stream_stands_behind_one_that_is_refused(
     committer.close()
 
 
-@pytest.mark.parametrize("name", sorted(set(FAULTS) - {"no entry id", "thief"}))
+TYPED = {"input", "forecasts", "dead", "offset", "lease", "checkpoint", "fleets"}
+
+
+@pytest.mark.parametrize("name", sorted(TYPED))
 def test_a_key_of_another_type_is_named(client: redis.Redis, name: str) -> None:
-    leases = Leases(client, "default", "me", ["one"], seconds=10)
+    leases = Leases(client, "default", "me", ["one"], seconds=600)
     leases.check("one")  # nothing lies there yet
-    key = {"input": "one", "forecasts": "one:forecasts", "dead": "one:dead"}.get(
-        name, f"one:{name}:default"
-    )
-    undo = FAULTS[name](client, "one")
+    beside = {"input": "one"} | {name: f"one:{name}" for name in ("forecasts", "dead", "fleets")}
+    key = beside.get(name, f"one:{name}:default")
+    undo = in_the_way(lambda _: key)(client, "one")
     with pytest.raises(WrongKeyError, match=f"what lies at {key} is no "):
         leases.check("one")
     undo()
@@ -235,7 +288,7 @@ def test_a_key_that_is_closed_to_the_user_is_named(client: redis.Redis, server_u
         redis.Redis.from_url(server_url, protocol=2, **login) as clerk,
         pytest.raises(ServerError, match="refuses one:forecasts to this worker's user"),
     ):
-        Leases(clerk, "default", "me", ["one"], seconds=10).check("one")
+        Leases(clerk, "default", "me", ["one"], seconds=600).check("one")
 
 
 def test_what_is_refused_to_one_worker_goes_to_another(
@@ -258,6 +311,26 @@ def test_what_is_refused_to_one_worker_goes_to_another(
             end(pid, signal.SIGTERM)
 
 
+def test_members_that_follow_different_streams_agree_who_takes_one(
+    tmp_path: Path, durable_server: Server
+) -> None:
+    """Where each saw the leases of its own streams alone, both would leave ``two`` to the other."""
+    with nursery(tmp_path / "nursery") as home, durable_server.client() as client:
+        workers = [home.start(durable_server.url, "one", "two")]
+        feed(client, "two", 10)
+        wait_for(lambda: client.xlen("two:forecasts") > 0)
+        workers.append(home.start(durable_server.url, "two", "three", "four"))
+        for stream in ("three", "four"):
+            feed(client, stream, 10)
+            wait_for(lambda s=stream: client.xlen(f"{s}:forecasts") > 0)  # type: ignore[misc]
+        for _ in range(50):  # in which everybody looks after the shares more than once
+            before = client.xlen("two:forecasts")
+            feed(client, "two", 1)
+            wait_for(lambda b=before: client.xlen("two:forecasts") > b)  # type: ignore[misc]
+        for pid in workers:
+            end(pid, signal.SIGTERM)
+
+
 def test_who_was_heard_of_before_the_clock_was_set_back_does_not_count(client: redis.Redis) -> None:
     leases = Leases(client, "default", "me", ["one"], seconds=10)
     leases.members()
@@ -268,7 +341,7 @@ def test_who_was_heard_of_before_the_clock_was_set_back_does_not_count(client: r
 
 
 def test_a_member_that_follows_less_is_listed_once(client: redis.Redis) -> None:
-    leases = Leases(client, "default", "me", TWO, seconds=10)
+    leases = Leases(client, "default", "me", TWO, seconds=600)
     assert leases.members() == {"me": ["one", "two"]}
     assert leases.members(["one"]) == {"me": ["two"]}
     assert client.zcard("tidecast:members:default") == 1

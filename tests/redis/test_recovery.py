@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from tests.conftest import Run
-from tests.model_files import write_mean_model
+from tests.model_files import spec_in, write_mean_model
 from tests.redis.campaigns import end, nursery
 from tests.redis.servers import Server
 from tests.redis.verifier import verify
@@ -75,17 +75,17 @@ def test_a_new_version_finds_its_windows(
     add(client, 0, 4000, names=4)
     drain(tidecast, model, "--trim")
     assert client.xlen("readings") < 200
-    new = write_mean_model(
-        tmp_path / "new.onnx", name="other", version="123456", n_steps=3, horizon=2
-    )
+    new = write_mean_model(tmp_path / "new.onnx", name="other", n_steps=3, horizon=2)
+    version, former = spec_in(new).version, spec_in(model).version
     add(client, 4000, 4012, names=4)
     series, replayed, log = windows_of(tidecast, new, "--trim")
     assert (series, replayed) == (4, 0)
-    assert "model other version 123456 takes over the windows of mean version abcdef" in log
+    takes = f"model other version {version} takes over the windows of mean version {former}"
+    assert takes in log
     written: Any = client.xrange("readings:forecasts")
     assert len(written) == 4012 - 4 * 2
     last = json.loads(written[-1][1][b"forecast"])
-    assert (last["version"], last["forecast"]["value"]) == ("123456", [4007.0] * 2)
+    assert (last["version"], last["forecast"]["value"]) == (version, [4007.0] * 2)
 
 
 @pytest.mark.parametrize(
@@ -301,11 +301,11 @@ def test_the_servers_own_tools_see_the_lag(client: redis.Redis, tidecast: Run, m
     drain(tidecast, model)
     add(client, 10, 17)
     (group,) = client.xinfo_groups("readings")
-    assert (group["name"], group["lag"], group["entries-read"]) == (b"default", 7, 10)
-    client.xgroup_destroy("readings", "default")  # somebody tidies up
+    assert (group["name"], group["lag"], group["entries-read"]) == (b"tidecast:default", 7, 10)
+    client.xgroup_destroy("readings", "tidecast:default")  # somebody tidies up
     drain(tidecast, model)
     (group,) = client.xinfo_groups("readings")
-    assert (group["name"], group["lag"], group["entries-read"]) == (b"default", 0, 17)
+    assert (group["name"], group["lag"], group["entries-read"]) == (b"tidecast:default", 0, 17)
 
 
 def test_trimming_waits_for_every_fleet(client: redis.Redis, tidecast: Run, model: Path) -> None:

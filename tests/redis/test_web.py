@@ -1,6 +1,7 @@
 """The worker's HTTP port: its routes, what its probes mean, and who may not disturb it."""
 
 import http.client
+import logging
 import socket
 import time
 from collections import Counter
@@ -19,6 +20,7 @@ from tests.model_files import write_mean_model
 from tests.redis.servers import Server, flavours
 from tests.redis.test_metrics import scraped
 from tests.redis.waiting import wait_for
+from tidecast.worker.logs import LOGGER
 from tidecast.worker.service import web
 
 ROUTES = ("/metrics", "/livez", "/readyz", "/startupz")
@@ -49,6 +51,22 @@ def said_to(port: int, sent: bytes) -> bytes:
             while piece := connection.recv(65536):
                 received += piece
         return received
+
+
+@pytest.mark.usefixtures("port")
+def test_what_the_port_says_goes_where_the_projects_lines_go_and_each_line_once() -> None:
+    told: list[str] = []
+    ear = logging.Handler()
+    ear.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    LOGGER.addHandler(ear)
+    try:
+        logging.getLogger("waitress").error("the port fell over")
+        LOGGER.error("the line goes on")
+    finally:
+        LOGGER.removeHandler(ear)
+    assert told == ["the port fell over", "the line goes on"]
+    # Who listens to both, such as a test runner, hears each line once.
+    assert logging.getLogger("waitress").handlers == []
 
 
 def test_head_is_get_without_a_body(port: int) -> None:

@@ -7,9 +7,10 @@ LostServerError) goes through to the loop, which begins anew with all of them.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from random import Random
 
 from tidecast.worker.errors import (
@@ -28,7 +29,9 @@ from tidecast.worker.service.share import share_out
 from tidecast.worker.service.summary import Summary
 from tidecast.worker.settings import Settings
 from tidecast.worker.store.commit import UNDER_WAY, Committer
-from tidecast.worker.store.lease import Leases
+from tidecast.worker.store.keys import lease_key
+from tidecast.worker.store.lease import Leases, Standing
+from tidecast.worker.store.position import StreamFacts
 from tidecast.worker.store.source import Streams
 
 TENDS_PER_LEASE = 10
@@ -37,6 +40,11 @@ RENEWALS_PER_LEASE = 3
 SAVING_SHARE = 0.025
 """The share of its time that a worker spends on checkpoints, about."""
 LONGEST_REST = 10
+RESTORED_FOR = 0.05
+"""Seconds that may go into windows between two batches of the partitions that run."""
+RESTORED_AT_ONCE = 3
+"""Partitions whose windows are being made at a time, each with a read in hand: so a large one does
+not hold up those behind it, and a thousand of them do not hold a thousand reads."""
 ITS_OWN = (PartitionError, ServerError)
 """What a call about one partition raises when something is wrong with that partition."""
 
@@ -70,6 +78,7 @@ class Holdings:
         reached: told the name of each step as it is reached.
         saving_share: how much of its time may go into checkpoints; see ``rest``.
         longest_pause: seconds before a partition in trouble is tried again, at most.
+        restored_for: as ``RESTORED_FOR``.
         random: spreads the tries of several workers.
 
     ``lives`` has a partition for each input, ``running`` those whose readings are forecast,
@@ -87,12 +96,18 @@ class Holdings:
     reached: Callable[[str], object] = lambda _: None
     saving_share: float = SAVING_SHARE
     longest_pause: float = LONGEST_PAUSE
+    restored_for: float = RESTORED_FOR
     random: Random = field(default_factory=Random)
     lives: dict[str, Lifecycle] = field(init=False)
     running: dict[str, Partition] = field(default_factory=dict, init=False)
     restoring: dict[str, Iterator[Partition | None]] = field(default_factory=dict, init=False)
     changed: bool = field(default=False, init=False)
     _commits: deque[tuple[str, Commit]] = field(default_factory=deque, init=False)
+    _turn: int = field(default=0, init=False)
+    _endless: set[tuple[str, str]] = field(default_factory=set, init=False)
+    _shared: tuple[Mapping[str, Collection[str]], Mapping[str, str | None], Mapping[str, str]] = (
+        field(default=({}, {}, {}), init=False)
+    )
 
     def __post_init__(self) -> None:
         self.lives = {stream: Lifecycle() for stream in self.settings.input}
@@ -150,11 +165,12 @@ class Holdings:
             if not (life.alone and owners[stream]):
                 life.try_again(now)
         members = self._members()
+        self._shorten_those_of_the_dead(owners, members)
         self.renew()
-        shares = share_out(members, owners)
+        shares = self._shares(members, owners)
         mine = [stream for stream, member in shares.items() if member == self.leases.token]
         for stream in [*self.running, *self.restoring]:
-            if stream not in mine:
+            if shares.get(stream) != self.leases.token:
                 self._give_up(stream)
                 if self.lives[stream].state is State.WAITING:  # else its trouble was told
                     fleet = self.settings.fleet
@@ -169,13 +185,54 @@ class Holdings:
         reasons = (life.reason for life in self.in_trouble.values())
         self.health.stuck = next(reasons, None) if idle else None
 
+    def _shares(
+        self, members: Mapping[str, Collection[str]], owners: Mapping[str, str | None]
+    ) -> Mapping[str, str]:
+        """Return who should have which partition; as before where nothing has changed.
+
+        All members are to see the same: where some follow other streams, their leases count, too,
+        or a stream could be left by each of two members to the other.
+        """
+        others = {stream for follows in members.values() for stream in follows} - owners.keys()
+        if others:
+            owners = {**owners, **self.leases.owners(sorted(others))}
+        if (members, owners) != self._shared[:2]:
+            self._shared = members, owners, share_out(members, owners)
+        return self._shared[2]
+
+    def _shorten_those_of_the_dead(
+        self, owners: Mapping[str, str | None], members: Collection[str]
+    ) -> None:
+        """See that leases of those who live no more run out, however the clock was set."""
+        for stream, owner in owners.items():
+            if owner is None or owner in members or self.lives[stream].state is State.TROUBLE:
+                continue
+            with suppress(ServerError):  # whoever tries to take it will see
+                standing = self.leases.shorten(stream)
+                if standing is Standing.ENDLESS and (stream, owner) not in self._endless:
+                    self._endless.add((stream, owner))
+                    key = lease_key(stream, self.settings.fleet)
+                    LOGGER.warning(
+                        "%s: what lies at %s never runs out, so no worker put it there, and none "
+                        "takes the stream while it lasts; DEL %s if that is not wanted",
+                        *(stream, key, key),
+                    )
+                elif standing is Standing.CUT:
+                    LOGGER.warning(
+                        "%s: its lease is held by %s, which is no living member of fleet %s, for "
+                        "longer than leases last: the server's clock was set back, or that worker "
+                        "had another --lease. It runs out in %g s",
+                        *(stream, owner, self.settings.fleet, self.settings.lease),
+                    )
+
     def _save_those_due(self, now: float) -> None:
         """Write the checkpoints for which it is time, as far as they may cost any."""
         seconds = sum(partition.save_seconds for partition in self.running.values())
         between = rest(self.settings.checkpoint_every, seconds, self.saving_share)
+        known = self.streams.facts_of([*self.running])
         for stream, partition in list(self.running.items()):
             self.renew()
-            self._look_for_gaps(stream, partition)
+            self._look_for_gaps(stream, partition, known[stream])
             # Until a first checkpoint stands, each save writes but a part of it.
             stands = partition.changelog.is_complete
             pause = between if stands else partition.save_seconds / self.saving_share
@@ -189,22 +246,30 @@ class Holdings:
             return
         self._renew_at = now + self.settings.lease / RENEWALS_PER_LEASE
         self._members()  # says that this member lives
-        for stream in [*self.running, *self.restoring]:
-            self.health.beat_at = self.clock()
-            try:
-                if not self.leases.renew(stream):
-                    raise LeaseError(f"{stream}: its lease has run out before it was renewed")
-            except ITS_OWN as error:
-                self.fail(stream, error)
+        for stream, renewed in self.leases.renew_all([*self.running, *self.restoring]).items():
+            if isinstance(renewed, ServerError):
+                self.fail(stream, renewed)
+            elif not renewed:
+                lost = LeaseError(f"{stream}: its lease has run out before it was renewed")
+                self.fail(stream, lost)
+        self.health.beat_at = self.clock()
         self.reached("renewed")
 
     def restore(self) -> None:
-        """Do a part of what is left to make windows again; of several partitions in turn."""
-        stream = next(iter(self.restoring))
-        work = self.restoring.pop(stream)
-        self.restoring[stream] = work  # behind the others
+        """Make windows for a while; of several partitions in turn."""
+        until = self.clock() + self.restored_for
+        while self.restoring:
+            self._restore_a_part()
+            if self.clock() >= until:
+                return
+
+    def _restore_a_part(self) -> None:
+        """Do a part of what is left to make windows again."""
+        under_way = [*islice(self.restoring, RESTORED_AT_ONCE)]
+        self._turn += 1
+        stream = under_way[self._turn % len(under_way)]
         try:
-            found = next(work)
+            found = next(self.restoring[stream])
         except ITS_OWN as error:
             self.fail(stream, error)
             return
@@ -280,6 +345,8 @@ class Holdings:
             if position is None:
                 position = self.streams.beginning(stream, at_end=self.settings.start == "latest")
                 self._committer.begin(stream, position)
+            else:
+                self._committer.resume(stream)
         except ITS_OWN as error:
             self.fail(stream, error)
         else:
@@ -318,16 +385,23 @@ class Holdings:
                 partition.stands_since = partition.saved_at
             self.reached("saved")
             if self.settings.trim:
-                self.recovery.trim(stream)
+                self.recovery.trim(stream, self.renew)
         except ITS_OWN as error:
             self.fail(stream, error)
 
-    def _look_for_gaps(self, stream: str, partition: Partition) -> None:
-        """Raise an alarm if entries were removed from the stream before they were read."""
+    def _look_for_gaps(
+        self, stream: str, partition: Partition, known: StreamFacts | ServerError | None = None
+    ) -> None:
+        """Raise an alarm if entries were removed from the stream before they were read.
+
+        ``known`` is what the server knows of the stream, or why it does not tell.
+        """
         if self.running.get(stream) is not partition:
             return
         try:
-            lost = self.recovery.lost_unread(stream, partition)
+            if isinstance(known, ServerError):
+                raise known
+            lost = self.recovery.lost_unread(stream, partition, known)
             if lost:
                 self.hear()
                 told = Position(partition.offset, partition.entries)

@@ -21,7 +21,7 @@ from tidecast.worker.errors import LostServerError, ServerError
 from tidecast.worker.logs import LOGGER
 from tidecast.worker.pipeline.wire import Entry
 from tidecast.worker.service.health import Health
-from tidecast.worker.service.holdings import ITS_OWN, SAVING_SHARE, Holdings, untended
+from tidecast.worker.service.holdings import ITS_OWN, RESTORED_FOR, SAVING_SHARE, Holdings, untended
 from tidecast.worker.service.outage import Outage
 from tidecast.worker.service.partition import LONGEST_PAUSE, Partition, State
 from tidecast.worker.service.recovery import Recovery
@@ -49,6 +49,7 @@ class Worker:
         pause: waits, after so many failures in a row, or less when told to stop.
         saving_share: how much of its time may go into checkpoints; see ``rest``.
         longest_pause: seconds before a partition in trouble is tried again, at most.
+        restored_for: seconds that may go into windows between two batches.
         reached: told the name of each step between a read and a checkpoint as it is reached.
         now: seconds since 1970, to tell how old readings are.
         health: is told how the loop fares.
@@ -66,6 +67,7 @@ class Worker:
     pause: Callable[[int], object]
     saving_share: float = SAVING_SHARE
     longest_pause: float = LONGEST_PAUSE
+    restored_for: float = RESTORED_FOR
     reached: Callable[[str], object] = lambda _: None
     now: Callable[[], float] = time.time
     health: Health = field(default_factory=Health)
@@ -94,6 +96,7 @@ class Worker:
             reached=self.reached,
             saving_share=self.saving_share,
             longest_pause=self.longest_pause,
+            restored_for=self.restored_for,
         )
         failures, outage = 0, Outage()
         while not self.stopping():
@@ -176,7 +179,7 @@ class Worker:
         positions = {name: partition.offset for name, partition in held.running.items()}
         # Nobody waits for news while there is work.
         streams = replace(self.streams, block_ms=None) if held.restoring else self.streams
-        return streams.follow(positions) if positions else None
+        return streams.follow(positions, reader, held.renew) if positions else None
 
     def _read_and_step(self, reader: LiveReader, held: Holdings) -> bool:
         """Take what has arrived through the pipeline; tell whether that was anything."""

@@ -1,12 +1,17 @@
-"""How many CPUs this process may use, by scheduler affinity and cgroup quotas (v1 and v2)."""
+"""How many CPUs and how much memory this process may use, by what cgroups (v1 and v2) allow."""
 
 import os
 import re
+import resource
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-V1, V2 = "cpu", ""  # as /proc/self/cgroup names the hierarchies: v1 by its controllers
-QUOTA_FILES = {V1: ("cpu.cfs_quota_us", "cpu.cfs_period_us"), V2: ("cpu.max",)}
+CPU, MEMORY = "cpu", "memory"
+V2 = ""  # as /proc/self/cgroup names the hierarchies: those of v1 by their controllers
+V1_FILES = {CPU: ("cpu.cfs_quota_us", "cpu.cfs_period_us"), MEMORY: ("memory.limit_in_bytes",)}
+V2_FILES = {CPU: ("cpu.max",), MEMORY: ("memory.max",)}
+BOUNDLESS = 2**60
+"""Bytes that are no limit; v1 writes a number of this kind where there is none."""
 CGROUP = re.compile(r"\d+:([^:]*):(/.*)")
 ESCAPED = re.compile(r"\\([0-7]{3})")
 
@@ -32,14 +37,38 @@ def quota(root: Path) -> int | None:
     Args:
         root: the folder that holds ``proc`` and the mount points.
     """
-    quotas = [_whole_cpus(folder, names) for folder, names in _folders(root)]
+    quotas = map(_whole_cpus, _limits(root, CPU))
     return min((max(1, number) for number in quotas if number is not None), default=None)
 
 
-def _folders(root: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
-    """Yield the folder of each cgroup that holds this process, and its quota files' names."""
+def memory(root: Path = Path("/")) -> int | None:
+    """Return how many bytes the cgroups of this process allow; None: no limit, as for ``quota``."""
+    limits = [int(words[0]) for words in _limits(root, MEMORY) if words and words[0].isdecimal()]
+    return min((limit for limit in limits if limit < BOUNDLESS), default=None)
+
+
+def resident() -> int:
+    """Return how many bytes of memory this process holds now."""
+    try:
+        pages = Path("/proc/self/statm").read_text().split()[1]
+    except OSError:  # no Linux; what it held at most, then, in bytes on a Mac
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _limits(root: Path, controller: str) -> Iterator[list[str]]:
+    """Yield what the files say that limit each cgroup that holds this process, as words."""
+    for folder, names in _folders(root, controller):
+        yield " ".join(_text(folder / name) for name in names).split()
+
+
+def _folders(root: Path, controller: str) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Yield the folder of each cgroup that holds this process, and the names of its files."""
     cgroups = _cgroups(root)
     for hierarchy, top, point in _mounts(root):
+        if hierarchy not in (V2, controller):
+            continue
+        files = (V1_FILES if hierarchy else V2_FILES)[controller]
         own = cgroups.get(hierarchy)
         # A container may see its cgroup by the host's path, mounted as if it were the root.
         if own is None or not own.is_relative_to(top):
@@ -48,7 +77,7 @@ def _folders(root: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
         if ".." in below.parts:  # it left the cgroup namespace, and no folder here is its own
             continue
         for names in (below, *below.parents):
-            yield root / point.lstrip("/") / names, QUOTA_FILES[hierarchy]
+            yield root / point.lstrip("/") / names, files
 
 
 def _cgroups(root: Path) -> dict[str, PurePosixPath]:
@@ -63,7 +92,7 @@ def _cgroups(root: Path) -> dict[str, PurePosixPath]:
 
 
 def _mounts(root: Path) -> Iterator[tuple[str, PurePosixPath, str]]:
-    """Yield the hierarchy, the topmost cgroup and the mount point of each mount with CPU quotas."""
+    """Yield hierarchy, topmost cgroup and mount point of each mount that may limit us."""
     for line in _text(root / "proc/self/mountinfo").split("\n"):
         mount, _, system = line.partition(" - ")
         fields, (kind, *rest) = mount.split(" "), system.split(" ")
@@ -72,12 +101,12 @@ def _mounts(root: Path) -> Iterator[tuple[str, PurePosixPath, str]]:
         top, point = (ESCAPED.sub(lambda code: chr(int(code[1], 8)), text) for text in fields[3:5])
         if kind == "cgroup2":
             yield V2, PurePosixPath(top), point
-        elif kind == "cgroup" and V1 in rest[1].split(","):
-            yield V1, PurePosixPath(top), point
+        elif kind == "cgroup":
+            for controller in V1_FILES.keys() & rest[1].split(","):
+                yield controller, PurePosixPath(top), point
 
 
-def _whole_cpus(folder: Path, names: tuple[str, ...]) -> int | None:
-    words = " ".join(_text(folder / name) for name in names).split()
+def _whole_cpus(words: list[str]) -> int | None:
     try:
         microseconds, period = map(int, words)
     except ValueError:  # "max" too

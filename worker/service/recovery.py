@@ -10,18 +10,21 @@ from itertools import chain
 from typing import Any
 
 from tidecast.worker.contract import ModelSpec
-from tidecast.worker.errors import CheckpointError
+from tidecast.worker.errors import CheckpointError, WrongKeyError
 from tidecast.worker.logs import LOGGER
 from tidecast.worker.pipeline.changelog import Changelog
 from tidecast.worker.pipeline.decode import Decoder
 from tidecast.worker.pipeline.registry import Registry
+from tidecast.worker.pipeline.series import newest
 from tidecast.worker.pipeline.snapshot import State, decode, encode
-from tidecast.worker.pipeline.step import Pipeline
+from tidecast.worker.pipeline.step import ANY_ROOM, Pipeline, Room, most_readings
 from tidecast.worker.pipeline.wire import Position
 from tidecast.worker.service.partition import Partition
 from tidecast.worker.settings import Settings
 from tidecast.worker.store.checkpoint import Checkpoints, Manifest, Section
-from tidecast.worker.store.position import START, order_of
+from tidecast.worker.store.fleets import ALL, Fleets
+from tidecast.worker.store.keys import fleets_key, offset_key
+from tidecast.worker.store.position import START, StreamFacts, order_of
 from tidecast.worker.store.source import Streams
 
 
@@ -33,15 +36,24 @@ class Recovery:
         registry: the models whose windows these are.
         streams: where the readings are.
         checkpoints: where the state is kept.
+        room: how much memory a partition may take.
     """
 
     def __init__(
-        self, settings: Settings, registry: Registry, streams: Streams, checkpoints: Checkpoints
+        self,
+        settings: Settings,
+        registry: Registry,
+        streams: Streams,
+        checkpoints: Checkpoints,
+        room: Room = ANY_ROOM,
     ) -> None:
         self._settings = settings
+        self._room = room
         self._registry = registry
         self._streams = streams
         self._checkpoints = checkpoints
+        self._fleets = Fleets(streams.client)
+        self._told = set[str]()
         self._models = [identity_of(model.spec) for model in registry.models]
 
     def restore(self, stream: str, position: Position) -> Iterator[Partition | None]:
@@ -54,7 +66,8 @@ class Recovery:
             stream: the input stream.
             position: where the fleet stands in it.
         """
-        entries = self._streams.entries_at(stream, position)
+        self._see_that_ids_go_on(stream, self._streams.facts(stream), position.offset)
+        entries = yield from self._streams.entries_at(stream, position)
         found = yield from self._load(stream, position.offset)
         replayed, after = 0, found.offset
         if position.offset != after:
@@ -120,9 +133,15 @@ class Recovery:
         self._checkpoints.publish(stream, partition.saved, tidy=log.outdated)
         log.outdated = False
 
-    def lost_unread(self, stream: str, partition: Partition) -> int:
-        """Return how many entries were removed unread since the last call, if that can be told."""
-        facts = self._streams.facts(stream)
+    def lost_unread(
+        self, stream: str, partition: Partition, facts: StreamFacts | None = None
+    ) -> int:
+        """Return how many entries were removed unread since the last call, if that can be told.
+
+        ``facts`` are what the server knew of the stream a moment ago, if that is at hand.
+        """
+        facts = facts or self._streams.facts(stream)
+        self._see_that_ids_go_on(stream, facts, partition.offset)
         partition.added = facts.added
         if facts.removed == partition.removed:
             return 0
@@ -139,16 +158,45 @@ class Recovery:
             partition.saved_at = float("-inf")
         return max(0, lost)
 
-    def trim(self, stream: str) -> int:
-        """Remove entries that no fleet will ever replay; return how many.
+    def _see_that_ids_go_on(self, stream: str, facts: StreamFacts, offset: str) -> None:
+        """Refuse a stream whose ids have begun anew below the offset: nothing would ever be read.
 
-        Those before the checkpoints of all fleets that follow the stream, and before what consumer
-        groups of others may still need. While some fleet has no checkpoint, none.
+        Raises:
+            WrongKeyError: they have.
         """
-        fleets = {self._settings.fleet: START, **self._streams.groups(stream)}
-        places = [self._checkpoints.stands_at(stream, name) or at for name, at in fleets.items()]
-        below = min(places, key=order_of)
+        if facts.added and order_of(facts.last) < order_of(offset):
+            key = offset_key(stream, self._settings.fleet)
+            raise WrongKeyError(
+                f"{stream}: its newest entry is {facts.last}, and by {key} all up to {offset} is "
+                "consumed: the stream was deleted and made anew with smaller ids, or the offset "
+                f"was set too high; SET {key} 0-0 reads all that it holds"
+            )
+
+    def trim(self, stream: str, pulse: Callable[[], object] = lambda: None) -> int:
+        """Remove entries that nobody needs any more; return how many.
+
+        Those before the checkpoints of all fleets that ever read the stream, and before what
+        consumer groups of others may still need. While some fleet has no checkpoint, none.
+        ``pulse`` is called now and then where that takes long.
+        """
+        fleets = self._fleets.of(stream, pulse)
+        if fleets is None:
+            self._tell_of_strangers(stream)
+            return 0
+        stands = [self._checkpoints.stands_at(stream, fleet) for fleet in fleets]
+        places = [*filter(None, stands), *self._streams.groups(stream).values()]
+        below = min(places, key=order_of, default=START)
         return self._streams.trim(stream, below) if below != START else 0
+
+    def _tell_of_strangers(self, stream: str) -> None:
+        if stream not in self._told:
+            self._told.add(stream)
+            LOGGER.warning(
+                "%s is not trimmed: fleets that have not run since there is a list of them are "
+                "found by their offsets, and this user may not SCAN; allow that, or put all of "
+                "them on the list and say so: SADD %s FLEET ..., then SADD %s %s",
+                *(stream, fleets_key(stream), fleets_key(stream), ALL.decode()),
+            )
 
     def _load(self, stream: str, until: str) -> Generator[None, None, Partition]:
         """Return the partition as its checkpoint has it, or an empty one at the stream's start.
@@ -161,9 +209,18 @@ class Recovery:
                 return Partition(self._pipeline(stream, self._registry), START, 0)
             pipeline = self._pipeline(stream, self._registry)
             self._check(saved, until, pipeline)
+            chosen = None
+            if saved.series > pipeline.held.most:
+                LOGGER.warning(
+                    "%s: the checkpoint holds %d series and there is room for %d (--max-series, "
+                    "--max-memory); those longest without a reading are forgotten",
+                    *(stream, saved.series, pipeline.held.most),
+                )
+                sections = self._checkpoints.sections(stream, saved)
+                chosen = yield from newest(map(decode, sections), pipeline.held.most)
             sections = self._checkpoints.sections(stream, saved)
             strange = yield from pipeline.held.restore(
-                map(decode, sections), saved.clock, saved.series
+                map(decode, sections), saved.clock, min(saved.series, pipeline.held.most), chosen
             )
         except (CheckpointError, ValueError) as error:
             LOGGER.warning(
@@ -222,8 +279,10 @@ class Recovery:
             registry.features,
             series_field=self._settings.series_field,
             time_field=self._settings.time_field,
+            most=most_readings([model.spec for model in registry.models], self._room),
+            fleet=self._settings.fleet,
         )
-        return Pipeline(registry, decoder, self._settings.max_series)
+        return Pipeline(registry, decoder, self._settings.max_series, room=self._room)
 
     def _check(self, saved: Manifest, until: str, pipeline: Pipeline) -> None:
         """Refuse a checkpoint that is not of this fleet, not of this stream, or not readable."""

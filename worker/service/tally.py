@@ -36,7 +36,7 @@ class Tally:
         """Count a commit."""
         self.readings += commit.readings
         self.forecasts += len(commit.records)
-        self.rejects += len(commit.rejects)
+        self.rejects += sum(reject.count for reject in commit.rejects)
         self.unserved += commit.unserved
         self.evicted += commit.evicted
         self.batches += 1
@@ -50,7 +50,7 @@ class Tally:
         if self.unserved:
             line += f", {self.unserved} of series that no model serves"
         if self.evicted:
-            line += f", {self.evicted} series forgotten to make room (--max-series)"
+            line += f", {self.evicted} series forgotten to make room (--max-series, --max-memory)"
         if self.lost:
             line += f", {self.lost} ENTRIES REMOVED UNREAD"
         if self.rebuilds:
@@ -104,4 +104,4 @@ class Measures:
                 self.inference[name] = Histogram(INFERENCE)
             self.inference[name].add(seconds)
         for reject in commit.rejects:
-            self.rejects[reject.kind] += 1
+            self.rejects[reject.kind] += reject.count

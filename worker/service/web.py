@@ -83,6 +83,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress ships no types
 
     last_activity: float
     requests: list[Any]
+    requests_lock: threading.Lock
 
     def handle_read(self) -> None:
         before = self.last_activity
@@ -91,10 +92,17 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress ships no types
 
     def service(self) -> None:
         # One answer and no more: whoever asks on and on and never listens would keep a thread.
-        self.requests[0].headers["CONNECTION"] = "close"
-        del self.requests[1:]
+        # Who hears them may be about to count them, and would have the first answered twice.
+        with self.requests_lock:
+            self.requests[0].headers["CONNECTION"] = "close"
+            del self.requests[1:]
         super().service()
         time.sleep(REST)
+
+
+def shown(host: str) -> str:
+    """Return a host as a URL has it."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
 def serve(application: Application, host: str, port: int, *, patience: int = PATIENCE) -> int:
@@ -105,12 +113,14 @@ def serve(application: Application, host: str, port: int, *, patience: int = PAT
     Raises:
         SettingsError: the address cannot be listened on.
     """
+    host = host.removeprefix("[").removesuffix("]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    everywhere = host == "::" and socket.has_dualstack_ipv6()  # IPv4 is a part of it
     try:
-        listening = socket.create_server((host, port), family=family)
+        listening = socket.create_server((host, port), family=family, dualstack_ipv6=everywhere)
     except OSError as error:
         raise SettingsError(
-            f"cannot serve metrics at {host}:{port}: {_reason(error)}; "
+            f"cannot serve metrics at {shown(host)}:{port}: {_reason(error)}; "
             "choose another --http-port or --http-host"
         ) from error
     connections: dict[int, Any] = {}
@@ -134,7 +144,7 @@ def serve(application: Application, host: str, port: int, *, patience: int = PAT
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     waitress = logging.getLogger("waitress")
     waitress.setLevel(logging.ERROR)
-    waitress.handlers, waitress.propagate = LOGGER.handlers, False
+    waitress.parent = LOGGER  # what it says goes where the project's own lines go
     threading.Thread(target=_look_on, args=(connections,), name="http", daemon=True).start()
     return int(server.effective_port)
 

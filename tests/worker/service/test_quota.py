@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.model_files import write_mean_model
-from tidecast.worker.service.quota import cpus, quota
+from tidecast.worker.service.quota import cpus, memory, quota
 
 V1_MOUNT = "33 32 0:28 {root} {point} rw,nosuid shared:9 - cgroup cgroup rw,cpu,cpuacct"
 V2_MOUNT = "34 32 0:29 {root} {point} rw,nosuid,relatime shared:10 master:2 - cgroup2 cgroup2 rw"
@@ -208,6 +208,47 @@ def test_no_content_brings_it_down(
 
 def test_this_machine() -> None:
     assert 1 <= cpus() <= len(os.sched_getaffinity(0))
+
+
+UNLIMITED = 9223372036854771712
+V1_MEMORY = "36 32 0:31 / /sys/fs/cgroup/memory rw shared:12 - cgroup cgroup rw,memory"
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("536870912", 536870912), ("max", None), ("", None), ("-1", None), ("1e9", None)],
+)
+def test_memory_within_a_cgroup_namespace(tmp_path: Path, limit: str, expected: int | None) -> None:
+    lay_out(tmp_path, "0::/", V2, {"sys/fs/cgroup/memory.max": limit})
+    assert memory(tmp_path) == expected
+    assert quota(tmp_path) is None
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(UNLIMITED, None), (400_000_000, 400_000_000)])
+def test_memory_by_v1(tmp_path: Path, limit: int, expected: int | None) -> None:
+    files = {"sys/fs/cgroup/memory/memory.limit_in_bytes": str(limit)}
+    lay_out(tmp_path, "4:cpu,cpuacct:/\n5:memory:/own", V1 + "\n" + V1_MEMORY, files)
+    assert memory(tmp_path) == expected
+
+
+def test_the_smallest_of_nested_limits_counts(tmp_path: Path) -> None:
+    folders = {"": "900000000", "pod": "max", "pod/a": "500000000", "pod/b": "1"}
+    files = {f"sys/fs/cgroup/{at}/memory.max": limit for at, limit in folders.items()}
+    assert memory(lay_out(tmp_path, "0::/pod/a", V2, files)) == 500_000_000
+
+
+HOLDING = """
+from tidecast.worker.service.quota import resident
+before = resident()
+held = b"x" * 50_000_000
+print(resident() - before)
+"""
+
+
+def test_what_a_process_holds_is_known() -> None:
+    """In a process of its own: what other tests leave behind goes back at any time."""
+    grown = subprocess.check_output([sys.executable, "-c", HOLDING], text=True)
+    assert 40_000_000 < int(grown) < 80_000_000
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import orjson
@@ -33,16 +33,20 @@ from tidecast.worker.pipeline.wire import Entry
 EXAMPLES = int(os.environ.get("TIDECAST_EXAMPLES", "60"))
 MAX_SERIES = 3
 STEP = 100
-SPECS: dict[str, tuple[int, int | None]] = {"a": (2, None), "b": (4, STEP)}
+SPECS: dict[str, tuple[int, int | None]] = {"a": (2, None), "b": (4, STEP), "c": (8, STEP)}
 """By a name's first letter: n_steps and step; the sums are exact and so are their means."""
-NAMES = ["a0", "a1", "a2", "b0", "b1", "b2", "é0", "x1", "x2", "x3", "x4"]
-DELTAS = [STEP] * 5 + [51, 149, 150, 151, 2 * STEP, 50, 0, -STEP]
+FILLED = 3
+"""Empty slots in a row that ``c`` fills with the value before."""
+LEAST = 2
+"""Readings from which on ``c`` forecasts, its window extended by the oldest."""
+NAMES = ["c0", "c1", "a0", "a1", "a2", "b0", "b1", "b2", "é0", "x1", "x2", "x3", "x4"]
+DELTAS = [STEP] * 5 + [51, 149, 150, 151, 2 * STEP, 3 * STEP, 5 * STEP, 50, 0, -STEP]
 
 Number = int | str
 Reading = tuple[str, int, Number, Number]
 """Series, time, value and level; ``b`` reads both, ``a`` the value."""
-Forecast = tuple[str, int, str, float]
-"""Series, time, entry and the number forecast."""
+Forecast = tuple[str, int, str, tuple[float, float]]
+"""Series, time, entry, the number forecast and which share of its window no reading filled."""
 Window = tuple[int, int, list[list[float]]]
 """Length of the run, newest time, and the tail's values."""
 
@@ -64,8 +68,13 @@ class Reference:
         self.runs: dict[str, list[tuple[int, list[int]]]] = {}
         self.evicted = 0
 
-    def read(self, name: str, time: int, value: Number, level: Number) -> float | None:
-        """Return the mean of the window that a reading completes, None where it completes none."""
+    def read(
+        self, name: str, time: int, value: Number, level: Number
+    ) -> tuple[float, float] | None:
+        """Return the mean of the window that a reading completes, and its share without readings.
+
+        None where it completes none.
+        """
         if name[0] not in SPECS:
             return None
         n_steps, step = SPECS[name[0]]
@@ -77,8 +86,16 @@ class Reference:
         delta = time - run[-1][0] if run and step else STEP
         if len(values) < (2 if name[0] == "b" else 1) or 2 * delta <= STEP:
             return None
-        run[:] = [*([] if 2 * delta >= 3 * STEP else run), (time, values)][-n_steps:]
-        return float(np.mean([v for _, v in run])) if len(run) == n_steps else None
+        empty = int(delta / STEP + 0.5) - 1
+        if name[0] == "c" and 0 < empty <= FILLED:
+            run += [(-1, run[-1][1])] * empty
+        elif 2 * delta >= 3 * STEP:
+            run.clear()
+        run[:] = [*run, (time, values)][-n_steps:]
+        if len(run) < (LEAST if name[0] == "c" else n_steps):
+            return None
+        window = [*[(-1, run[0][1])] * (n_steps - len(run)), *run]
+        return float(np.mean([v for _, v in window])), sum(t < 0 for t, _ in window) / n_steps
 
 
 @dataclass(frozen=True)
@@ -124,10 +141,10 @@ class Histories(RuleBasedStateMachine):
         entries = self.entries(readings)
         self.stream += entries
         expected = [
-            (name, time, entry_id.decode(), mean)
+            (name, time, entry_id.decode(), answer)
             for (entry_id, _), several in zip(entries, readings, strict=True)
             for name, time, value, level in several
-            if (mean := self.reference.read(name, time, value, level)) is not None
+            if (answer := self.reference.read(name, time, value, level)) is not None
         ]
         assert forecasts(self.pipeline, entries) == expected
 
@@ -243,7 +260,10 @@ def forecasts(pipeline: Pipeline, entries: list[Entry]) -> list[Forecast]:
     assert [c.newest for c in commits][-1] == entries[-1][0].decode()
     records = [orjson.loads(record) for commit in commits for record in commit.records]
     assert [r["series"].encode() for r in records] == [s for c in commits for s in c.series]
-    return [(r["series"], r["at"], r["entry"], r["forecast"]["value"][0]) for r in records]
+    return [
+        (r["series"], r["at"], r["entry"], (r["forecast"]["value"][0], r.get("filled", 0.0)))
+        for r in records
+    ]
 
 
 def new_log(saved: Saved | None = None) -> Changelog[Written]:
@@ -286,7 +306,22 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
         features=("value", "level"),
         step_seconds=STEP / 1000,
     )
+    filling: dict[str, Any] = {"gaps": "hold", "max_gap": FILLED, "step_seconds": STEP / 1000}
+    filling["min_steps"] = LEAST
+    write_mean_model(folder / "c.onnx", name="c", n_steps=SPECS["c"][0], series="c*", **filling)
     return load_registry(folder)
+
+
+def test_a_window_that_began_anew_between_two_saves_has_no_filled_slots(registry: Registry) -> None:
+    """A save writes what has come since the last, and not that what came before counts no more."""
+    Histories.registry = registry
+    history = Histories()
+    history.feed([[("c0", delta, 1, 1)] for delta in (STEP, 4 * STEP)])
+    history.checkpoint([[("c0", STEP, 1, 1)]], full=True)
+    history.checkpoint([[("c0", 9 * STEP, 1, 1)]], full=False)
+    history.die([1])
+    for delta in (STEP, STEP, STEP, STEP, 2 * STEP):
+        history.feed([[("c0", delta, 1, 1)]])
 
 
 def test_no_history_of_saving_and_dying_changes_a_forecast(registry: Registry) -> None:
