@@ -29,6 +29,7 @@ from tidecast.trainer.dataset import Windows
 from tidecast.trainer.evaluate import open_model, windows_for
 from tidecast.trainer.scores import Scale, score
 from tidecast.trainer.series import History, load_history
+from tidecast.trainer.slots import slotted
 from tidecast.trainer.tables import lead_table, overall_table
 from tidecast.worker.contract import ModelSpec
 from tidecast.worker.store import embedded
@@ -49,7 +50,7 @@ def main() -> int:
     step(f"Fitting {name} on the first 70 % of {data}")
     trainer(
         *("fit", str(data), "--name", name, "--targets", targets, "--out", str(options.out)),
-        *("--horizon", str(options.horizon)),
+        *("--horizon", str(options.horizon), "--anew"),
         *(() if options.n_steps is None else ("--n-steps", str(options.n_steps))),
     )
     if patterns is not None:
@@ -58,6 +59,7 @@ def main() -> int:
     model = options.out / f"{name}.onnx"
     spec, _ = open_model(model)
     history = timed(load_history(data, spec.targets, step_seconds=spec.step_seconds))
+    history = slotted(spec, history)
     windows = windows_for(spec, history)
     if not len(windows.starts["test"]):
         console.print("no test rows are left to replay: give a longer file or a smaller N_STEPS")
@@ -137,12 +139,13 @@ def timed(history: History) -> History:
 
 
 def unseen(spec: ModelSpec, history: History, windows: Windows, out: Path) -> Path:
-    """Write the rows of the test windows, in order of time, as a CSV file to feed."""
+    """Write the rows of the test windows, in order of time and without filled ones, to be fed."""
     (series,) = history.series
     first = int(windows.starts["test"][0])
-    table = pl.DataFrame(series.values[first:], schema=list(history.columns)).fill_nan(None)
+    real = np.flatnonzero(series.real[first:]) + first
+    table = pl.DataFrame(series.values[real], schema=list(history.columns)).fill_nan(None)
     path = out / f"{spec.name}-unseen.csv"
-    times = pl.Series("ts", times_of(history)[first:])
+    times = pl.Series("ts", times_of(history)[real])
     table.insert_column(0, times).write_csv(path)
     return path
 

@@ -13,8 +13,10 @@ from tidecast.worker.commands.feed import feed_command
 from tidecast.worker.commands.options import GroupedCommand
 from tidecast.worker.commands.run import run_command
 from tidecast.worker.commands.status import status_command
+from tidecast.worker.commands.terminal import tell
 from tidecast.worker.commands.watch import watch_command
 from tidecast.worker.errors import TidecastError
+from tidecast.worker.logs import printable
 
 CTRL_C = 130
 
@@ -44,10 +46,11 @@ def run_app(application: Callable[..., object]) -> int:
     try:
         code = application(standalone_mode=False)
     except TyperException as error:
-        typer.echo(complaint("tidecast-worker", error), err=True)
+        told = complaint("tidecast-worker", error)
+        typer.echo("\n".join(map(printable, told.split("\n"))), err=True)
         return 2
     except TidecastError as error:
-        typer.echo(f"tidecast-worker: {error}", err=True)
+        tell(f"tidecast-worker: {error}")
         return error.exit_code
     except typer.Exit as ended:
         return ended.exit_code
@@ -55,7 +58,7 @@ def run_app(application: Callable[..., object]) -> int:
         return 0
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        typer.echo(f"tidecast-worker: {reason}; name a place that can be used", err=True)
+        tell(f"tidecast-worker: {reason}; name a place that can be used")
         return 2
     # Typer returns the code of an Exit, and one of its own for a Ctrl-C that no command minds.
     return code if isinstance(code, int) and code != CTRL_C else 0

@@ -14,8 +14,9 @@
     |   `-- WrongKeyError      one of its keys holds what does not belong there
     `-- LostServerError        the server went away or failed; what became of the last call is open
 
-A ServerError about a key of one partition is that partition's, too; of a key that all share, it
-ends the worker. After a LostServerError all partitions are taken from the server again.
+A ServerError about a key of one partition is that partition's, too. Of a key that all share it ends
+the worker, unless something of another type lies there, which is waited for as for a lost server.
+After a LostServerError all partitions are taken from the server again.
 
 Errors of the drivers (redis, onnxruntime, operating system) become these where they arise.
 """

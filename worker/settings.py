@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -20,7 +20,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from tidecast.worker.contract import Gaps
 from tidecast.worker.errors import SettingsError
+from tidecast.worker.pipeline.wire import DEFAULT_FLEET
 from tidecast.worker.store.login import Login
 
 MOST_PARTITIONS = 4096
@@ -194,6 +196,34 @@ class FeedSettings(OneStreamSettings, NamingSettings):
     """What a command takes that writes readings to one input stream."""
 
 
+class FleetNameSettings(CommandSettings):
+    """Whose readings these are."""
+
+    heading = "Fleet, leases, checkpoints"
+
+    fleet: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=128,
+            pattern=r"^[^{}:]+$",
+            description="Workers that share one set of offsets.",
+        ),
+    ] = DEFAULT_FLEET
+
+
+class LettersSettings(OneStreamSettings, FleetNameSettings):
+    """What a command takes that is about the dead letters of one input stream."""
+
+
+class RetrySettings(FeedSettings, FleetNameSettings):
+    """What a command takes that puts dead letters back on one input stream."""
+
+
+class WatchSettings(ServerSettings, FleetNameSettings):
+    """What a command takes that listens to a fleet."""
+
+
 class StreamsSettings(NamingSettings):
     """What a worker reads, computes and writes."""
 
@@ -235,12 +265,29 @@ class StreamsSettings(NamingSettings):
             description="Series per stream, at most; the one longest without a reading is evicted.",
         ),
     ] = 1_000_000
+    max_memory: Annotated[
+        ByteSize | None,
+        Field(
+            gt=0,
+            description="Memory that the worker may take, about: 800MB, 2GiB; reads, replays and "
+            "series stay within.  [default: 0.9 of the container's limit, if it has one]",
+        ),
+    ] = None
     trim: Annotated[
         bool, Field(description="Remove readings that every fleet has checkpointed.")
     ] = False
+    keep_forecasts: Annotated[
+        ByteSize,
+        Field(description="Bytes of forecasts kept on INPUT:forecasts, about: 256MB, 2GB; 0: all."),
+    ] = ByteSize(256_000_000)
     longest_forecasts: Annotated[
-        int, Field(ge=0, description="Forecasts kept on INPUT:forecasts, about; 0: all.")
-    ] = 1_000_000
+        int | None,
+        Field(
+            ge=0,
+            description="Forecasts kept there, about, instead of bytes; 0: all.  "
+            "[default: what --keep-forecasts holds]",
+        ),
+    ] = None
     longest_dead: Annotated[
         int, Field(ge=0, description="Dead letters kept on INPUT:dead, about; 0: all.")
     ] = 10_000
@@ -261,20 +308,40 @@ class StreamsSettings(NamingSettings):
         return names
 
 
-class FleetSettings(CommandSettings):
+class TimeSettings(CommandSettings):
+    """What becomes of readings that do not come step by step; see docs/time.md."""
+
+    heading = "Time"
+
+    gaps: Annotated[
+        Gaps | None,
+        Field(
+            description="How empty slots are filled when the next reading comes: linear, hold, "
+            "seasonal or none.  [default: as the model file says]"
+        ),
+    ] = None
+    max_gap: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            description="Empty slots in a row that are filled, at most; behind more of them a "
+            "window starts anew.  [default: as the model file says]",
+        ),
+    ] = None
+    cold_start: Annotated[
+        Literal["partial", "none"],
+        Field(
+            description="A new series: forecast from as many readings on as the model file says "
+            "(partial), or wait for a full window (none)."
+        ),
+    ] = "partial"
+
+
+class FleetSettings(FleetNameSettings):
     """How workers share streams, and how often each saves its windows."""
 
     heading = "Fleet, leases, checkpoints"
 
-    fleet: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=128,
-            pattern=r"^[^{}:]+$",
-            description="Workers that share one set of offsets.",
-        ),
-    ] = "default"
     lease: Annotated[
         float,
         Field(ge=0.2, le=3600, description="Seconds until a dead worker's lease runs out."),
@@ -308,7 +375,7 @@ class ReportSettings(CommandSettings):
     ] = 10.0
 
 
-class Settings(StreamsSettings, ServerSettings, FleetSettings, ReportSettings):
+class Settings(StreamsSettings, TimeSettings, ServerSettings, FleetSettings, ReportSettings):
     """What a worker is told.
 
     ``start`` (option ``--from``) counts only for a stream that the fleet has never read.

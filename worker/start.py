@@ -11,7 +11,10 @@ import sys
 
 def main() -> None:
     """Run the command line and exit as it says."""
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # nothing is begun that would need an end
+    # What a shell starts in the background ignores Ctrl-C, and is left to.
+    heard = [signal.SIGINT] if signal.getsignal(signal.SIGINT) is signal.default_int_handler else []
+    for number in (*heard, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(0))  # nothing is begun that would need an end
     if sys.argv[1:] == ["--version"]:
         from tidecast.version import line
 
@@ -19,5 +22,6 @@ def main() -> None:
         return
     from tidecast.worker.__main__ import main as run
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (*heard, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     run()

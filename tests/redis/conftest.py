@@ -68,6 +68,7 @@ def worker_of(client: redis.Redis, tmp_path: Path) -> Callable[..., Worker]:
             pause=pause,
             reached=reached,
             longest_pause=0.1,
+            restored_for=0.0,
         )
 
     return make

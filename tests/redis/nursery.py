@@ -24,6 +24,7 @@ from tidecast.worker.commands.run import compose
 from tidecast.worker.errors import LostServerError, TidecastError
 from tidecast.worker.logs import LOGGER, start_logging
 from tidecast.worker.pipeline.registry import load_registry
+from tidecast.worker.service.budget import Budget
 from tidecast.worker.service.health import Health
 from tidecast.worker.service.holdings import Holdings
 from tidecast.worker.service.loop import Worker
@@ -36,11 +37,15 @@ LEASE = "if holder ~= ARGV[1] then return 'lost ' .. holder end\n"
 OFFSET = "  return 'at ' .. stands\n"
 SET = "redis.call('SET', KEYS[1], ARGV[3] .. ' ' .. ARGV[5])\n"
 CHECKS = SCRIPT[SCRIPT.index("for i, kind in") : SCRIPT.index("local holder")]
+IDS = " and is_used_up(KEYS[i]) then"
 GUARDS = {
     "lease": SCRIPT.replace(LEASE, ""),
     "offset": SCRIPT.replace(OFFSET, ""),
     "checks": SCRIPT.replace(CHECKS, ""),
-    "order": SCRIPT.replace(CHECKS, "").replace(SET, "").replace("local last", SET + "local last"),
+    "ids": SCRIPT.replace(IDS, " and false then"),
+    "order": SCRIPT.replace(CHECKS, "")
+    .replace(SET, "")
+    .replace("local forecasts, ", SET + "local forecasts, "),
 }
 
 
@@ -48,7 +53,7 @@ def broken(guard: str | None) -> str:
     """Return the commit script without one of its guards."""
     if guard is None:
         return SCRIPT
-    if GUARDS[guard] == SCRIPT:
+    if GUARDS[guard] == SCRIPT or SET not in GUARDS[guard]:
         raise AssertionError(f"the script has no guard {guard!r} of this wording any more")
     return GUARDS[guard]
 
@@ -60,7 +65,7 @@ def work(wish: dict[str, Any]) -> None:
     registry = load_registry(settings.models)
     url = settings.url or ""
     client = server.connect(url, patience=60, notice=LOGGER.warning)
-    worker, stopping = compose(settings, registry, client, Health())
+    worker, stopping = compose(settings, registry, client, Health(), Budget())
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     opened: Callable[..., Committer] = worker.open_committer
     worker.open_committer = partial(opened, script=broken(wish.get("without")))

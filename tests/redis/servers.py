@@ -119,6 +119,8 @@ class Server:
     replica_of: int | None = None
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
+    cut_short: bool = field(default=False, init=False, repr=False)
+    """Whether its append-only file ended in half a command at the last start."""
 
     def __enter__(self) -> Self:
         self.start()
@@ -152,6 +154,7 @@ class Server:
         configuration = self.folder / "server.conf"
         configuration.write_text("\n".join(self._configuration()) + "\n")
         with (self.folder / "server.log").open("ab") as log:
+            said_before = log.tell()
             self.process = subprocess.Popen(
                 [*dying_with_us(), binary, configuration],
                 cwd=self.folder,
@@ -160,6 +163,9 @@ class Server:
                 start_new_session=True,  # a Ctrl-C is for the tests, which then stop it
             )
         self._wait_until_ready(self.process)
+        with (self.folder / "server.log").open("rb") as said:
+            said.seek(said_before)
+            self.cut_short = b"short read while loading the AOF" in said.read()
 
     def kill(self) -> None:
         """End the process with SIGKILL, as a crash would."""

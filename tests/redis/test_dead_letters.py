@@ -383,6 +383,7 @@ def test_one_letter_is_shown_whole(client: redis.Redis, command: Run) -> None:
         "reason": "why",
         "payload": payload,
         "source_is_there": True,
+        "fleet": None,
     }
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import redis
 
 from tests.redis import campaigns, partition_campaigns
 from tests.redis.campaigns import Nursery, nursery
@@ -59,6 +60,15 @@ def test_a_key_in_the_way(home: Nursery, durable_server: Server) -> None:
     assert campaigns.key_in_the_way(home, durable_server, Random(8)).flawless
 
 
+def use_up(client: redis.Redis) -> None:
+    """Leave the stream of rejects without an id for another entry."""
+    client.xadd("readings:dead", {"in": "the way"}, id=partition_campaigns.LAST)
+
+
+def test_rejects_without_an_id_left(home: Nursery, durable_server: Server) -> None:
+    assert campaigns.key_in_the_way(home, durable_server, Random(8), use_up).flawless
+
+
 def test_a_partition_in_trouble_leaves_the_others_alone(
     home: Nursery, durable_server: Server
 ) -> None:
@@ -105,3 +115,8 @@ def test_without_checks_before_the_first_write_half_a_commit_stands(
 ) -> None:
     outcome = campaigns.key_in_the_way(home, durable_server, Random(8), without=guard)
     assert getattr(outcome, flaw) > 0, outcome
+
+
+def test_without_a_look_at_ids_half_a_commit_stands(home: Nursery, durable_server: Server) -> None:
+    outcome = campaigns.key_in_the_way(home, durable_server, Random(8), use_up, without="ids")
+    assert outcome.doubled > 0, outcome

@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.conftest import Run
-from tests.model_files import write_lstm_model, write_mean_model
+from tests.model_files import spec_in, write_lstm_model, write_mean_model, write_slow_model
 from tests.redis.waiting import wait_for
 from tidecast.worker.errors import (
     LeaseError,
@@ -106,11 +106,52 @@ def test_the_record_says_all_that_the_contract_promises(
             "at": 1700000000000,
             "step": 60000,
             "model": "boiler",
-            "version": "abcdef",
+            "version": spec_in(model).version,
+            "fleet": "default",
             "entry": entry.decode(),
             "forecast": {"temp": [56.0, 56.0], "hum": [56.0, 56.0]},
         }
     ]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), [(None, 2.0), (0.3333, 4.0), (0.3333, 6.0)]),
+        (("--gaps", "hold"), [(None, 2.0), (0.3333, 3.6667), (0.3333, 5.6667)]),
+        (("--max-gap", "0"), [(None, 2.0)]),
+    ],
+)
+def test_a_series_forecasts_through_a_hole(
+    client: redis.Redis, tidecast: Run, tmp_path: Path, options: tuple[str, ...], expected: Any
+) -> None:
+    """Of six minutes the fourth has no reading."""
+    grid: dict[str, Any] = {"step_seconds": 60.0, "gaps": "linear", "max_gap": 1}
+    model = write_mean_model(tmp_path / "m.onnx", n_steps=3, **grid)
+    for minute, value in ((0, 1), (1, 2), (2, 3), (4, 5), (5, 9)):
+        client.xadd("readings", {"series": "a", "ts": 60_000 * minute, "value": value})
+    result = tidecast("run", "--models", model, "--from", "earliest", "--burst", *options)
+    assert result.returncode == 0, result.stderr
+    found = [(f.get("filled"), round(f["forecast"]["value"][0], 4)) for f in forecasts(client)]
+    assert found == expected
+    assert ("--gaps and --max-gap: model tiny" in result.stderr) == bool(options)
+    assert dead(client) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [((), [(0.5, 1.25), (0.25, 1.75), (None, 2.5)]), (("--cold-start", "none"), [(None, 2.5)])],
+)
+def test_a_new_series_is_forecast_before_its_window_is_full(
+    client: redis.Redis, tidecast: Run, tmp_path: Path, options: tuple[str, ...], expected: Any
+) -> None:
+    """Its oldest reading stands for what it lacks."""
+    model = write_mean_model(tmp_path / "m.onnx", n_steps=4, gaps="none", min_steps=2)
+    add(client, "a", 1, 2, 3, 4)
+    result = tidecast("run", "--models", model, "--from", "earliest", "--burst", *options)
+    assert result.returncode == 0, result.stderr
+    found = [(f.get("filled"), f["forecast"]["value"][0]) for f in forecasts(client)]
+    assert found == expected
 
 
 def test_a_restart_goes_on_as_if_nothing_had_happened(
@@ -133,15 +174,6 @@ def test_latest_forecasts_only_what_comes_after_and_fills_windows_from_before(
     add(client, "a", 4)
     assert tidecast("run", "--models", mean_model, "--from", "latest", "--burst").returncode == 0
     assert means(client, "a") == [3]
-
-
-def test_fleets_follow_the_same_readings_independently(
-    client: redis.Redis, tidecast: Run, mean_model: Path
-) -> None:
-    add(client, "a", 1, 2, 3)
-    for fleet in ("one", "two"):
-        tidecast("run", "--models", mean_model, "--from", "earliest", "--burst", "--fleet", fleet)
-    assert means(client, "a") == [2, 2]
 
 
 def test_bad_entries_are_set_aside_and_the_next_is_forecast(
@@ -202,7 +234,8 @@ def test_signals_end_it_with_0_and_all_committed(
     assert process.returncode == 0, log.read_text()
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     (loaded,) = [line for line in lines if "version" in line]
-    assert loaded["message"].startswith("model mean abcdef: univariate_one_step, 3 steps of value")
+    said = f"model mean {spec_in(mean_model).version}: univariate_one_step, 3 steps of value"
+    assert loaded["message"].startswith(said)
     assert any(line["message"] == "series a starts to forecast" for line in lines)
     summaries = [line for line in lines if "seconds" in line]
     assert len(summaries) > 1
@@ -210,6 +243,30 @@ def test_signals_end_it_with_0_and_all_committed(
     stands: Any = client.get("readings:offset:default")
     consumed: Any = client.xrange("readings", max=position_of(stands).offset)
     assert len(forecasts(client)) == len(consumed) - 2
+
+
+def seconds_of(pid: int) -> float:
+    """How much processor a process has taken."""
+    taken = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11]
+    return int(taken) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_end_it_while_models_load(
+    client: redis.Redis, server_url: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    """ONNX Runtime says nothing to Python for many minutes."""
+    command = [sys.executable, "-m", "tidecast.worker", "run", "--redis-url", server_url]
+    command += ["--models", str(write_slow_model(tmp_path / "m.onnx"))]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            wait_for(lambda: seconds_of(process.pid) > 8)  # far more than the command's imports
+            process.send_signal(number)
+            _, log = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert (process.returncode, log) == (0, "")
+    assert client.keys() == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -529,7 +586,8 @@ def hears_sigterm(process: Path) -> bool:
     return bool(caught >> (signal.SIGTERM - 1) & 1)
 
 
-def test_a_stop_is_heard_while_the_command_loads() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_is_heard_while_the_command_loads(number: signal.Signals) -> None:
     """The first process of a namespace hears no signal that it has no handler for."""
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("only root may make a process namespace")
@@ -546,7 +604,7 @@ def test_a_stop_is_heard_while_the_command_loads() -> None:
             wait_for(lambda: not first.exists() or hears_sigterm(first))  # noqa: B023
             with suppress(ProcessLookupError, FileNotFoundError):
                 loading = "onnxruntime" not in (first / "maps").read_text()
-                os.kill(int(first.name), signal.SIGTERM)
+                os.kill(int(first.name), number)
                 if loading and outer.wait(timeout=60) == 0:
                     return
     raise AssertionError("no stop was heeded while the command loaded")

@@ -1,13 +1,12 @@
 """How the commands come to a server: the one that is named, or this user's embedded one."""
 
-import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import redis
-import typer
 
+from tidecast.worker.commands.terminal import tell
 from tidecast.worker.logs import LOGGER
 from tidecast.worker.settings import ServerSettings
 from tidecast.worker.store import embedded, server
@@ -32,13 +31,12 @@ def served_client(settings: ServerSettings) -> Iterator[redis.Redis]:
 
 def client_of(settings: ServerSettings) -> redis.Redis:
     """Return a client of the configured server, or of this user's running embedded one."""
-    notice = functools.partial(typer.echo, err=True)
-    warn_of_arguments(settings, notice)
+    warn_of_arguments(settings, tell)
     url, patience = settings.url, settings.connect_patience
     if url is None:
-        url = embedded.wait_for(patience=patience, notice=notice)
-        return server.connect(url, patience=patience, notice=notice)
-    return server.connect(url, login=settings.login, patience=patience, notice=notice)
+        url = embedded.wait_for(patience=patience, notice=tell)
+        return server.connect(url, patience=patience, notice=tell)
+    return server.connect(url, login=settings.login, patience=patience, notice=tell)
 
 
 def warn_of_arguments(settings: ServerSettings, notice: Callable[[str], object]) -> None:

@@ -21,10 +21,11 @@ from rich.text import Text
 
 from tidecast.worker.commands.connection import client_of
 from tidecast.worker.commands.options import AsJson, GroupedCommand, takes
-from tidecast.worker.commands.terminal import printable, write, write_json
+from tidecast.worker.commands.terminal import tell, write, write_json
 from tidecast.worker.errors import SettingsError
+from tidecast.worker.logs import printable
 from tidecast.worker.pipeline.cells import LATEST_TIME
-from tidecast.worker.settings import FeedSettings, OneStreamSettings
+from tidecast.worker.settings import LettersSettings, RetrySettings
 from tidecast.worker.store.dead_letters import DeadLetters, Letter, StuckLetterError
 
 COUNTED = 1000
@@ -46,9 +47,9 @@ app = typer.Typer(
 
 
 @app.command("list", cls=GroupedCommand)
-@takes(OneStreamSettings)
+@takes(LettersSettings)
 def list_command(
-    settings: OneStreamSettings,
+    settings: LettersSettings,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Letters, at most.")] = 20,
     oldest: Annotated[bool, typer.Option("--oldest", help="The oldest first.")] = False,
     reason: Reason = "",
@@ -58,7 +59,7 @@ def list_command(
 
     Example: tidecast-worker dead-letters list --limit 50 --reason late
     """
-    box = DeadLetters(client_of(settings), settings.input)
+    box = DeadLetters(client_of(settings), settings.input, settings.fleet)
     total = box.count()
     counts = Counter(_kind(letter.reason) for letter in islice(box.newest_first(), COUNTED))
     letters = box.oldest_first() if oldest else box.newest_first()
@@ -73,13 +74,13 @@ def list_command(
     else:
         write("".join(f"{'  '.join(_cells(letter))}\n" for letter in chosen))
     for line in _summary(box.key, total, counts):
-        typer.echo(line, err=True)
+        tell(line)
 
 
 @app.command("show", cls=GroupedCommand)
-@takes(OneStreamSettings)
+@takes(LettersSettings)
 def show_command(
-    settings: OneStreamSettings,
+    settings: LettersSettings,
     letter_id: Annotated[str, typer.Argument(metavar="ID", help="Letter, as 'list' names it.")],
     as_json: AsJson = False,
 ) -> None:
@@ -87,7 +88,7 @@ def show_command(
 
     Example: tidecast-worker dead-letters show 1700000000000-0
     """
-    box = DeadLetters(client_of(settings), settings.input)
+    box = DeadLetters(client_of(settings), settings.input, settings.fleet)
     letter = box.find(letter_id)
     there = box.source(letter) is not None
     if as_json:
@@ -101,13 +102,15 @@ def show_command(
         "reason": letter.reason,
         "payload": letter.text,
     }
+    if letter.fleet is not None:
+        lines["fleet"] = letter.fleet
     write("".join(f"{name:8} {printable(text)}\n" for name, text in lines.items()))
 
 
 @app.command("retry", cls=GroupedCommand)
-@takes(FeedSettings)
+@takes(RetrySettings)
 def retry_command(
-    settings: FeedSettings,
+    settings: RetrySettings,
     ids: Ids = None,
     every: Every = False,
     reason: Reason = "",
@@ -116,24 +119,25 @@ def retry_command(
 
     Each is decoded as it was the first time and keeps its time. So a model with a step refuses it
     as late where its series' window has that time or a later one, be it from newer readings or
-    from a replay of the source entry. All fleets that follow the stream read it again.
+    from a replay of the source entry. The fleet that refused it reads it again, and no other.
 
     Example: tidecast-worker dead-letters retry --all --reason "is missing"
     """
     box = DeadLetters(
         client_of(settings),
         settings.input,
+        settings.fleet,
         series_field=settings.series_field,
         time_field=settings.time_field,
     )
     letters = _chosen(box, ids or [], every, reason)
-    _treat(box, letters, box.retry, f"put back on {printable(box.stream)}", named=bool(ids))
+    _treat(box, letters, box.retry, f"put back on {box.stream}", named=bool(ids))
 
 
 @app.command("drop", cls=GroupedCommand)
-@takes(OneStreamSettings)
+@takes(LettersSettings)
 def drop_command(
-    settings: OneStreamSettings,
+    settings: LettersSettings,
     ids: Ids = None,
     every: Every = False,
     reason: Reason = "",
@@ -142,9 +146,9 @@ def drop_command(
 
     Example: tidecast-worker dead-letters drop --all --reason "late:"
     """
-    box = DeadLetters(client_of(settings), settings.input)
+    box = DeadLetters(client_of(settings), settings.input, settings.fleet)
     letters = _chosen(box, ids or [], every, reason)
-    _treat(box, letters, box.drop, f"dropped from {printable(box.key)}", named=bool(ids))
+    _treat(box, letters, box.drop, f"dropped from {box.key}", named=bool(ids))
 
 
 def _chosen(
@@ -199,22 +203,22 @@ def _treat(
         raise typer.Exit(1) from None
     finally:
         if count or not named:
-            typer.echo(f"{count} {done}", err=True)
+            tell(f"{count} {done}")
     if failures > 1:
         first_failure += f" (and {failures - 1} more like it)"
     if failures and named:
         raise SettingsError(first_failure)
     if failures:
-        typer.echo(first_failure, err=True)
+        tell(first_failure)
 
 
 def _summary(key: str, total: int, counts: Counter[str]) -> Iterator[str]:
     """Yield how many letters there are, and of which kinds the newest are."""
-    yield f"{total} dead letters on {printable(key)}"
+    yield f"{total} dead letters on {key}"
     if total:
         yield f"of the newest {counts.total()}:"
     for kind, number in counts.most_common(MOST_REASONS):
-        yield f"{number:7}  {printable(kind)}"
+        yield f"{number:7}  {kind}"
     if len(counts) > MOST_REASONS:
         yield f"{counts.total() - sum(n for _, n in counts.most_common(MOST_REASONS)):7}  others"
 
@@ -260,6 +264,7 @@ def _facts(letter: Letter) -> dict[str, Any]:
         "id": letter.id,
         "at": letter.at,
         "entry": letter.entry,
+        "fleet": letter.fleet,
         "reason": letter.reason,
         "payload": letter.text,
     }

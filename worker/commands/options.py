@@ -12,7 +12,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar, get_args, get_origin
 
 import typer
-from pydantic import SecretStr
+from pydantic import ByteSize, SecretStr
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
@@ -93,13 +93,15 @@ def _read(annotation: Any) -> Any:
         (annotation,) = set(get_args(annotation)) - {NoneType}
     if get_origin(annotation) is tuple:
         return list[str]
-    return str if annotation is SecretStr else annotation
+    return str if annotation in (SecretStr, ByteSize) else annotation
 
 
 def _shown(default: object) -> str:
     """Return a default as one would give it; of None, the field's own text tells what it means."""
     if isinstance(default, tuple):
         return ",".join(map(str, default))
+    if isinstance(default, ByteSize):
+        return default.human_readable(decimal=True).replace(".0", "")
     if isinstance(default, float):
         return f"{default:g}"
     return "" if default is None or default is False else str(default)

@@ -7,15 +7,28 @@ import secrets
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import redis
 from prometheus_client import CollectorRegistry
+from pydantic import ByteSize
 
 from tidecast.worker.commands.connection import served_client, warn_of_arguments
 from tidecast.worker.commands.options import takes
+from tidecast.worker.errors import SettingsError
 from tidecast.worker.logs import LOGGER, start_logging
 from tidecast.worker.pipeline.registry import Registry, load_registry
+from tidecast.worker.pipeline.series import series_size
+from tidecast.worker.pipeline.step import largest_forecast, most_at_once
+from tidecast.worker.pipeline.wire import DEFAULT_FLEET
 from tidecast.worker.service import metrics, quota
+from tidecast.worker.service.budget import (
+    SHARE_BESIDE_A_SERVER,
+    SHARE_OF_CONTAINER,
+    Budget,
+    budget_of,
+    least,
+)
 from tidecast.worker.service.health import Health
 from tidecast.worker.service.holdings import untended
 from tidecast.worker.service.loop import Worker
@@ -26,8 +39,11 @@ from tidecast.worker.settings import Settings
 from tidecast.worker.store import server
 from tidecast.worker.store.checkpoint import Checkpoints
 from tidecast.worker.store.commit import Committer
+from tidecast.worker.store.keys import channel_of, forecasts_key
 from tidecast.worker.store.lease import Leases
 from tidecast.worker.store.source import Streams
+
+STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 @takes(Settings)
@@ -40,24 +56,55 @@ def run_command(settings: Settings) -> None:
     Example: tidecast-worker run --models models/ --input readings --from earliest
     """
     start_logging(settings.log_format)
-    # Until there is a batch to finish, SIGTERM ends the command as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     warn_of_arguments(settings, LOGGER.warning)
-    registry = load_registry(settings.models, threads=_threads(settings))
+    registry = _load(settings)
     for model in registry.models:
+        if settings.gaps is not None or settings.max_gap is not None:
+            said = model.override(settings.gaps, settings.max_gap)
+            LOGGER.info("--gaps and --max-gap: model %s %s", model.spec.name, said)
+        if settings.cold_start == "none":
+            model.wait_for_full_windows()
         LOGGER.info("model %s", model, extra={"facts": model.facts})
+    if kept := kept_forecasts(settings, registry):
+        option = "--keep-forecasts" if settings.longest_forecasts is None else "--longest-forecasts"
+        LOGGER.info("each stream keeps its newest %d forecasts or so (%s)", kept, option)
+    if settings.fleet != DEFAULT_FLEET:
+        LOGGER.info(
+            "fleet %s publishes on %s<series> and writes to %s",
+            *(settings.fleet, channel_of(settings.fleet)),
+            forecasts_key(settings.input[0], settings.fleet),
+        )
+    budget = _budget(settings, registry)
     health = Health()
     told = metrics.registry_of(health, [m.spec for m in registry.models], time.monotonic)
     if settings.http_port is not None:
         _serve_http(told, health, settings.http_host, settings.http_port)
     with served_client(settings) as client:
-        worker, stopping = compose(settings, registry, client, health)
+        worker, stopping = compose(settings, registry, client, health, budget)
         told.register(metrics.WorkerCollector(worker))
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPS:
             signal.signal(number, lambda *_: stopping.set())
         gc.disable()  # the loop collects when it suits
         gc.freeze()
         worker.run()
+
+
+def _load(settings: Settings) -> Registry:
+    """Load the models, and end the process at once on a wish to stop.
+
+    ONNX Runtime may say nothing to Python for minutes, and Python tells the main thread alone of
+    signals. So models load in another one, which nothing but the end of the process can stop.
+    """
+    threads = _threads(settings)
+    for number in STOPS:
+        signal.signal(number, lambda *_: os._exit(0))  # nothing is begun that would need an end
+    try:
+        with ThreadPoolExecutor(max_workers=1) as loading:
+            return loading.submit(load_registry, settings.models, threads=threads).result()
+    finally:
+        # Until there is a batch to finish, SIGTERM ends the command as Ctrl-C does.
+        for number in STOPS:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _serve_http(told: CollectorRegistry, health: Health, host: str, port: int) -> None:
@@ -71,12 +118,15 @@ def _serve_http(told: CollectorRegistry, health: Health, host: str, port: int) -
         "/livez": lambda: health.not_alive(time.monotonic()),
     }
     port = web.serve(web.application_of(told, probes), host, port)
-    shown = f"[{host}]" if ":" in host else host
-    LOGGER.info("probes and metrics at http://%s:%d/metrics", shown, port)
+    LOGGER.info("probes and metrics at http://%s:%d/metrics", web.shown(host), port)
 
 
 def compose(
-    settings: Settings, registry: Registry, client: redis.Redis, health: Health
+    settings: Settings,
+    registry: Registry,
+    client: redis.Redis,
+    health: Health,
+    budget: Budget,
 ) -> tuple[Worker, Stop]:
     """Put a worker together; return it and what stops it."""
     stopping, backoff = Stop(), server.backoff(longest=5.0)
@@ -90,19 +140,24 @@ def compose(
     # A read must not outlast the time at which leases are looked after.
     block = min(server.LONGEST_BLOCK_MS, round(1000 * untended(settings.lease)))
     streams = Streams(
-        client=client, count=settings.read_size, block_ms=None if settings.burst else block
+        client=client,
+        count=settings.read_size,
+        block_ms=None if settings.burst else block,
+        largest=budget.reply,
     )
     worker = Worker(
         settings,
         streams,
         Leases(client, settings.fleet, token, settings.input, seconds=settings.lease),
-        Recovery(settings, registry, streams, Checkpoints(client, settings.fleet, token)),
+        Recovery(
+            settings, registry, streams, Checkpoints(client, settings.fleet, token), budget.room
+        ),
         functools.partial(
             Committer,
             client,
             settings.fleet,
             token,
-            longest_forecasts=settings.longest_forecasts,
+            longest_forecasts=kept_forecasts(settings, registry),
             longest_dead=settings.longest_dead,
         ),
         clock=time.monotonic,
@@ -114,6 +169,52 @@ def compose(
         measures=Measures([model.spec.name for model in registry.models]),
     )
     return worker, stopping
+
+
+def _budget(settings: Settings, registry: Registry) -> Budget:
+    """Return how memory is divided, and say so where there is a limit.
+
+    Raises:
+        SettingsError: it is too little.
+    """
+    container = quota.memory()
+    most, source = settings.max_memory, "--max-memory"
+    if most is None:
+        if container is None:
+            return Budget()
+        share = SHARE_BESIDE_A_SERVER if settings.url is None else SHARE_OF_CONTAINER
+        most, source = ByteSize(container * share), f"{share} of the container's limit"
+    used, streams = quota.resident(), len(settings.input)
+    specs = [model.spec for model in registry.models]
+    each = series_size(specs)
+    if most < least(used, streams, each):
+        said = (
+            f"{_megabytes(most)} of memory ({source}): models and libraries take "
+            f"{_megabytes(used)}, a series of the largest {each} bytes; give it "
+            f"{_megabytes(least(used, streams, each))} or more for {streams} streams"
+        )
+        if settings.max_memory is not None:
+            raise SettingsError(said)
+        LOGGER.warning("%s, or the worker may be killed", said)
+    budget = budget_of(most, used, streams)
+    room = budget.room.series or 0
+    LOGGER.info(
+        "memory: %s (%s), of which %s for the series of each stream: %d or so",
+        *(_megabytes(most), source, _megabytes(room)),
+        min(settings.max_series, room // each - most_at_once(specs, budget.room)),
+    )
+    return budget
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.0f} MB"
+
+
+def kept_forecasts(settings: Settings, registry: Registry) -> int:
+    """Return how many forecasts an input stream keeps, 0 for all."""
+    if settings.longest_forecasts is not None or not settings.keep_forecasts:
+        return settings.longest_forecasts or 0
+    return max(1, settings.keep_forecasts // largest_forecast([m.spec for m in registry.models]))
 
 
 def _threads(settings: Settings) -> int:

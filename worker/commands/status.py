@@ -16,8 +16,9 @@ from rich.text import Text
 
 from tidecast.worker.commands.connection import client_of
 from tidecast.worker.commands.options import AsJson, takes
-from tidecast.worker.commands.terminal import printable, write_json
+from tidecast.worker.commands.terminal import tell, write_json
 from tidecast.worker.errors import SettingsError
+from tidecast.worker.logs import printable
 from tidecast.worker.settings import ServerSettings, streams_of
 from tidecast.worker.store.status import FleetStatus, PartitionStatus, fleets, statuses
 
@@ -72,7 +73,7 @@ def _show(
     else:
         _draw(partitions, found)
     for line in _notes(partitions, found, streams):
-        typer.echo(printable(line), err=True)
+        tell(line)
 
 
 def _draw(partitions: Sequence[PartitionStatus], found: Sequence[FleetStatus]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 import redis
 import typer
+from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 
 from tests.conftest import Run
@@ -20,26 +21,29 @@ from tidecast.worker.commands.options import takes
 from tidecast.worker.settings import (
     CommandSettings,
     FeedSettings,
-    OneStreamSettings,
+    LettersSettings,
+    RetrySettings,
     ServerSettings,
     Settings,
+    WatchSettings,
 )
 
 COMMANDS: dict[str, type[CommandSettings]] = {
     "run": Settings,
     "feed": FeedSettings,
-    "watch": ServerSettings,
+    "watch": WatchSettings,
     "status": ServerSettings,
-    "dead-letters list": OneStreamSettings,
-    "dead-letters show": OneStreamSettings,
-    "dead-letters retry": FeedSettings,
-    "dead-letters drop": OneStreamSettings,
+    "dead-letters list": LettersSettings,
+    "dead-letters show": LettersSettings,
+    "dead-letters retry": RetrySettings,
+    "dead-letters drop": LettersSettings,
 }
 each_command = pytest.mark.parametrize("command", COMMANDS)
 FIELDS = Settings.model_fields
 each_field = pytest.mark.parametrize("name", FIELDS)
 GROUPS = [
     "What to read and write",
+    "Time",
     "Server and login",
     "Fleet, leases, checkpoints",
     "HTTP and logs",
@@ -69,9 +73,13 @@ def values_of(field: FieldInfo) -> list[Any]:
     """Values for a file, the environment and an option, none of them the default."""
     if field.annotation is bool:
         return [True, True, True]
+    choices = [one for one in get_args(field.annotation) if get_origin(one) is Literal]
+    if choices:  # or nothing
+        return [*get_args(choices[0])][:3]
     if get_origin(field.annotation) is Literal:
         return 3 * [value for value in get_args(field.annotation) if value != field.default]
-    return [3, 4, 6] if field.annotation in (int, float, int | None) else ["a", "b", "c"]
+    numbers = (int, float, int | None, ByteSize, ByteSize | None)
+    return [3, 4, 6] if field.annotation in numbers else ["a", "b", "c"]
 
 
 @each_command
@@ -110,12 +118,13 @@ def test_the_workers_help_comes_in_groups() -> None:
     parts = [shown[first:last] for first, last in pairwise(places)]
     for name, part in {
         "input": 0, "series_field": 0, "longest_dead": 0, "start": 0, "threads": 0,
-        "redis_url": 1, "redis_user": 1, "connect_patience": 1,
-        "fleet": 2, "lease": 2, "checkpoint_every": 2,
-        "http_port": 3, "log_format": 3, "summary_every": 3,
+        "gaps": 1, "max_gap": 1,
+        "redis_url": 2, "redis_user": 2, "connect_patience": 2,
+        "fleet": 3, "lease": 3, "checkpoint_every": 3,
+        "http_port": 4, "log_format": 4, "summary_every": 4,
     }.items():  # fmt: skip
         assert f"\n  {option_of(name)} " in parts[part], name
-    assert "\n  --config " in parts[4]
+    assert "\n  --config " in parts[5]
 
 
 @each_field
@@ -125,6 +134,8 @@ def test_help_shows_the_default_of_the_field(name: str) -> None:
     if default is None or default is False:
         return
     shown = ",".join(default) if isinstance(default, tuple) else f"{default}".removesuffix(".0")
+    if isinstance(default, ByteSize):
+        shown = f"{default // 1_000_000}MB"
     assert told.endswith(f"  [default: {shown}]")
 
 
