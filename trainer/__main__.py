@@ -19,16 +19,29 @@ from typer.exceptions import TyperException
 
 from tidecast.trainer import options
 from tidecast.trainer.backend import load_tensorflow
-from tidecast.trainer.errors import ConfigError, TrainerError
+from tidecast.trainer.errors import (
+    NOTHING,
+    ConfigError,
+    StoppedError,
+    TrainerError,
+    interruptible,
+)
 from tidecast.trainer.extra import check_extra
+from tidecast.trainer.figures import duration, number, unit_of
 from tidecast.usage import complaint
 from tidecast.version import Version
 
 if TYPE_CHECKING:
     from tidecast.trainer.config import FitConfig
     from tidecast.trainer.fit import Fitted
+    from tidecast.trainer.record import FitRecord
+    from tidecast.trainer.report import Subject
+    from tidecast.trainer.resume import Kept
     from tidecast.trainer.series import History
     from tidecast.trainer.tune import Found
+    from tidecast.worker.contract import ModelSpec
+
+CTRL_C = StoppedError.exit_code
 
 app = typer.Typer(
     add_completion=False,
@@ -75,9 +88,11 @@ def fit_command(
     learning_rate: options.LearningRate = 3e-3,
     weight_decay: options.WeightDecay = 1e-4,
     season: options.Season = None,
+    gaps: options.GapPolicy = "linear",
+    max_gap: options.MaxGap = None,
     seed: options.Seed = 1,
     out: options.Out = Path("models"),
-    resume: options.Resume = False,
+    resume: options.Resume = None,
     report: options.Report = True,
 ) -> None:
     """Fit a model and write NAME.onnx, and what belongs to it beside it.
@@ -85,12 +100,16 @@ def fit_command(
     The pattern follows from the number of features and targets and the horizon; lookback, segments
     and size follow from the data, unless they are given. NAME.html shows how it went. Ctrl-C ends
     the training and keeps the best model so far; what a fit that was broken off had learned is
-    kept in NAME.unfinished.npz, from which --resume goes on.
+    kept in NAME.unfinished.npz, from which --resume goes on. Another fit of that name does not
+    write over it unless --anew says so.
 
     Example: tidecast-trainer fit taxi.csv --name taxi --targets value --horizon 5
     """
     check_extra()
     from tidecast.trainer.config import fit_config
+    from tidecast.trainer.relabel import contention
+    from tidecast.trainer.report import Subject
+    from tidecast.trainer.resume import Kept
 
     named = _names(targets)
     config = fit_config(
@@ -118,26 +137,36 @@ def fit_command(
         learning_rate=learning_rate,
         weight_decay=weight_decay,
         season=season,
+        gaps=gaps,
+        max_gap=max_gap,
         seed=seed,
         series=series,
         step_seconds=_step(step),
     )
-    history = _load(data, config, series_column, time_column)
-    out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be is better known before the fit
-    fitted = _fit_with_bar(config, history, out / f"{config.name}.unfinished.npz", resume)
-    for remark in fitted.remarks:
-        typer.echo(remark, err=True)
-    path, spec = _write(out, fitted, data, report)
+    kept = Kept(out / f"{config.name}.unfinished.npz", resume)
+    with interruptible(kept.interrupted):
+        history = _load(data, config, series_column, time_column)
+        out.mkdir(parents=True, exist_ok=True)  # if it cannot be, that is better known before
+        fitted = _fit_with_bar(config, history, kept)
+        for remark in fitted.remarks:
+            typer.echo(remark, err=True)
+        path, spec, record = _write(out, fitted, data)
+    if not fitted.broken_off:
+        kept.drop()
+    if report:
+        _report_of_fit(path.with_suffix(".html"), Subject.of(fitted, spec, record), data)
     if not len(fitted.windows.starts["validation"]):
         typer.echo(
-            "no validation window fits: the figures below are of the training rows",
+            "no validation window fits: the figures below are of the training rows, and flatter",
             err=True,
         )
-    own, floor = spec.validation.mae, spec.validation.naive_mae
     typer.echo(
         f"wrote {path} (and what belongs to it): {spec.pattern}, version {spec.version}; "
-        f"validation MAE {sum(own) / len(own):.5g}, naive {sum(floor) / len(floor):.5g}"
+        f"{_errors(spec)}"
     )
+    if spec.without_network:
+        typer.echo(f"{spec.name} is {spec.without_network}")
+    _warn(contention(path, spec))
 
 
 @app.command("evaluate")
@@ -164,6 +193,7 @@ def evaluate_command(
     from tidecast.trainer.record import read_record
     from tidecast.trainer.report import Subject, write_report
     from tidecast.trainer.series import load_history
+    from tidecast.trainer.slots import slotted
     from tidecast.trainer.tables import lead_table, overall_table, series_table
 
     spec, predict = open_model(model)
@@ -176,6 +206,7 @@ def evaluate_command(
         time_column=time_column,
         step_seconds=spec.step_seconds,
     )
+    history = slotted(spec, history)
     windows = windows_for(spec, history)
     evaluation = evaluate_windows(spec, predict, history, windows)
     page = model.with_suffix(".html")
@@ -183,11 +214,13 @@ def evaluate_command(
         record = read_record(model, spec.version)
         write_report(page, Subject(spec, history, windows, evaluation, record))
     if picture is not None:
-        _draw(picture, spec, predict, history)
+        drawn = f"{page} is written" if report else "nothing was written"
+        with interruptible(lambda: f"while {picture} was drawn; {drawn}; run the same again"):
+            _draw(picture, spec, predict, history)
     if as_json:
         typer.echo(json.dumps({"name": spec.name, "version": spec.version} | evaluation.as_json()))
         return
-    title = f"{spec.name} {spec.version} on {evaluation.windows} test windows of "
+    title = f"{spec.name} {spec.version} on {evaluation.windows:,} test windows of "
     title += f"{escape(str(data))}, season {evaluation.season}"
     scores = {"model": evaluation.model, **evaluation.baselines}
     console = _console()
@@ -197,6 +230,8 @@ def evaluate_command(
     if len(evaluation.by_series) > 1:
         console.print(series_table(evaluation))
     typer.echo(evaluation.verdict())
+    if spec.without_network:
+        typer.echo(f"{spec.name} is {spec.without_network}")
     for written in (page if report else None, picture):
         if written is not None:
             typer.echo(f"see {written}")
@@ -257,10 +292,12 @@ def tune_command(
     if as_json:
         typer.echo(json.dumps(vars(found)))
         return
-    usual = "" if found.usual is None else f", {found.usual:.4f} with what a fit chooses by itself"
+    usual = ""
+    if found.usual is not None:
+        usual = f", {number(found.usual)} with what a fit chooses by itself"
     typer.echo(
         f"best of {found.trials} trials ({found.broken_off} broken off): validation error "
-        f"{found.error:.4f} of the naive one{usual}"
+        f"{number(found.error)} of the naive one{usual}"
     )
     chosen = [f"--{key.replace('_', '-')} {value:.6g}" for key, value in found.choices.items()]
     typer.echo(f"fit it: tidecast-trainer {_told('fit', chosen)}")
@@ -277,9 +314,36 @@ def export_command(
     """
     check_extra()
     from tidecast.trainer.export import export_again
+    from tidecast.trainer.relabel import contention
 
     path, spec = export_again(model, out)
     typer.echo(f"wrote {path}: {spec.pattern}, version {spec.version}")
+    _warn(contention(path, spec))
+
+
+@app.command("relabel")
+def relabel_command(
+    model: Annotated[Path, typer.Argument(help="The .onnx file that 'fit' wrote.")],
+    series: Annotated[
+        str, typer.Option(help="Glob (* and ?) of the series that a worker serves with it.")
+    ],
+) -> None:
+    """Let a model serve other series, without a new fit.
+
+    Only what the file says of itself changes: graph, forecasts and version stay. Globs of models
+    in one folder must share no name. A running worker goes on as before; it looks when it starts.
+
+    Example: tidecast-trainer relabel models/pumps.onnx --series 'pump-*'
+    """
+    check_extra()
+    from tidecast.trainer.relabel import contention, relabel
+
+    before, after = relabel(model, series)
+    typer.echo(
+        f"{model} serves series {after.series!r}, before {before.series!r}; {after.name} "
+        f"{after.version} as it was"
+    )
+    _warn(contention(model, after))
 
 
 @app.command("patterns")
@@ -294,22 +358,35 @@ def patterns_command(
     check_extra()
     load_tensorflow()
     from tidecast.trainer.patterns import EXAMPLES, run_examples
+    from tidecast.trainer.relabel import contention
 
     rows: list[dict[str, Any]] = []
-    with _folder(out) as folder, _bar("fitting patterns", len(EXAMPLES)) as (bar, task):
-        for example, forecast in run_examples(folder):
+
+    def interrupted() -> str:
+        lie = "nothing was written" if out is None else f"{out} holds the models of those"
+        return f"after {len(rows)} of {len(EXAMPLES)} patterns: {lie}; run the same command again"
+
+    with (
+        interruptible(interrupted),
+        _folder(out) as folder,
+        _bar("fitting patterns", len(EXAMPLES)) as (bar, task),
+    ):
+        for example, spec, forecast in run_examples(folder):
             shape = (len(example.window), len(example.features))
             rows.append(
                 {
                     "pattern": example.pattern,
                     "tensors": f"[b, {shape[0]}, {shape[1]}] -> [b, {example.horizon}, "
                     f"{len(example.targets)}]",
+                    "kind": spec.training.kind,
                     "window": example.window,
                     "expected": example.expected,
                     "forecast": [[round(float(v), 4) for v in lead] for lead in forecast],
                 }
             )
             bar.advance(task)
+    if out is not None:
+        _warn(contention(out / f"{spec.name}.onnx", spec))
     if as_json:
         typer.echo(json.dumps(rows))
         return
@@ -319,6 +396,18 @@ def patterns_command(
     for row in rows:
         table.add_row(*(escape(v) if isinstance(v, str) else _tuples(v) for v in row.values()))
     _console().print(table)
+
+
+def _errors(spec: "ModelSpec") -> str:
+    """Say how far a model errs beside the newest value, over all leads, and on which rows."""
+    unit, told = unit_of(spec.targets), spec.validation
+    own, floor = (number(sum(each) / len(each), unit=unit) for each in (told.mae, told.naive_mae))
+    return f"MAE on the {told.rows} rows {own}, naive {floor}"
+
+
+def _warn(remark: str) -> None:
+    if remark:
+        typer.echo(f"note: {remark}", err=True)
 
 
 def _load(
@@ -334,66 +423,72 @@ def _load(
         time_column=time_column,
         step_seconds=config.step_seconds,
     )
-    step = "any step" if history.step_seconds is None else f"step {history.step_seconds:g} s"
-    dropped = f", {history.dropped} more left out: too close to the one before"
+    step = "any step" if history.step_seconds is None else f"step {duration(history.step_seconds)}"
+    dropped = f", {history.dropped:,} more left out: too close to the one before"
     dropped *= bool(history.dropped)
-    if history.dropped > history.rows / 10 and series_column is None:
-        dropped += " (several series in one file? name their column with --series-column)"
     typer.echo(
-        f"{data}: {history.rows} rows, {len(history.series)} series, {step}, "
-        f"{history.missing} rows with missing values{dropped}",
+        f"{data}: {history.rows:,} rows, {len(history.series):,} series, {step}, "
+        f"{history.missing:,} rows with missing values{dropped}",
         err=True,
     )
     return history
 
 
-def _fit_with_bar(
-    config: "FitConfig", history: "History", unfinished: Path, resume: bool
-) -> "Fitted":
+def _fit_with_bar(config: "FitConfig", history: "History", kept: "Kept") -> "Fitted":
     """Fit with progress on stderr, and keep a file to go on from until it is done."""
     from functools import partial
 
     from tidecast.trainer.backend import device
     from tidecast.trainer.fit import fit
     from tidecast.trainer.plan import make_plan
-    from tidecast.trainer.resume import key_of, read_unfinished, write_unfinished
+    from tidecast.trainer.resume import key_of
 
     plan = make_plan(config, history)
     for reason in plan.reasons:
         typer.echo(f"picked {reason}", err=True)
     key = key_of(config, plan, history)
-    earlier = read_unfinished(unfinished, key) if resume else None
+    earlier = kept.earlier(key)
     load_tensorflow()
     typer.echo(f"training on {device()}", err=True)
     with _bar(f"fitting {config.name}", plan.epochs * config.members) as (bar, task):
 
         def after(epoch: int, total: int, loss: float, validation: float | None) -> None:
-            shown = "" if validation is None else f"  validation {validation:.4f}"
-            bar.update(task, completed=epoch, total=total, description=f"loss {loss:.4f}{shown}")
+            shown = "" if validation is None else f"  validation {number(validation)}"
+            told = f"loss {number(loss)}{shown}"
+            bar.update(task, completed=epoch, total=total, description=told)
 
-        keep = partial(write_unfinished, unfinished, key)
-        fitted = fit(config, history, after, plan, earlier=earlier, keep=keep)
+        fitted = fit(config, history, after, plan, earlier=earlier, keep=partial(kept.keep, key))
     if fitted.broken_off:
-        typer.echo(f"broken off: {unfinished} is kept, --resume goes on with it", err=True)
-    else:
-        unfinished.unlink(missing_ok=True)
+        typer.echo(
+            f"broken off: the best model so far is being written; {kept.path} is kept, --resume "
+            "goes on with it",
+            err=True,
+        )
     return fitted
 
 
-def _write(out: Path, fitted: "Fitted", data: Path, report: bool) -> tuple[Path, Any]:
-    """Write the model, the record of its fit and the report; return the model's path and spec."""
+def _write(out: Path, fitted: "Fitted", data: Path) -> tuple[Path, "ModelSpec", "FitRecord"]:
+    """Write the model and the record of its fit; return the model's path, spec and that record."""
     from tidecast.trainer.export import write_model
     from tidecast.trainer.files import write_atomically
     from tidecast.trainer.record import SUFFIX, record_of
-    from tidecast.trainer.report import Subject, write_report
 
     path, spec = write_model(out, fitted, _now())
     record = record_of(fitted, spec.version, data.name)
     write_atomically(path.with_suffix(SUFFIX), record.model_dump_json(indent=2).encode())
-    if report:
-        subject = Subject(spec, fitted.history, fitted.windows, fitted.validation, record)
-        write_report(path.with_suffix(".html"), subject)
-    return path, spec
+    return path, spec, record
+
+
+def _report_of_fit(page: Path, subject: "Subject", data: Path) -> None:
+    from tidecast.trainer.report import write_report
+
+    model = page.with_suffix(".onnx")
+    rest = (
+        f"while the report was drawn; {model} is written and whole, {page} is not: "
+        f"'tidecast-trainer evaluate {model} {data}' writes a report"
+    )
+    with interruptible(lambda: rest):
+        write_report(page, subject)
 
 
 def _search_with_bar(
@@ -405,7 +500,7 @@ def _search_with_bar(
     with _bar(f"tuning {config.name}", trials) as (bar, task):
 
         def after(count: int, best: "Found | None") -> None:
-            shown = "" if best is None else f"best {best.error:.4f} of naive"
+            shown = "" if best is None else f"best {number(best.error)} of naive"
             bar.update(task, advance=1, description=f"trial {count}  {shown}")
 
         return search(config, history, storage, seconds=60 * minutes, trials=trials, after=after)
@@ -440,8 +535,9 @@ def _draw(picture: Path, spec: Any, predict: Any, history: "History") -> None:
     times = history.series[int(windows.owner[starts[0]])].times
     rows = starts + spec.n_steps - int(np.searchsorted(windows.owner, windows.owner[starts[0]]))
     places = rows if times is None else times[rows].astype("datetime64[ms]")
-    title = f"{spec.name} {spec.version}: {spec.targets[0]}, one step ahead"
-    draw_forecasts(picture, title, places, actual[:, 0, 0], {1: predict(inputs)[:, 0, 0]})
+    target, series = spec.targets[0], history.series[int(windows.owner[starts[0]])].name
+    title = f"{spec.name} {spec.version}: {target}{f' of {series}' * bool(series)}, one step ahead"
+    draw_forecasts(picture, title, places, actual[:, 0, 0], {1: predict(inputs)[:, 0, 0]}, target)
 
 
 @contextmanager
@@ -486,7 +582,7 @@ def _step(text: str) -> float | Literal["auto"] | None:
 
 def _tuples(rows: Any) -> str:
     return ", ".join(
-        f"{row[0]:.6g}" if len(row) == 1 else f"({', '.join(f'{v:.6g}' for v in row)})"
+        number(row[0], 6) if len(row) == 1 else f"({', '.join(number(v, 6) for v in row)})"
         for row in rows
     )
 
@@ -501,9 +597,12 @@ def _now() -> datetime:
 
 
 def main() -> None:
-    """Run the command line and exit: 0 success, 2 wrong usage or bad input, 1 anything else."""
+    """Run the command line and exit.
+
+    0 success, 2 wrong usage or bad input, 130 Ctrl-C before there was a result, 1 anything else.
+    """
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except TyperException as error:
         typer.echo(complaint("tidecast-trainer", error), err=True)
         sys.exit(2)
@@ -517,8 +616,11 @@ def main() -> None:
     except typer.Exit as ended:
         sys.exit(ended.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        typer.echo("tidecast-trainer: interrupted; nothing was written", err=True)
-        sys.exit(1)
+        code = CTRL_C
+    # Of a Ctrl-C that no command minds, Typer tells by this code alone.
+    if code == CTRL_C:
+        typer.echo(f"tidecast-trainer: {StoppedError(NOTHING)}", err=True)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tidecast.trainer.figures import number
+
 Doubles = npt.NDArray[np.float64]
 
 ACTUAL, MODEL, SECOND, THIRD, FAINT = "#222222", "#0072B2", "#D55E00", "#009E73", "#8a8a8a"
@@ -43,9 +45,10 @@ class Stretch:
 def draw_forecasts(
     path: Path,
     title: str,
-    times: Sequence[object],
+    times: npt.ArrayLike,
     actual: npt.ArrayLike,
     leads: Mapping[int, npt.ArrayLike],
+    target: str = "",
 ) -> None:
     """Draw forecasts over what came, as PNG.
 
@@ -55,6 +58,7 @@ def draw_forecasts(
         times: a time for each actual value, ``[k]``.
         actual: what came, ``[k]``.
         leads: lead -> its forecast of each actual value, ``[k]``, NaN where there is none.
+        target: what is forecast, with its unit where that is known.
     """
     from matplotlib.figure import Figure
 
@@ -63,39 +67,55 @@ def draw_forecasts(
     truth = np.asarray(actual, np.float64)
     places = np.asarray(times)
     top.plot(places, truth, color=ACTUAL, linewidth=1.6, label="actual")
-    for number, (lead, forecast) in enumerate(sorted(leads.items())):
+    for place, (lead, forecast) in enumerate(sorted(leads.items())):
         values = np.asarray(forecast, np.float64)
-        color = MODEL if number == 0 else SECOND
+        color = MODEL if place == 0 else SECOND
         label = f"forecast, {lead} step{'s' * (lead > 1)} ahead"
         top.plot(places, values, color=color, linewidth=1.0, label=label)
         bottom.plot(places, values - truth, color=color, linewidth=0.8)
     bottom.axhline(0, color=ACTUAL, linewidth=0.8)
     top.set_title(title)
+    top.set_ylabel(target)
     top.legend(loc="upper left")
     bottom.set_ylabel("forecast - actual")
+    _value_axis(top.yaxis)
+    _value_axis(bottom.yaxis)
+    _date_axis(bottom, places, most=12)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
 
-def draw_losses(losses: Sequence[Sequence[tuple[float, float | None]]], measure: str) -> str:
-    """Draw each member's training and validation loss by epoch; return the picture as SVG."""
+def draw_losses(
+    losses: Sequence[Sequence[tuple[float, float | None]]],
+    measure: str,
+    levels: tuple[float, float] | None = None,
+) -> str:
+    """Draw each member's training and validation loss by epoch; return the picture as SVG.
+
+    ``levels`` are the validation losses of the line that all begin as, and of what is served.
+    """
     figure, (axes,) = _figure(3.2)
-    for number, member in enumerate(losses):
+    for place, member in enumerate(losses):
         epochs = np.arange(1, len(member) + 1)
-        first = number == 0
+        first = place == 0
         axes.plot(
             epochs, [loss for loss, _ in member], color=FAINT, label="training" if first else None
         )
         watched = [np.nan if each is None else each for _, each in member]
         if not np.isnan(watched).all():
             axes.plot(epochs, watched, color=MODEL, label="validation" if first else None)
-            best = int(np.nanargmin(watched))
-            label = "best, kept" if first else None
-            axes.plot(epochs[best], watched[best], "o", color=MODEL, label=label)
+            begin = [] if levels is None else [(0, levels[0])]  # it may stay the best
+            kept = min([*begin, *zip(epochs, watched, strict=True)], key=lambda point: point[1])
+            label = "best epoch, kept" if first else None
+            axes.plot(*kept, "o", color=MODEL, label=label)
+    if levels is not None:
+        for level, style, label in zip(levels, (":", "-."), ("line", "served"), strict=True):
+            axes.axhline(level, color=SECOND, linestyle=style, linewidth=1.2, label=label)
     axes.set_xlabel("epoch")
     axes.set_ylabel(measure)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend()
+    _value_axis(axes.yaxis)
+    axes.legend(fontsize=8)
     return _svg(figure)
 
 
@@ -111,8 +131,47 @@ def draw_stretches(stretches: Sequence[Stretch], target: str, time_label: str) -
         axes.set_title(one.title, fontsize=10)
         axes.set_xlabel(time_label)
         _date_axis(axes, one.times)
+        _value_axis(axes.yaxis)
     panels[0].set_ylabel(target)
     panels[0].legend(fontsize=8)
+    return _svg(figure)
+
+
+def draw_span(
+    times: Any,
+    actual: npt.NDArray[Any],
+    forecast: npt.NDArray[Any],
+    labels: tuple[str, str, str],
+    series: str,
+) -> str:
+    """Draw what came and what was forecast of it over a whole span, errors below; as SVG.
+
+    Args:
+        times: of each place, ``[k]``.
+        actual: what came, ``[k]``, NaN where nothing was forecast.
+        forecast: of it, ``[k]``.
+        labels: the target, how far ahead it is forecast, and the axis of times.
+        series: whose it is; empty for an only one.
+    """
+    from matplotlib.figure import Figure
+
+    target, ahead, time_label = labels
+    figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    for axes in (top, bottom):
+        _plain(axes)
+    top.plot(times, actual, color=ACTUAL, linewidth=1.0, label="actual")
+    top.plot(times, forecast, color=MODEL, linewidth=0.8, label=f"forecast, {ahead}")
+    bottom.plot(times, forecast - actual, color=MODEL, linewidth=0.6)
+    bottom.axhline(0, color=ACTUAL, linewidth=0.8)
+    top.set_title(series, fontsize=10)
+    top.set_ylabel(target)
+    bottom.set_ylabel("forecast - actual")
+    bottom.set_xlabel(time_label)
+    top.legend(fontsize=8, loc="upper left", ncols=2)
+    _value_axis(top.yaxis)
+    _value_axis(bottom.yaxis)
+    _date_axis(bottom, times, most=12)
     return _svg(figure)
 
 
@@ -127,6 +186,7 @@ def draw_leads(errors: Mapping[str, Sequence[float]], lead_label: str, measure: 
     axes.set_xlabel(lead_label)
     axes.set_ylabel(measure)
     axes.set_ylim(bottom=0)
+    _value_axis(axes.yaxis)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(ncols=2, fontsize=8)
     return _svg(figure)
@@ -140,6 +200,7 @@ def draw_series(names: Sequence[str], pairs: Doubles, rival: str, measure: str) 
     axes.barh(places + 0.19, pairs[:, 1], 0.38, color=SECOND, label=rival)
     axes.set_yticks(places, [name[:40] or "(only one)" for name in names])
     axes.invert_yaxis()
+    _value_axis(axes.xaxis)
     axes.set_xlabel(measure)
     axes.legend(fontsize=8)
     return _svg(figure)
@@ -156,6 +217,9 @@ def draw_residuals(residuals: Doubles, target: str, lag_label: str, lags: int) -
     left.axvline(residuals.mean(), color=SECOND, linestyle="--", label="mean (bias)")
     left.set_xlabel(f"forecast - actual, {target}, one step ahead")
     left.set_ylabel("windows")
+    _value_axis(left.xaxis)
+    _value_axis(left.yaxis)
+    left.locator_params(axis="x", nbins=6)
     left.legend(fontsize=8)
     lags = min(lags, len(residuals) // 2 - 1)
     if lags < 1 or not residuals.std():
@@ -166,6 +230,7 @@ def draw_residuals(residuals: Doubles, target: str, lag_label: str, lags: int) -
     found = acf(residuals, nlags=lags, fft=True)[1:]
     right.vlines(np.arange(1, lags + 1), 0, found, color=MODEL, linewidth=1.2)
     right.axhline(0, color=ACTUAL, linewidth=0.8)
+    _value_axis(right.yaxis)
     right.set_xlabel(lag_label)
     right.set_ylabel("autocorrelation of errors")
     right.legend(fontsize=8)
@@ -178,16 +243,28 @@ def _figure(height: float, columns: int = 1) -> tuple[Any, list[Any]]:
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, columns)).tolist()
     for axes in panels:
-        axes.grid(alpha=0.3, linewidth=0.5)
-        axes.spines[["top", "right"]].set_visible(False)
+        _plain(axes)
     return figure, panels
 
 
-def _date_axis(axes: Any, times: Any) -> None:
+def _plain(axes: Any) -> None:
+    axes.grid(alpha=0.3, linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _value_axis(axis: Any) -> None:
+    """Write numbers as people do, without a power of ten in a corner."""
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: number(float(value))))
+
+
+def _date_axis(axes: Any, times: Any, most: int = 5) -> None:
+    """Write so few dates, and so short, that none runs into the next."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     if np.asarray(times).dtype.kind == "M":
-        locator: Any = AutoDateLocator(minticks=3, maxticks=6)  # type: ignore[no-untyped-call]  # no types there
+        locator: Any = AutoDateLocator(minticks=2, maxticks=most)  # type: ignore[no-untyped-call]  # no types there
         axes.xaxis.set_major_locator(locator)
         formatter: Any = ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]  # no types there
         axes.xaxis.set_major_formatter(formatter)

@@ -8,10 +8,12 @@ from tidecast.trainer.errors import ConfigError
 from tidecast.worker.contract import (
     RESERVED_FIELDS,
     Column,
+    Gaps,
     Name,
     Pattern,
     SeriesGlob,
     SpecError,
+    StepSeconds,
     pattern_of,
 )
 
@@ -55,8 +57,10 @@ class FitConfig(BaseModel):
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
-    step_seconds: Annotated[float, Field(gt=0)] | Literal["auto"] | None = "auto"
+    step_seconds: StepSeconds | Literal["auto"] | None = "auto"
     season: Annotated[int, Field(ge=1)] | None = None
+    gaps: Gaps = "linear"
+    max_gap: Annotated[int, Field(ge=0)] | None = None
     series: SeriesGlob = "*"
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidecast.trainer.errors import DataError
-from tidecast.trainer.series import History, Part, segments, split_rows
+from tidecast.trainer.series import History, Part, segments
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -137,11 +137,14 @@ def make_windows(
 
     A window belongs to the part in which all its target rows lie; its inputs may reach back into
     the part before, as in the ETT protocol (Zhou et al. 2021). None straddles a gap or two series.
+    Filled slots are inputs, but never a window's newest reading or a target: a worker forecasts
+    when a reading comes, and what was filled is nothing to learn to forecast.
     """
     starts: dict[Part, list[Ints]] = {"train": [], "validation": [], "test": []}
     owner, segment_start, offset = [], [], 0
     for number, series in enumerate(history.series):
-        parts = split_rows(len(series), train_rows, validation_rows)
+        parts = series.parts(train_rows, validation_rows)
+        filled = np.r_[0, np.cumsum(~series.real)]
         owner.append(np.full(len(series), number))
         begins = np.arange(len(series))
         for first, beyond in segments(series, history.step_seconds):
@@ -149,7 +152,10 @@ def make_windows(
             for part, (low, high) in parts.items():
                 earliest = max(first, low - n_steps)
                 latest = min(beyond, high) - n_steps - horizon
-                starts[part].append(offset + np.arange(earliest, latest + 1))
+                some = np.arange(earliest, latest + 1)
+                newest = some + n_steps - 1
+                sound = filled[newest + 1 + horizon] == filled[newest]
+                starts[part].append(offset + some[sound])
         segment_start.append(offset + begins)
         offset += len(series)
     inputs = history.select(features).astype(np.float32)

@@ -15,12 +15,14 @@ from tidecast.trainer.baselines import drift, naive, scales, seasonal_naive
 from tidecast.trainer.dataset import Windows, make_windows, require_windows
 from tidecast.trainer.errors import ModelError
 from tidecast.trainer.ets import smooth
+from tidecast.trainer.figures import chance, number
 from tidecast.trainer.ridge import best_line
 from tidecast.trainer.scaling import measure_scaling
 from tidecast.trainer.scores import Scale, Scores, Tally, diebold_mariano
 from tidecast.trainer.selection import in_time
 from tidecast.trainer.series import History, Part
 from tidecast.worker.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelSpec, SpecError
+from tidecast.worker.pipeline.model_file import ExternalDataError, read_parts
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -47,6 +49,7 @@ class OneSeries:
     mae: float
     mase: float | None
     baseline_mae: float
+    baseline_mase: float | None
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -100,8 +103,8 @@ class Evaluation:
         name = "MAE" if self.model.overall()["mase"] is None else "MASE"
         sure = ", too few windows to be sure"
         if self.chance is not None:
-            sure = f", Diebold-Mariano p = {self.chance:.2g}"
-        facts = f"{name} {model:.4g} against {best:.4g}{sure}"
+            sure = f", Diebold-Mariano {chance(self.chance)}"
+        facts = f"{name} {number(model)} against {number(best)}{sure}"
         if self.equal:
             return f"the model and {self.best}, the best baseline, are about equal ({facts})"
         if not self.loses:
@@ -221,6 +224,11 @@ class _Tallied:
         self.known += np.bincount(owner, known.sum(axis=1), count)
         self._errors.append(np.stack([mean, total / np.maximum(known.sum(axis=1), 1)]))
 
+    def relative(self, series: int) -> float | None:
+        """Return one series' MASE, None where it has no scale."""
+        known = self.known[series]
+        return float(self.scaled[series] / known) if known else None
+
     def errors(self) -> Doubles:
         """Return each window's mean absolute error, ``[k]``, scaled as MASE is.
 
@@ -235,19 +243,20 @@ def _by_series(history: History, model: _Tallied, best: _Tallied) -> tuple[OneSe
     """Return each series' errors, the worst beside the baseline first."""
     found = [
         OneSeries(
-            series=history.series[number].name,
-            windows=int(model.windows[number]),
-            mae=float(model.absolute[number] / model.windows[number]),
-            mase=float(model.scaled[number] / known) if (known := model.known[number]) else None,
-            baseline_mae=float(best.absolute[number] / best.windows[number]),
+            series=history.series[place].name,
+            windows=int(model.windows[place]),
+            mae=float(model.absolute[place] / model.windows[place]),
+            mase=model.relative(place),
+            baseline_mae=float(best.absolute[place] / best.windows[place]),
+            baseline_mase=best.relative(place),
         )
-        for number in np.flatnonzero(model.windows).tolist()
+        for place in np.flatnonzero(model.windows).tolist()
     ]
     return tuple(sorted(found, key=lambda one: one.baseline_mae / max(one.mae, 1e-300)))
 
 
 def windows_for(spec: ModelSpec, history: History) -> Windows:
-    """Cut a history into the windows of a model, split as at its training."""
+    """Cut a history, ``slotted`` for a model, into its windows, split as at its training."""
     return make_windows(
         history,
         spec.features,
@@ -279,14 +288,31 @@ def open_model(path: Path) -> tuple[ModelSpec, Predict]:
     Raises:
         ModelError: absent, no ONNX file, or without valid metadata.
     """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; name an .onnx file that 'fit' wrote")
+    return open_content(path.read_bytes(), path)
+
+
+def open_content(content: bytes, path: Path) -> tuple[ModelSpec, Predict]:
+    """Return the description and the prediction of a model file's bytes.
+
+    ``path`` is what complaints call it.
+
+    Raises:
+        ModelError: no ONNX file, or without valid metadata.
+    """
     import onnxruntime as ort
 
     ort.set_default_logger_severity(4)
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file; name an .onnx file that 'fit' wrote")
     try:
-        session = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+        read_parts(content)  # before ONNX Runtime would fetch what lies in another file
+        session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
         spec = ModelSpec.from_json(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
+    except ExternalDataError as error:
+        raise ModelError(
+            f"{path}: {error}, and no file but the model's is read; save the model with all of its "
+            "data inside, as 'fit' does"
+        ) from error
     except KeyError as error:
         raise ModelError(
             f"{path}: no metadata key {METADATA_KEY!r}; fit the model again"

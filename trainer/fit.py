@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tidecast.trainer.backend import load_tensorflow
+from tidecast.trainer.beginnings import pick_min_steps
 from tidecast.trainer.config import FitConfig
 from tidecast.trainer.dataset import Windows, make_windows, require_windows
 from tidecast.trainer.evaluate import Evaluation, Predict, evaluate_part
@@ -17,14 +18,20 @@ from tidecast.trainer.plan import Plan, make_plan
 from tidecast.trainer.resume import Unfinished
 from tidecast.trainer.ridge import Doubles, Line, best_line
 from tidecast.trainer.scaling import Scaling, measure_scaling
-from tidecast.trainer.selection import CLEARLY, gain, in_time
+from tidecast.trainer.selection import CLEARLY, gain, in_time, unclear
 from tidecast.trainer.series import History, Part
+from tidecast.trainer.slots import in_slots
 from tidecast.trainer.training import Losses, State, train
+from tidecast.worker.contract import Kind
 
 Progress = Callable[[int, int, float, float | None], None]
 """Called after each epoch with its number from 1, how many there may be, loss, validation loss."""
 Keep = Callable[[Unfinished], None]
 """Called after each epoch with all that is needed to go on from there."""
+
+Levels = tuple[float, float]
+"""Mean absolute errors on the validation windows, in training deviations: the line's, and of what
+is served."""
 
 MOST_WATCHED = 20_000
 """Validation windows, at most, that decide what is best; of more, evenly spread ones."""
@@ -34,18 +41,24 @@ MOST_WATCHED = 20_000
 class Fitted:
     """A trained network with what it learned from and how well it did on the validation rows.
 
-    ``losses`` are those of each member's epochs. ``remarks`` say what was left out because it did
-    not earn its place. ``broken_off`` tells that Ctrl-C ended the training.
+    ``slots`` is the history as windows were cut from it, ``min_steps`` from how many readings on it
+    forecasts. ``losses`` are those of each member's epochs. ``remarks`` say what was left out
+    because it did not earn its place, ``levels`` are the errors that this was judged by, ``kind``
+    is what has a say in the forecasts. ``broken_off`` tells that Ctrl-C ended the training.
     """
 
     config: FitConfig
     history: History
+    slots: History
     windows: Windows
+    min_steps: int
     predictor: Predictor
     plan: Plan
     losses: tuple[Losses, ...]
     validation: Evaluation
     remarks: tuple[str, ...]
+    kind: Kind
+    levels: Levels | None
     broken_off: bool
 
     @property
@@ -77,8 +90,9 @@ def fit(
         DataError: too few rows for one training window.
     """
     plan = plan or make_plan(config, history)
+    slots = in_slots(history, plan.grid(history), config.features, plan.n_steps)
     windows = make_windows(
-        history,
+        slots,
         config.features,
         config.targets,
         n_steps=plan.n_steps,
@@ -99,17 +113,25 @@ def fit(
     line = fitting.line() if config.arch == "segmented" and config.line else None
     trained = fitting.trained(line, earlier or Unfinished())
     predictor = fitting.settled(fitting.mixed(trained, line), line)
+    min_steps = pick_min_steps(predictor, windows, plan.season, scaling.unit)
+    if min_steps < plan.n_steps:
+        fitting.remarks.append(
+            f"a new series is forecast from {min_steps} readings on: from there the model errs "
+            "less than repeating the newest value or the season (validation)"
+        )
     part: Part = "validation" if len(windows.starts["validation"]) else "train"
     return Fitted(
         config,
         history,
+        slots,
         windows,
+        min_steps,
         predictor,
         fitting.plan,
         tuple(fitting.losses),
         evaluate_part(
             predictor,
-            history,
+            slots,
             windows,
             part,
             plan.season,
@@ -117,6 +139,8 @@ def fit(
             thorough=False,
         ),
         tuple(fitting.remarks),
+        fitting.kind(line),
+        fitting.levels,
         fitting.broken_off,
     )
 
@@ -134,6 +158,8 @@ class _Fitting:
     losses: list[Losses] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     broken_off: bool = False
+    share: float = 1.0
+    levels: Levels | None = None
     plans: tuple[Plan, ...] = ()
 
     def __post_init__(self) -> None:
@@ -157,8 +183,7 @@ class _Fitting:
         if found is None or found >= CLEARLY:
             return line
         self.remarks.append(
-            f"the newest value stands for the line: ridge bettered it by {found:.1f} standard "
-            f"errors on the validation rows, {CLEARLY} are wanted"
+            f"the newest value stands for the line: beside it, ridge {unclear(found)}"
         )
         return flat
 
@@ -229,11 +254,10 @@ class _Fitting:
                 self.losses = self.losses[count:]
                 return groups[1]
         self.plan, self.losses = self.plans[0], self.losses[:count]
-        self.remarks.append(
-            "features that are no targets only help to fit the line: the network does not clearly "
-            "gain by seeing them"
-            + (f" ({found:.1f} standard errors, {CLEARLY} are wanted)" if found is not None else "")
-        )
+        told = "no validation windows tell whether the network gains by seeing them"
+        if found is not None:
+            told = f"the network that sees them {unclear(found)}"
+        self.remarks.append(f"features that are no targets only help to fit the line: {told}")
         return groups[0]
 
     def settled(self, members: list[Any], line: Line | None) -> Predictor:
@@ -252,10 +276,20 @@ class _Fitting:
             weigh(united, self.scaling, line, members, share=share)
             return self._errors(predictor)
 
-        share, remark = self._share(errors)
-        weigh(united, self.scaling, line, members, share=share)
+        self.share, remark = self._share(errors)
+        weigh(united, self.scaling, line, members, share=self.share)
         self.remarks += [remark] if remark else []
         return predictor
+
+    def kind(self, line: Line | None) -> Kind:
+        """Return what has a say in the forecasts, once that is settled."""
+        known = self.scaling.own.any(axis=0)
+        if line is None or not known.any():
+            return "network"
+        straight = bool(line.weights.any() or line.bias.any() or not self.scaling.base.any())
+        if self.share or not known.all():  # of targets that have no line, all counts
+            return "line and network" if straight else "network"
+        return "line" if straight else "naive"
 
     def _share(self, errors: Callable[[float], Doubles]) -> tuple[float, str]:
         """Return how much of what training adds to the line counts, and what is to be said of it.
@@ -265,15 +299,20 @@ class _Fitting:
         if not len(self.windows.starts["validation"]):
             return 0.0, "the line stands alone: no validation windows tell more"
         whole = errors(1.0)
-        alone = self._alone(errors(0.0), whole)
+        straight = errors(0.0)
+        alone = self._alone(straight, whole)
+        self.levels = float(straight.mean()), float(straight.mean())
         if alone:
             return 0.0, alone
-        found = self._gain(errors(0.5), whole) or 0.0
+        half = errors(0.5)
+        found = self._gain(half, whole) or 0.0
         if found >= CLEARLY:
+            self.levels = float(straight.mean()), float(whole.mean())
             return 1.0, ""
+        self.levels = float(straight.mean()), float(half.mean())
         return 0.5, (
-            "half of what training adds to the line counts: all of it betters that by "
-            f"{found:.1f} standard errors on the validation rows, {CLEARLY} are wanted"
+            "half of what training adds to the line counts: beside that, all of it "
+            f"{unclear(found)}"
         )
 
     def _alone(self, simple: Doubles, learned: Doubles) -> str:
@@ -285,10 +324,7 @@ class _Fitting:
                 "whether training bettered it"
             )
         if found < CLEARLY:
-            return (
-                f"the line stands alone: training bettered it by {found:.1f} standard errors on "
-                f"the validation rows, {CLEARLY} are wanted"
-            )
+            return f"the line stands alone: beside it, what training made {unclear(found)}"
         return ""
 
     def _gain(self, simple: Doubles, learned: Doubles) -> float | None:

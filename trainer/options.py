@@ -74,9 +74,24 @@ Season = Annotated[
     int | None,
     typer.Option(help="Season in steps, for baselines and lookback.  [default: by the step]"),
 ]
+GapPolicy = Annotated[
+    Literal["linear", "hold", "seasonal", "none"],
+    typer.Option(help="How empty slots are filled when the next reading comes."),
+]
+MaxGap = Annotated[
+    int | None,
+    typer.Option(help="Empty slots in a row that are filled, at most.  [default: by the data]"),
+]
 Seed = Annotated[int, typer.Option(help="One seed, one model.")]
 Out = Annotated[Path, typer.Option(help="Folder for the model files.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a fit that was broken off.")]
+Resume = Annotated[
+    bool | None,
+    typer.Option(
+        "--resume/--anew",
+        help="Go on with a fit that was broken off, or drop it.  [default: refuse if one is kept]",
+        show_default=False,
+    ),
+]
 Report = Annotated[
     bool, typer.Option(help="Write NAME.html beside the model: curves, forecasts, errors.")
 ]

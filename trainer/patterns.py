@@ -14,7 +14,7 @@ from tidecast.trainer.evaluate import open_model
 from tidecast.trainer.export import write_model
 from tidecast.trainer.fit import fit
 from tidecast.trainer.series import History, Series
-from tidecast.worker.contract import Pattern
+from tidecast.worker.contract import ModelSpec, Pattern
 
 Floats = npt.NDArray[np.float32]
 
@@ -106,8 +106,8 @@ def fit_example(example: Example, folder: Path, trained_at: datetime | None = No
     return path
 
 
-def run_examples(folder: Path) -> Iterator[tuple[Example, Floats]]:
-    """Fit each pattern and yield it with what its ONNX file forecasts, ``[horizon, T]``."""
+def run_examples(folder: Path) -> Iterator[tuple[Example, ModelSpec, Floats]]:
+    """Fit each pattern; yield it, its model and what that forecasts, ``[horizon, T]``."""
     for example in EXAMPLES:
-        _, predict = open_model(fit_example(example, folder))
-        yield example, predict(np.array([example.window], np.float32))[0]
+        spec, predict = open_model(fit_example(example, folder))
+        yield example, spec, predict(np.array([example.window], np.float32))[0]

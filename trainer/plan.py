@@ -3,17 +3,23 @@
 Only training and validation rows are looked at.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from tidecast.trainer.baselines import season_of
 from tidecast.trainer.config import FitConfig, Normalization
-from tidecast.trainer.dataset import make_windows
+from tidecast.trainer.dataset import Windows, make_windows
+from tidecast.trainer.errors import ConfigError
+from tidecast.trainer.figures import number
+from tidecast.trainer.gaps import pick_gap, usual_gap
 from tidecast.trainer.ridge import fit_line, moments_of
 from tidecast.trainer.scaling import measure_scaling, spread
-from tidecast.trainer.series import History, segments, split_rows
+from tidecast.trainer.series import History, segments
+from tidecast.trainer.slots import in_slots
+from tidecast.worker.contract import MOST_NUMBERS, Gaps
+from tidecast.worker.pipeline.grid import Grid
 
 Ints = npt.NDArray[np.int64]
 
@@ -59,7 +65,13 @@ class Plan:
     refine: bool
     normalization: Normalization
     epochs: int
+    gaps: Gaps
+    max_gap: int
     reasons: tuple[str, ...]
+
+    def grid(self, history: History) -> Grid:
+        """Return the slots of a history's series."""
+        return _grid(history, self.gaps, self.max_gap, self.season)
 
     @property
     def segments(self) -> int:
@@ -72,11 +84,36 @@ def make_plan(config: FitConfig, history: History) -> Plan:
 
     Of the rows' values it matters which are missing; where there are very many rows, also how well
     a line forecasts them from a longer lookback.
+
+    Raises:
+        ConfigError: a window or a forecast would have more numbers than a worker takes.
     """
     season = config.season or season_of(history.step_seconds)
-    runs = _training_runs(config, history)
-    n_steps, segment, reasons = _cut(config, history, runs, season)
-    windows = _windows(runs, n_steps, config.horizon)
+    usual = usual_gap(season) if config.max_gap is None else config.max_gap
+    usual = min(usual, max(0, (config.n_steps or USUAL_LOOKBACK) - FEWEST_STEPS))
+    grid = _grid(history, config.gaps, usual, season)
+    slots = in_slots(history, grid, config.features, config.n_steps or USUAL_LOOKBACK)
+    n_steps, segment, reasons = _cut(config, slots, season)
+    picked, whys = _fitting(grid, n_steps), list[str]()
+    if picked.most and config.max_gap is None:
+        picked, why = _gaps(config, history, picked, n_steps)
+        whys.append(why)
+    if picked.most < grid.most:  # which leaves fewer windows of that length
+        slots = in_slots(history, picked, config.features, n_steps)
+        n_steps, segment, reasons = _cut(config, slots, season)
+    grid = _fitting(picked, n_steps)
+    reasons += whys
+    for option, steps, columns in (
+        ("--n-steps", n_steps, config.features),
+        ("--horizon", config.horizon, config.targets),
+    ):
+        if steps * len(columns) > MOST_NUMBERS:
+            raise ConfigError(
+                f"{option} {steps:,} of {len(columns):,} columns are more than {MOST_NUMBERS:,} "
+                f"numbers, which no worker takes; choose a smaller {option} or fewer columns"
+            )
+    slots = in_slots(history, grid, config.features, n_steps)
+    windows = len(_cut_windows(config, slots, n_steps).starts["train"])
     per_lead = windows * len(config.targets) / (n_steps * config.horizon)
     units, dropout, epochs = config.units, config.dropout, config.epochs
     if units is None:
@@ -85,7 +122,9 @@ def make_plan(config: FitConfig, history: History) -> Plan:
     if dropout is None:
         dropout = LITTLE if per_lead >= MANY else MUCH
         if config.arch == "segmented":
-            reasons.append(f"dropout {dropout}: {per_lead:.2g} windows for each reading and lead")
+            reasons.append(
+                f"dropout {dropout}: {number(per_lead, 2)} windows for each reading and lead"
+            )
     if epochs is None:
         counted = min(max(windows, 1), LONGEST_EPOCH)
         wanted = round(WINDOWS_SEEN / (counted * len(config.targets)))
@@ -104,17 +143,59 @@ def make_plan(config: FitConfig, history: History) -> Plan:
         refine=per_lead >= ENOUGH,
         normalization=config.normalization or normalization,
         epochs=epochs,
+        gaps=config.gaps if grid.most else "none",
+        max_gap=grid.most,
         reasons=tuple(reasons),
     )
 
 
-def _cut(
-    config: FitConfig, history: History, runs: Ints, season: int
-) -> tuple[int, int, list[str]]:
+def _grid(history: History, gaps: Gaps, max_gap: int, season: int) -> Grid:
+    """Return the slots of a history's series; without times each row is the next."""
+    timed = history.step_seconds is not None and history.series[0].times is not None
+    return Grid(
+        1000 * history.step_seconds if timed and history.step_seconds else None,
+        gaps,
+        max_gap,
+        season,
+    )
+
+
+def _fitting(grid: Grid, n_steps: int) -> Grid:
+    """Return a grid that fills no more than leaves two readings in a window."""
+    return replace(grid, max_gap=min(grid.most, max(0, n_steps - FEWEST_STEPS)))
+
+
+def _gaps(config: FitConfig, history: History, grid: Grid, n_steps: int) -> tuple[Grid, str]:
+    """Return the grid with the longest gap to fill, and why that."""
+    slots = in_slots(history, grid, config.features, n_steps)
+    windows = _cut_windows(config, slots, n_steps)
+    most, why = pick_gap(windows, (config.features, config.targets), grid)
+    picked = replace(grid, max_gap=most)
+    if picked != grid:
+        slots = in_slots(history, picked, config.features, n_steps)
+    filled = sum(int((~series.real).sum()) for series in slots.series)
+    return picked, f"gaps of up to {most:,} filled ({grid.gaps}), {filled:,} slots here: {why}"
+
+
+def _cut_windows(config: FitConfig, slots: History, n_steps: int) -> Windows:
+    """Cut a history in slots into windows."""
+    return make_windows(
+        slots,
+        config.features,
+        config.targets,
+        n_steps=n_steps,
+        horizon=config.horizon,
+        train_rows=config.train_rows,
+        validation_rows=config.validation_rows,
+    )
+
+
+def _cut(config: FitConfig, history: History, season: int) -> tuple[int, int, list[str]]:
     """Return the lookback, the length of its segments, and why they are as they are."""
     n_steps, reason, reasons = config.n_steps, "", []
     if n_steps is None:
-        n_steps, reason = _lookback(runs, season, config.horizon)
+        runs, rows = _training_runs(config, history)
+        n_steps, reason = _lookback(runs, rows, season, config.horizon)
         if n_steps >= USUAL_LOOKBACK:
             n_steps, reason = _longer(config, history, runs, n_steps, reason)
     segment = config.segment
@@ -148,14 +229,17 @@ def _normalization(config: FitConfig, history: History) -> tuple[Normalization, 
     return "last", "changes from the newest value"
 
 
-def _training_runs(config: FitConfig, history: History) -> Ints:
-    """Return how many training rows each unbroken run has."""
-    lengths = [0]
+def _training_runs(config: FitConfig, history: History) -> tuple[Ints, int]:
+    """Return how many training rows each unbroken run has, and all of them that are in the file."""
+    lengths, rows = [0], 0
     for series in history.series:
-        beyond_all = split_rows(len(series), config.train_rows, None)["train"][1]
+        beyond_all = series.parts(config.train_rows, None)["train"][1]
+        real = np.r_[0, np.cumsum(series.real)]
         for first, beyond in segments(series, history.step_seconds):
-            lengths.append(max(0, min(beyond, beyond_all) - first))
-    return np.array(lengths)
+            last = max(first, min(beyond, beyond_all))
+            lengths.append(last - first)
+            rows += int(real[last] - real[first])
+    return np.array(lengths), rows
 
 
 def _windows(runs: Ints, n_steps: int, horizon: int) -> int:
@@ -163,22 +247,25 @@ def _windows(runs: Ints, n_steps: int, horizon: int) -> int:
     return int(np.maximum(0, runs - n_steps - horizon + 1).sum())
 
 
-def _lookback(runs: Ints, season: int, horizon: int) -> tuple[int, str]:
+def _lookback(runs: Ints, rows: int, season: int, horizon: int) -> tuple[int, str]:
     """Return how many steps back to look, and why."""
     wanted = max(USUAL_LOOKBACK, 2 * horizon)
-    affordable = max(FEWEST_STEPS, int(runs.sum()) // ROWS_PER_STEP)
+    affordable = max(FEWEST_STEPS, rows // ROWS_PER_STEP)
     possible = _windows(runs, 1, horizon)
     whole = min(wanted, affordable)
     while whole > FEWEST_STEPS and _windows(runs, whole, horizon) < KEPT * possible:
         whole -= 1
     if whole == wanted:
-        return wanted, f"{wanted / season:.3g} seasons" if season > 1 else "the usual lookback"
+        return (
+            wanted,
+            f"{number(wanted / season, 3)} seasons" if season > 1 else "the usual lookback",
+        )
     short = whole < affordable
     if season > 1 and whole >= season:
         whole -= whole % season
     if short:
         return whole, "more would lose over half of the windows to gaps and short series"
-    return whole, f"of {int(runs.sum()):,} training rows no more than one in {ROWS_PER_STEP}"
+    return whole, f"of {rows:,} training rows no more than one in {ROWS_PER_STEP}"
 
 
 def _longer(
@@ -194,15 +281,7 @@ def _longer(
     ]
     if not affordable or not set(config.targets) & set(config.features):
         return n_steps, reason
-    windows = make_windows(
-        history,
-        config.features,
-        config.targets,
-        n_steps=affordable[-1],
-        horizon=config.horizon,
-        train_rows=config.train_rows,
-        validation_rows=config.validation_rows,
-    )
+    windows = _cut_windows(config, history, affordable[-1])
     if not len(windows.starts["validation"]):
         return n_steps, reason
     scaling = measure_scaling(windows, config.features, config.targets)

@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tidecast.trainer.errors import ModelError
+from tidecast.trainer.figures import duration
 from tidecast.trainer.fit import Fitted
 from tidecast.trainer.series import History
 
@@ -14,7 +15,10 @@ SUFFIX = ".fit.json"
 
 
 class FitRecord(BaseModel):
-    """A fit's choices, reasons and losses, and the fingerprint of its data."""
+    """A fit's choices, reasons and losses, and the fingerprint of its data.
+
+    ``levels`` are the errors of the line and of what is served, as ``Fitted`` has them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,6 +27,7 @@ class FitRecord(BaseModel):
     reasons: tuple[str, ...]
     remarks: tuple[str, ...]
     losses: tuple[tuple[tuple[float, float | None], ...], ...]
+    levels: tuple[float, float] | None = None
     data: dict[str, str]
 
 
@@ -35,6 +40,7 @@ def record_of(fitted: Fitted, version: str, source: str) -> FitRecord:
         reasons=fitted.plan.reasons,
         remarks=fitted.remarks,
         losses=tuple(tuple(member) for member in fitted.losses),
+        levels=fitted.levels,
         data=fingerprint(fitted.history, source),
     )
 
@@ -46,7 +52,7 @@ def fingerprint(history: History, source: str) -> dict[str, str]:
     if times:
         edges = (min(int(t[0]) for t in times), max(int(t[-1]) for t in times))
         span = " to ".join(str(np.datetime64(edge, "ms")) for edge in edges) + " UTC"
-    step = "any" if history.step_seconds is None else f"{history.step_seconds:g} s"
+    step = "any" if history.step_seconds is None else duration(history.step_seconds)
     return {
         "file": source,
         "rows": f"{history.rows:,}, of which {history.missing:,} with a missing value",

@@ -16,14 +16,17 @@ from tidecast.trainer.charts import (
     draw_losses,
     draw_residuals,
     draw_series,
+    draw_span,
     draw_stretches,
 )
 from tidecast.trainer.dataset import Windows
 from tidecast.trainer.evaluate import MODEL, Evaluation
+from tidecast.trainer.figures import duration, number, unit_of
 from tidecast.trainer.files import write_atomically
+from tidecast.trainer.fit import Fitted
 from tidecast.trainer.record import FitRecord
 from tidecast.trainer.series import History, Part
-from tidecast.trainer.tables import HEADINGS, number
+from tidecast.trainer.tables import HEADINGS
 from tidecast.worker.contract import ModelSpec
 
 Ints = npt.NDArray[np.int64]
@@ -37,6 +40,8 @@ LOOKED_BACK = 3
 MOST_TARGETS = 3
 MOST_SERIES = 25
 MOST_RESIDUALS = 5000
+MOST_POINTS = 5000
+"""Places in the picture of a whole span; of more, means of some."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,25 @@ class Subject:
     evaluation: Evaluation
     record: FitRecord | None
 
+    @classmethod
+    def of(cls, fitted: Fitted, spec: ModelSpec, record: FitRecord) -> "Subject":
+        """Return that of a fit, whose rows are those that it was chosen by."""
+        return cls(spec, fitted.slots, fitted.windows, fitted.validation, record)
+
     @property
     def part(self) -> Part:
         """The part that was evaluated."""
         return self.evaluation.part
+
+    @property
+    def rows(self) -> str:
+        """What its rows are called."""
+        return "training" if self.part == "train" else self.part
+
+    def series(self, start: int) -> str:
+        """Return the name of a window's series, empty where there is only one."""
+        name = self.history.series[int(self.windows.owner[start])].name
+        return name if len(self.history.series) > 1 else ""
 
     def forecasts(self, starts: Ints, target: int) -> tuple[Doubles, Doubles]:
         """Return the model's forecasts of windows and those of its best rival, ``[k, horizon]``."""
@@ -79,16 +99,21 @@ def write_report(path: Path, subject: Subject) -> None:
     )
     environment.filters["embedded"] = lambda svg: base64.b64encode(svg.encode()).decode()
     spec, evaluation = subject.spec, subject.evaluation
-    step = "every reading is a step" if spec.step_seconds is None else f"step {_step(spec)}"
+    step = (
+        "every reading is a step"
+        if spec.step_seconds is None
+        else f"step {duration(spec.step_seconds)}"
+    )
     page = environment.get_template("report.html.jinja").render(
         title=f"{spec.name} {spec.version}",
         subtitle=f"{spec.pattern}: {', '.join(spec.features)} to {', '.join(spec.targets)}, "
         f"{spec.n_steps} readings in, {spec.horizon} out, {step}; fitted {spec.trained_at}",
         verdict=evaluation.verdict(),
         loses=evaluation.loses,
+        made_of=f"It is {spec.without_network}." if spec.without_network else "",
         headings=[heading.replace("\n", " ") for heading in HEADINGS.values()],
         scores=list(_scores(evaluation)),
-        part_note=f"{evaluation.windows:,} {subject.part} windows, season {evaluation.season}. "
+        part_note=f"{evaluation.windows:,} {subject.rows} windows, season {evaluation.season}. "
         + PARTS[subject.part],
         sections=list(_sections(subject)),
         words=list(_words(subject.record)),
@@ -114,13 +139,21 @@ def _sections(subject: Subject) -> Iterator[Section]:
     spec, evaluation = subject.spec, subject.evaluation
     if subject.record is not None and any(subject.record.losses):
         loss = subject.record.choices.get("loss", "loss")
+        levels = subject.record.levels if loss == "mae" else None
+        measure = loss.upper() if loss in ("mae", "mse") else loss
         yield Section(
             "Learning curves",
-            "Training errs more than validation where dropout is at work in the one alone.",
-            (draw_losses(subject.record.losses, f"{loss} in training deviations"),),
+            _learned(spec, levels is not None),
+            (draw_losses(subject.record.losses, f"{measure} in training deviations", levels),),
         )
+    targets = list(enumerate(spec.targets))[:MOST_TARGETS]
     yield Section(
-        f"Forecast against actual on the worst, median and best {subject.part} windows",
+        f"The whole {subject.rows} span, one step ahead",
+        _span_note(subject),
+        tuple(_span(subject, target, name) for target, name in targets),
+    )
+    yield Section(
+        f"Forecast against actual on the worst, median and best {subject.rows} windows",
         "By mean absolute error over all leads and targets.",
         tuple(
             draw_stretches(_stretches(subject, target), name, _time_label(subject))
@@ -132,22 +165,33 @@ def _sections(subject: Subject) -> Iterator[Section]:
         errors = {"model": evaluation.model, **evaluation.baselines}
         by_lead = {name: getattr(scores, measure) for name, scores in errors.items()}
         lead = (
-            "lead (readings ahead)" if spec.step_seconds is None else f"lead ({_step(spec)} each)"
+            "lead (readings ahead)"
+            if spec.step_seconds is None
+            else f"lead ({duration(spec.step_seconds)} each)"
         )
         note = "MASE: 1 is the error of the seasonal naive forecast on the training rows."
         yield Section(
             "Error by lead",
             note if measure == "mase" else "",
-            (draw_leads(by_lead, lead, measure.upper()),),
+            (draw_leads(by_lead, lead, _label(measure, spec)),),
         )
     if len(evaluation.by_series) > 1:
         worst = evaluation.by_series[:MOST_SERIES]
-        pairs = np.array([[one.mae, one.baseline_mae] for one in worst])
+        known = all(one.mase is not None and one.baseline_mase is not None for one in worst)
+        measure = "mase" if known else "mae"
+        keys = (measure, f"baseline_{measure}")
+        pairs = np.array([[getattr(one, key) for key in keys] for one in worst])
         yield Section(
             "Error by series",
             f"The {len(worst)} of {len(evaluation.by_series):,} series on which the model does "
-            f"worst beside {evaluation.best}, the worst first.",
-            (draw_series([one.series for one in worst], pairs, evaluation.best, "MAE"),),
+            f"worst beside {evaluation.best}, the worst first."
+            + " MASE: relative to the series' own changes from season to season."
+            * known,
+            (
+                draw_series(
+                    [one.series for one in worst], pairs, evaluation.best, _label(measure, spec)
+                ),
+            ),
         )
     lags = 2 * evaluation.season if 1 < evaluation.season <= 100 else 48
     yield Section(
@@ -177,10 +221,81 @@ def _stretches(subject: Subject, target: int) -> list[Stretch]:
     picked = {"worst": order[-1], "median": order[len(order) // 2], "best": order[0]}
     return [
         (_run if short else _single)(
-            subject, target, int(place), f"{name} (error {errors[place]:.3g})"
+            subject, target, int(place), _panel(subject, int(place), name, float(errors[place]))
         )
         for name, place in picked.items()
     ]
+
+
+def _learned(spec: ModelSpec, levels: bool) -> str:
+    """Say what learning curves show, and what of it is served."""
+    told = ["Training errs more than validation where dropout is at work in the one alone."]
+    if levels:
+        told.append("All begin as the line; what is served is judged by the same rows.")
+    if spec.without_network:
+        told.append(f"Served is {spec.without_network}, so these curves are of what was given up.")
+    return " ".join(told)
+
+
+def _label(measure: str, spec: ModelSpec) -> str:
+    unit = unit_of(spec.targets) if measure == "mae" else ""
+    return f"{measure.upper()} [{unit}]" if unit else measure.upper()
+
+
+def _panel(subject: Subject, place: int, name: str, error: float) -> str:
+    """Return a panel's title: which window, of which series, and how far it errs."""
+    scaled = subject.evaluation.model.mase[0] is not None
+    unit = "" if scaled else unit_of(subject.spec.targets)
+    told = f"{name}: {'MASE' if scaled else 'MAE'} {number(error, 3, unit)}"
+    series = subject.series(subject.windows.starts[subject.part][place])
+    return f"{series[:40]}\n{told}" if series else told
+
+
+def _longest(subject: Subject) -> Ints:
+    """Return the windows of the series that has most of them."""
+    windows = subject.windows
+    starts = windows.starts[subject.part]
+    owners, counts = np.unique(windows.owner[starts], return_counts=True)
+    longest: Ints = starts[windows.owner[starts] == owners[counts.argmax()]]
+    return longest
+
+
+def _ahead(subject: Subject, starts: Ints, target: int) -> Doubles:
+    """Return the one-step forecasts of windows, ``[k]``."""
+    chunks = np.array_split(starts, -(-len(starts) // 1000))
+    return np.concatenate([subject.forecasts(chunk, target)[0][:, 0] for chunk in chunks])
+
+
+def _each_mean_of(subject: Subject) -> int:
+    """Return of how many readings each place in the picture of the whole span is the mean."""
+    starts = _longest(subject)
+    return -(-int(starts[-1] - starts[0] + 1) // MOST_POINTS)
+
+
+def _span_note(subject: Subject) -> str:
+    count, several = _each_mean_of(subject), len(subject.evaluation.by_series) > 1
+    told = ["The series that has most windows."] * several
+    told += [f"Each point is the mean of {count:,} readings."] * (count > 1)
+    return " ".join(told)
+
+
+def _span(subject: Subject, target: int, name: str) -> str:
+    """Draw one target over all windows of the series that has most; gaps stay open."""
+    starts, count = _longest(subject), _each_mean_of(subject)
+    rows = np.arange(starts[0], starts[-1] + 1)
+    forecast = np.full(-(-len(rows) // count) * count, np.nan)
+    actual = forecast.copy()
+    forecast[starts - starts[0]] = _ahead(subject, starts, target)
+    ahead = subject.windows.n_steps
+    actual[starts - starts[0]] = subject.windows.outputs[starts + ahead, target]
+    known = np.isfinite(forecast).reshape(-1, count).sum(axis=1)
+    means = [
+        np.where(known, np.nansum(each.reshape(-1, count), axis=1) / np.maximum(known, 1), np.nan)
+        for each in (actual, forecast)
+    ]
+    times = _times(subject, rows + ahead)[::count]
+    labels = name, "one step ahead", _time_label(subject)
+    return draw_span(times, means[0], means[1], labels, subject.series(starts[0]))
 
 
 def _single(subject: Subject, target: int, place: int, title: str) -> Stretch:
@@ -225,14 +340,10 @@ def _run(subject: Subject, target: int, place: int, title: str) -> Stretch:
 def _residuals(subject: Subject, target: int) -> Doubles:
     """Return the one-step errors of the newest windows of the series that has most of them."""
     windows = subject.windows
-    starts = windows.starts[subject.part]
-    owners, counts = np.unique(windows.owner[starts], return_counts=True)
-    starts = starts[windows.owner[starts] == owners[counts.argmax()]][-MOST_RESIDUALS:]
-    errors = [
-        subject.forecasts(chunk, target)[0][:, 0] - windows.outputs[chunk + windows.n_steps, target]
-        for chunk in np.array_split(starts, -(-len(starts) // 1000))
-    ]
-    return np.concatenate(errors)
+    starts = _longest(subject)[-MOST_RESIDUALS:]
+    actual = windows.outputs[starts + windows.n_steps, target]
+    errors: Doubles = _ahead(subject, starts, target) - actual
+    return errors
 
 
 def _times(subject: Subject, rows: Ints) -> Any:
@@ -247,17 +358,8 @@ def _time_label(subject: Subject) -> str:
     return "row" if subject.history.series[0].times is None else "time (UTC)"
 
 
-def _step(spec: ModelSpec) -> str:
-    """Return a step in the largest unit that it is a whole number of."""
-    seconds = spec.step_seconds or 0.0
-    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= unit and seconds % unit == 0:
-            return f"{seconds / unit:g} {name}"
-    return f"{seconds:g} s"
-
-
 def _lag(spec: ModelSpec) -> str:
-    return "readings" if spec.step_seconds is None else f"steps of {_step(spec)}"
+    return "readings" if spec.step_seconds is None else f"steps of {duration(spec.step_seconds)}"
 
 
 def _words(record: FitRecord | None) -> Iterator[tuple[str, Sequence[tuple[str, str]]]]:

@@ -30,6 +30,67 @@ class Unfinished:
     state: State = field(default_factory=State)
 
 
+class Kept:
+    """The file that keeps what a fit has learned so far, and whether it does.
+
+    Args:
+        path: of the file.
+        resume: whether to go on with what it holds (True), or to begin anew (False); None where
+            neither was said.
+
+    Raises:
+        DataError: a fit that was broken off is kept there, and neither was said.
+    """
+
+    def __init__(self, path: Path, resume: bool | None) -> None:
+        if resume is None and path.exists():
+            raise DataError(
+                f"{path}: keeps an earlier fit of this name that was broken off, and this one "
+                "would write over it; --resume goes on with it, --anew drops it, another --name "
+                "or --out leaves it alone"
+            )
+        self.path, self._resume = path, resume
+        self._ours = False
+
+    def earlier(self, key: str) -> "Unfinished | None":
+        """Return what is to be gone on from, None where the fit begins anew.
+
+        Raises:
+            DataError: it is absent, damaged or of another fit.
+        """
+        found = read_unfinished(self.path, key) if self._resume else None
+        self._ours = found is not None
+        return found
+
+    def keep(self, key: str, unfinished: "Unfinished") -> None:
+        """Replace what the file keeps."""
+        write_unfinished(self.path, key, unfinished)
+        self._ours = True
+
+    def drop(self) -> None:
+        """Remove the file: the fit is done."""
+        self.path.unlink(missing_ok=True)
+
+    def interrupted(self) -> str:
+        """Say what is left of a fit that wrote no model, and what to do."""
+        if self._ours:
+            return (
+                f"before a model was written; {self.path} keeps what was learned: the same "
+                "command with --resume goes on with it"
+            )
+        if self.path.exists():
+            return (
+                "before the first epoch ended: nothing was learned and nothing written; "
+                f"{self.path} still keeps the fit that was broken off before: --resume goes on "
+                "with it, --anew drops it"
+            )
+        return (
+            "before the first epoch ended: nothing was learned and nothing written; run the same "
+            "command again, and from the end of its first epoch on Ctrl-C keeps the best model "
+            "so far"
+        )
+
+
 def key_of(config: FitConfig, plan: Plan, history: History) -> str:
     """Return a digest of all that a fit hangs on: only the same fit may go on."""
     choices = json.dumps([config.model_dump(mode="json"), asdict(plan)], sort_keys=True)
@@ -72,11 +133,13 @@ def read_unfinished(path: Path, key: str) -> Unfinished:
             lists = {name: _gathered(arrays, name) for name in LISTS}
             done = [_gathered(arrays, f"member_{number}") for number in range(len(header["done"]))]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: damaged ({error}); leave out --resume to begin anew") from error
+        raise DataError(
+            f"{path}: damaged ({error}); give --anew in place of --resume to begin anew"
+        ) from error
     if header["key"] != key:
         raise DataError(
             f"{path}: kept by a fit of other data or with other options; repeat those to go on "
-            "with it, or leave out --resume to begin anew"
+            "with it, or give --anew in place of --resume to begin anew"
         )
     losses = [[(loss, watched) for loss, watched in each] for each in header["done"]]
     state = State(

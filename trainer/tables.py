@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tidecast.trainer.evaluate import Evaluation
+from tidecast.trainer.figures import number
 from tidecast.trainer.scores import Scores
 
 HEADINGS = {
@@ -51,17 +52,15 @@ def lead_table(scores: Mapping[str, Scores]) -> Table:
 def series_table(evaluation: Evaluation) -> Table:
     """Return the series on which the model does worst beside the best baseline."""
     some = evaluation.by_series[:SERIES_SHOWN]
-    title = f"The {len(some)} of {len(evaluation.by_series)} series that it does worst on"
+    few = len(some) < len(evaluation.by_series)
+    count = f"{len(some)} of {len(evaluation.by_series):,}" if few else str(len(some))
+    title = f"The {count} series, by how it does beside {evaluation.best}, the worst first"
     table = Table(title=title, title_justify="left")
     table.add_column("series")
-    for heading in ("windows", "MAE", "MASE", f"MAE of {evaluation.best}"):
+    best = evaluation.best
+    for heading in ("windows", "MAE", "MASE", f"MAE of {best}", f"MASE of {best}"):
         table.add_column(heading, justify="right")
     for one in some:
-        numbers = (one.mae, one.mase, one.baseline_mae)
+        numbers = (one.mae, one.mase, one.baseline_mae, one.baseline_mase)
         table.add_row(escape(one.series), f"{one.windows:,}", *map(number, numbers))
     return table
-
-
-def number(value: float | None) -> str:
-    """Return a measure in four digits."""
-    return "-" if value is None else f"{value:.4g}"

@@ -1,6 +1,5 @@
 """Searches for better choices on the validation rows, with Optuna; a file keeps what it found."""
 
-import contextlib
 import time
 import warnings
 from collections.abc import Callable
@@ -11,8 +10,9 @@ from typing import Any
 import optuna
 
 from tidecast.trainer.config import FitConfig
-from tidecast.trainer.errors import DataError
+from tidecast.trainer.errors import DataError, StoppedError
 from tidecast.trainer.evaluate import Evaluation
+from tidecast.trainer.figures import number
 from tidecast.trainer.fit import fit
 from tidecast.trainer.plan import Plan, make_plan
 from tidecast.trainer.resume import key_of
@@ -22,6 +22,12 @@ AfterTrial = Callable[[int, "Found | None"], None]
 """Called after each trial with how many there were and the best of them so far."""
 
 TUNED = ("n_steps", "segment", "units", "dropout", "learning_rate")
+NOTHING_FOUND = (
+    "before the first trial ended: nothing was found; run the same command again, and from the end "
+    "of its first trial on Ctrl-C ends with the best so far"
+)
+USUAL = "usual"
+"""Marks the trial of what a fit would choose."""
 FIRST_TRIALS = 6
 """Trials before Optuna learns from them, and before it breaks off what looks hopeless."""
 
@@ -67,11 +73,12 @@ def search(
 
     Raises:
         DataError: not even the usual choices can be tried on these rows.
+        StoppedError: Ctrl-C came before the first trial ended.
     """
     plan = make_plan(config, history)
     study = _open(storage, key_of(config, plan, history))
-    if not study.trials:
-        study.enqueue_trial(_usual(config, plan))
+    if not any(_is_usual(trial) for trial in study.trials):
+        study.enqueue_trial(_usual(config, plan), user_attrs={USUAL: True})
     deadline = clock() + seconds
 
     def objective(trial: optuna.Trial) -> float:
@@ -80,13 +87,18 @@ def search(
     def ended(study: optuna.Study, _: Any) -> None:
         after(len(study.trials), _best(study))
 
-    with contextlib.suppress(KeyboardInterrupt):  # what was found until then is kept
+    interrupted = False
+    try:
         study.optimize(objective, n_trials=trials, timeout=seconds, callbacks=[ended])
+    except KeyboardInterrupt:  # what was found until then is kept
+        interrupted = True
     found = _best(study)
+    if found is None and interrupted:
+        raise StoppedError(NOTHING_FOUND)
     if found is None:
         raise DataError(
-            f"not one trial ended within {seconds / 60:g} minutes; give more --minutes, the trials "
-            f"so far are kept in {storage}"
+            f"not one trial ended within {number(seconds / 60)} minutes; give more --minutes, "
+            f"the trials so far are kept in {storage}"
         )
     return found
 
@@ -113,12 +125,11 @@ def _tried(
     try:
         fitted = fit(chosen, history, epoch)
     except DataError as error:
-        if trial.number == 0:
+        if USUAL in trial.user_attrs:
             raise
         raise optuna.TrialPruned from error  # so long a lookback leaves no windows
     if fitted.broken_off:
-        trial.study.stop()
-        raise optuna.TrialPruned
+        raise KeyboardInterrupt  # the fit has taken it for its own
     trial.set_user_attr("choices", {name: getattr(chosen, name) for name in TUNED})
     return relative_error(fitted.validation)
 
@@ -144,6 +155,12 @@ def _open(storage: Path, name: str) -> optuna.Study:
             sampler=optuna.samplers.TPESampler(seed=1, n_startup_trials=FIRST_TRIALS),
             pruner=optuna.pruners.MedianPruner(FIRST_TRIALS, n_warmup_steps=3),
         )
+
+
+def _is_usual(trial: Any) -> bool:
+    """Tell whether a trial is of what a fit would choose, and was not broken off."""
+    marked = USUAL in trial.user_attrs or trial.number == 0  # the first of any older search
+    return marked and trial.state.name in ("COMPLETE", "WAITING")
 
 
 def _usual(config: FitConfig, plan: Plan) -> dict[str, Any]:
@@ -180,7 +197,7 @@ def _best(study: optuna.Study) -> Found | None:
     return Found(
         choices=best.user_attrs["choices"],
         error=float(best.value or 0.0),
-        usual=next((trial.value for trial in whole if trial.number == 0), None),
+        usual=next((trial.value for trial in whole if _is_usual(trial)), None),
         trials=len(study.trials),
         broken_off=len(study.trials) - len(whole),
     )

@@ -1,11 +1,13 @@
 """What pictures show: the lines, their names and where they stand, read off the figures."""
 
 import struct
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tidecast.trainer import charts
@@ -21,6 +23,7 @@ from tidecast.trainer.charts import (
     draw_losses,
     draw_residuals,
     draw_series,
+    draw_span,
     draw_stretches,
 )
 
@@ -46,7 +49,7 @@ def test_losses_are_shown_by_epoch_with_the_best_marked(drawn: list[Any]) -> Non
     draw_losses([[(3.0, 4.0), (2.0, 2.5), (1.0, 3.0)], [(5.0, None)]], "loss")
     (axes,) = drawn[0].axes
     training, validation, best, second = axes.get_lines()
-    assert legend_of(axes) == ["training", "validation", "best, kept"]
+    assert legend_of(axes) == ["training", "validation", "best epoch, kept"]
     assert (training.get_color(), validation.get_color()) == (FAINT, MODEL)
     assert training.get_xydata().tolist() == [[1, 3], [2, 2], [3, 1]]
     assert validation.get_xydata().tolist() == [[1, 4], [2, 2.5], [3, 3]]
@@ -54,6 +57,59 @@ def test_losses_are_shown_by_epoch_with_the_best_marked(drawn: list[Any]) -> Non
     assert second.get_xydata().tolist() == [[1, 5]]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "loss")
     assert all(tick == int(tick) for tick in axes.get_xticks())
+
+
+def test_losses_stand_beside_what_they_begin_as_and_what_is_served(drawn: list[Any]) -> None:
+    """Where no epoch betters the line, what is kept is what training began with."""
+    draw_losses([[(3.0, 4.0), (2.0, 2.5)]], "loss", (2.0, 1.75))
+    draw_losses([[(3.0, 4.0), (2.0, 2.5)]], "loss", (3.0, 2.75))
+    shown = [lines_of(figure.axes[0]) for figure in drawn]
+    assert shown[0]["best epoch, kept"].get_xydata().tolist() == [[0, 2]]
+    assert shown[1]["best epoch, kept"].get_xydata().tolist() == [[2, 2.5]]
+    assert [set(shown[0][name].get_ydata()) for name in ("line", "served")] == [{2.0}, {1.75}]
+
+
+def test_a_whole_span_is_shown_with_its_errors(drawn: list[Any]) -> None:
+    hours = np.datetime64("2024-01-01T00") + np.arange(5000)
+    actual = 1000.0 * np.arange(5000)
+    draw_span(hours, actual, actual + 2, ("load [MW]", "one step ahead", "time (UTC)"), "pump-1")
+    top, bottom = drawn[0].axes
+    assert legend_of(top) == ["actual", "forecast, one step ahead"]
+    assert (top.get_title(), top.get_ylabel()) == ("pump-1", "load [MW]")
+    assert (bottom.get_xlabel(), bottom.get_ylabel()) == ("time (UTC)", "forecast - actual")
+    assert set(bottom.get_lines()[0].get_ydata()) == {2.0}
+    assert top.get_xlim() == bottom.get_xlim()
+    assert top.yaxis.get_major_formatter()(1_234_567.0, 0) == "1,234,567"
+
+
+@pytest.mark.parametrize("hours", [30, 48, 55, 400, 5000, 60_000])
+@pytest.mark.parametrize("kind", ["stretches", "span", "forecasts"])
+def test_no_date_runs_into_the_next(
+    tmp_path: Path, drawn: list[Any], monkeypatch: pytest.MonkeyPatch, kind: str, hours: int
+) -> None:
+    """Measured as they are drawn, from any hour on."""
+    times = np.datetime64("2023-12-30T21") + np.arange(hours)
+    values = np.zeros(hours)
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    if kind == "stretches":
+        one = Stretch("one", times, values, values, values, "naive", None)
+        draw_stretches([one] * 3, "load", "time")
+    elif kind == "span":
+        draw_span(times, values, values, ("load", "ahead", "time"), "")
+    else:
+        draw_forecasts(tmp_path / "m.png", "taxi", times, values, {1: values})
+    figure = drawn[-1]
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        ticks = [
+            label.get_window_extent()
+            for label, place in zip(axes.get_xticklabels(), axes.get_xticks(), strict=False)
+            if low <= place <= high and label.get_text() and label.get_visible()
+        ]
+        ends = [(box.x0, box.x1) for box in ticks]
+        assert all(one[1] + 2 < other[0] for one, other in pairwise(sorted(ends))), ends
 
 
 def test_each_stretch_has_a_panel_of_its_own_beside_the_others(drawn: list[Any]) -> None:
@@ -142,7 +198,9 @@ def test_forecasts_are_drawn_over_what_came(
 
     monkeypatch.setattr(Figure, "savefig", noted)
     path, actual = tmp_path / "new" / "folder" / "m.png", [1.0, 2.0, 4.0]
-    draw_forecasts(path, "taxi", [7, 8, 9], actual, {5: [np.nan, 1.0, 1.0], 1: [0.5, 2.0, 5.0]})
+    draw_forecasts(
+        path, "taxi", [7, 8, 9], actual, {5: [np.nan, 1.0, 1.0], 1: [0.5, 2.0, 5.0]}, "load [MW]"
+    )
     head = path.read_bytes()[:24]
     assert head[:8] == b"\x89PNG\r\n\x1a\n"
     assert struct.unpack(">II", head[16:]) == (1320, 605)
@@ -153,7 +211,8 @@ def test_forecasts_are_drawn_over_what_came(
     assert top.get_lines()[1].get_xydata().tolist() == [[7, 0.5], [8, 2], [9, 5]]
     assert bottom.get_lines()[0].get_xydata().tolist() == [[7, -0.5], [8, 0], [9, 1]]
     assert [line.get_color() for line in bottom.get_lines()[:2]] == [MODEL, SECOND]
-    assert (top.get_title(), bottom.get_ylabel()) == ("taxi", "forecast - actual")
+    assert (top.get_title(), top.get_ylabel()) == ("taxi", "load [MW]")
+    assert bottom.get_ylabel() == "forecast - actual"
     assert top.get_xlim() == bottom.get_xlim()
     heights = [axes.get_position().height for axes in (top, bottom)]
     assert heights[0] > 2 * heights[1]

@@ -77,6 +77,10 @@ def test_fit_writes_three_files_and_evaluate_reads_them(csv: Path, tmp_path: Pat
     shown = trainer("evaluate", model, csv, "--picture", picture)
     assert shown.returncode == 0, shown.stderr
     assert "naive" in shown.stdout
+    plain = "m is a straight line (ridge) alone: no network has a say in it"
+    assert plain in result.stdout
+    assert plain in shown.stdout
+    assert plain.removeprefix("m is ") in (out / "m.html").read_text()
     assert picture.read_bytes()[:4] == b"\x89PNG"
     scores = json.loads(trainer("evaluate", model, csv, "--json").stdout)
     assert scores["windows"] == 12
@@ -84,7 +88,7 @@ def test_fit_writes_three_files_and_evaluate_reads_them(csv: Path, tmp_path: Pat
     assert set(scores["baselines"]) == {"naive", "seasonal naive", "drift", "ridge", "ETS"}
 
 
-@pytest.mark.parametrize("command", ["fit", "evaluate", "export", "patterns"])
+@pytest.mark.parametrize("command", ["fit", "evaluate", "tune", "export", "relabel", "patterns"])
 def test_help_has_an_example(command: str) -> None:
     shown = trainer(command, "--help").stdout
     assert f"Example: tidecast-trainer {command}" in " ".join(shown.split())

@@ -41,7 +41,7 @@ def test_the_newest_value_stands_unless_the_line_clearly_betters_it() -> None:
     lucky = fitting_of(config_of(), history_of(walk))
     assert not lucky.line().weights.any()
     (remark,) = lucky.remarks
-    assert "ridge bettered it by 1.4 standard errors" in remark
+    assert "ridge errs less on the validation rows by 1.4 standard errors" in remark
     wave = fitting_of(config_of(), history_of(np.sin(np.arange(400) / 4)))
     assert wave.line().weights.any()
     assert not wave.remarks
@@ -57,7 +57,8 @@ def test_one_stretch_of_luck_does_not_let_training_count() -> None:
     window = np.array([[[5.0], [6.0], [9.0], [7.0]]], np.float32)
     assert settled(window).item() == 7
     (remark,) = fitting.remarks
-    assert "training bettered it by 1.0 standard errors" in remark
+    assert "what training made errs less on the validation rows by " in remark
+    assert fitting.kind(line) == "naive"
 
 
 def adding(change: float, fitting: _Fitting) -> Any:
@@ -84,6 +85,14 @@ def test_what_training_adds_counts_wholly_half_or_not_at_all(
     window = np.array([[[5.0], [6.0], [9.0], [7.0]]], np.float32)
     assert settled(window).item() == pytest.approx(7 + counted)
     assert [each[: len(remark or "")] for each in fitting.remarks] == [remark] * bool(remark)
+    assert fitting.levels is not None
+    line, served = fitting.levels
+    assert served < line if counted else served == line
+    assert served == pytest.approx(abs(1 - counted) * line, abs=0.05 * line)
+    assert fitting.kind(Line.flat(4, 1)) == ("network" if counted else "naive")
+    straight = Line(np.ones((1, 4, 1)), np.zeros((1, 1)))
+    assert fitting.kind(straight) == ("line and network" if counted else "line")
+    assert fitting.kind(None) == "network"
 
 
 @pytest.mark.parametrize(
@@ -146,11 +155,13 @@ def test_virtual_sensors_alone_are_learned(arch: str) -> None:
     inputs, actual = fitted.windows.gather(fitted.windows.starts["test"])
     error = np.abs(np.asarray(fitted.network(inputs)) - actual)
     assert error.mean() < 4.0
+    assert fitted.kind == "network"
 
 
 def test_too_few_validation_windows_leave_the_line() -> None:
     fitted = fit(config_of(), history_of(np.sin(np.arange(120) / 4)))
     assert "too few to tell" in fitted.remarks[0]
+    assert fitted.kind == "line"
     inputs, actual = fitted.windows.gather(fitted.windows.starts["test"])
     assert np.abs(np.asarray(fitted.network(inputs)) - actual).max() < 0.02
 
@@ -200,3 +211,14 @@ def test_wrong_choices_are_named(choices: dict[str, object], message: str) -> No
 def test_too_few_rows_are_counted() -> None:
     with pytest.raises(DataError, match=r"no train window of 4 steps \+ 1 leads .* 5 rows"):
         fit(config_of(), history_of(RAMP[:5]))
+
+
+def test_progress_is_told_of_the_epochs_of_all_members() -> None:
+    heard: list[tuple[int, int]] = []
+    config = config_of(members=2, epochs=2, patience=9)
+    fit(
+        config,
+        history_of(np.sin(np.arange(120) / 4)),
+        lambda done, of, *_: heard.append((done, of)),
+    )
+    assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]

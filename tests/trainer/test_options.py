@@ -23,6 +23,7 @@ FIT: dict[str, Any] = {
     "normalization": "standard", "loss": "huber", "train_rows": 33, "validation_rows": 11,
     "epochs": 5, "patience": 4, "batch_size": 16, "learning_rate": 0.5, "weight_decay": 0.125,
     "season": 12, "seed": 3, "series": "pump-*", "step_seconds": 90.0,
+    "gaps": "hold", "max_gap": 5,
 }  # fmt: skip
 TUNE = (
     *("name", "members", "normalization", "loss", "train_rows", "validation_rows", "season"),

@@ -7,8 +7,9 @@ import pytest
 
 from tests.trainer.conftest import config_of, history_of
 from tidecast.trainer.config import FitConfig, fit_config
+from tidecast.trainer.errors import ConfigError
 from tidecast.trainer.plan import Plan, make_plan
-from tidecast.trainer.series import split_rows
+from tidecast.trainer.series import History, Series, split_rows
 
 HOUR = 3600.0
 
@@ -37,7 +38,25 @@ def test_lookback_and_segments_suit_rows_and_step(
     plan = make_plan(open_config(), history_of(np.arange(rows), step=step, every=step))
     assert (plan.n_steps, plan.segment) == (n_steps, segment)
     assert plan.n_steps % plan.segment == 0
-    assert len(plan.reasons) == 6
+    assert len(plan.reasons) == 6 + (plan.max_gap > 0)
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        ({"n_steps": 1_000_001}, "--n-steps 1,000,001 of 1 columns are more than 1,000,000"),
+        ({"horizon": 1_000_001}, "--horizon 1,000,001 of 1 columns are more than 1,000,000"),
+    ],
+)
+def test_no_more_numbers_than_a_worker_takes(choices: dict[str, int], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        make_plan(open_config(**choices), history_of(np.arange(100)))
+
+
+@pytest.mark.parametrize("step", [1e-9, 0.0005, 0.0, -1.0, float("nan"), float("inf"), 1e17])
+def test_no_step_that_a_worker_refuses(step: float) -> None:
+    with pytest.raises(ConfigError, match="step"):
+        open_config(step_seconds=step)
 
 
 @pytest.mark.parametrize(
@@ -67,9 +86,11 @@ def test_gaps_shorten_the_lookback() -> None:
     """A lookback over every gap would leave next to no window."""
     values = np.random.default_rng(0).normal(size=20_000)
     values[::100] = np.nan
-    plan = make_plan(open_config(horizon=4), history_of(values, step=60.0))
+    plan = make_plan(open_config(horizon=4, gaps="none"), history_of(values, step=60.0))
     assert 2 <= plan.n_steps <= 50
     assert "gaps" in plan.reasons[0]
+    assert (plan.gaps, plan.max_gap) == ("none", 0)
+    assert make_plan(open_config(horizon=4), history_of(values, step=60.0)).n_steps == 336
 
 
 def test_a_longer_lookback_is_taken_where_a_line_gains_by_it() -> None:
@@ -112,6 +133,8 @@ def test_what_is_given_stays() -> None:
         "epochs": 3,
         "mix": True,
         "normalization": "standard",
+        "gaps": "seasonal",
+        "max_gap": 2,
     }
     plan = make_plan(config_of(**given), history_of(np.arange(500)))
     assert {name: getattr(plan, name) for name in given} == given
@@ -210,3 +233,14 @@ def test_what_is_shared_is_measured_by_each_windows_spread(
 def test_values_do_not_matter() -> None:
     calm, wild = (history_of(v) for v in (np.ones(900), np.random.default_rng(0).normal(size=900)))
     assert make_plan(open_config(), calm) == make_plan(open_config(), wild)
+
+
+@pytest.mark.parametrize("max_gap", [None, 5000])
+def test_gaps_longer_than_a_window_do_not_lengthen_it(max_gap: int | None) -> None:
+    """Bursts of 200 rows a second apart, an hour between them: a window fits into one of them."""
+    times = np.concatenate([np.arange(200) + 3600 * burst for burst in range(60)]) * 1000
+    values = np.random.default_rng(0).normal(size=(len(times), 1))
+    history = History(("value",), (Series("", times, values),), 1.0)
+    plan = make_plan(open_config(max_gap=max_gap), history)
+    assert plan.n_steps < 200
+    assert plan.max_gap <= plan.n_steps - 2

@@ -5,19 +5,32 @@ import re
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from tests.model_files import spec_of
 from tests.trainer.conftest import config_of, history_of
+from tidecast.trainer import report as report_of
 from tidecast.trainer.dataset import make_windows
 from tidecast.trainer.evaluate import evaluate_part
 from tidecast.trainer.export import write_model
 from tidecast.trainer.fit import Fitted, fit
 from tidecast.trainer.record import SUFFIX, read_record, record_of
-from tidecast.trainer.report import Subject, _residuals, write_report
+from tidecast.trainer.report import (
+    MOST_POINTS,
+    Subject,
+    _residuals,
+    _span,
+    _span_note,
+    _stretches,
+    write_report,
+)
 from tidecast.trainer.series import History, Part, Series
+
+Doubles = npt.NDArray[np.float64]
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 NASTY = "<script>alert(1)</script>"
@@ -86,8 +99,8 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path: Path, horizon: int) 
     assert not re.search(r"https?://", text)
     pictures = [base64.b64decode(link.split(",")[1]).decode() for link in page.links]
     assert all(picture.rstrip().endswith("</svg>") for picture in pictures)
-    # Curves, two targets' windows, leads if there are several, series, two targets' residuals.
-    assert len(pictures) == 1 + 2 + (horizon > 1) + 1 + 2
+    # Curves, two targets' spans and windows, leads if several, series, two targets' residuals.
+    assert len(pictures) == 1 + 2 + 2 + (horizon > 1) + 1 + 2
     assert "script" not in page.tags
     assert any(NASTY in word for word in page.words)
     assert fitted.validation.verdict() in page.words
@@ -128,6 +141,66 @@ def subject_of(history: History, offset: list[float]) -> Subject:
     )
     spec = spec_of(n_steps=2, features=names, targets=names, step_seconds=60.0)
     return Subject(spec, history, windows, evaluation, None)
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is drawn over a whole span, instead of its picture."""
+    found: list[Any] = []
+    monkeypatch.setattr(report_of, "draw_span", lambda *given: found.append(given))
+    return found
+
+
+def gappy(rows: int) -> tuple[History, Doubles]:
+    """A short series and a long one, of which ten readings are missing, and the long one's values.
+
+    Both begin an hour apart.
+    """
+    long = np.random.default_rng(1).normal(size=(rows, 2))
+    long[30:40] = np.nan
+    parts = (
+        Series("short", np.arange(40) * 60_000, long[100:140].copy()),
+        Series("long", (60 + np.arange(rows)) * 60_000, long),
+    )
+    return History(("a", "b"), parts, 60.0), long
+
+
+def test_the_whole_span_is_drawn_with_its_gaps(spans: list[Any]) -> None:
+    """Test rows begin at the 20th; after the gap a window takes two readings."""
+    history, values = gappy(200)
+    subject = subject_of(history, [2.0, -3.0])
+    _span(subject, 1, "b")
+    ((times, actual, forecast, labels, series),) = spans
+    assert (labels[0], series) == ("b", "long")
+    assert times[0] == np.datetime64("1970-01-01T01:20")
+    assert len(times) == len(actual) == len(forecast) == 180
+    lost = np.zeros(180, np.bool_)
+    lost[10:22] = True
+    np.testing.assert_array_equal(np.isnan(forecast), lost)
+    np.testing.assert_allclose(actual[~lost], values[20:, 1][~lost], rtol=1e-5)
+    np.testing.assert_allclose(forecast[~lost], values[19:-1, 1][~lost] - 3, rtol=1e-5, atol=1e-5)
+
+
+def test_a_long_span_is_drawn_as_means(spans: list[Any]) -> None:
+    history, values = gappy(20 + 2 * MOST_POINTS + 101)
+    subject = subject_of(history, [0.0, 0.0])
+    _span(subject, 0, "a")
+    ((times, actual, *_),) = spans
+    assert len(actual) == len(times) == -(-(2 * MOST_POINTS + 101) // 3)
+    assert actual[10] == pytest.approx(values[50:53, 0].mean(), rel=1e-5)
+    assert times[1] - times[0] == np.timedelta64(3, "m")
+    assert "the mean of 3 readings" in _span_note(subject)
+    assert "most windows" in _span_note(subject)
+
+
+def test_panels_name_the_series_and_the_measure() -> None:
+    history, _ = gappy(200)
+    titles = {one.title for one in _stretches(subject_of(history, [1.0, 1.0]), 0)}
+    assert len(titles) == 3
+    for title in titles:
+        assert re.fullmatch(r"(short|long)\n(worst|median|best): MASE [\d.]+", title)
+    alone = History(("a", "b"), history.series[1:], 60.0)
+    assert all("\n" not in one.title for one in _stretches(subject_of(alone, [1.0, 1.0]), 0))
 
 
 def test_residuals_are_forecast_less_actual() -> None:

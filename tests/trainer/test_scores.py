@@ -242,3 +242,7 @@ def test_each_series_is_scored_by_itself() -> None:
     assert {each.series for each in found.by_series} == {"calm", "wild"}
     assert sum(each.windows for each in found.by_series) == found.windows
     assert found.by_series[0].series == "wild"
+    for each in found.by_series:  # of one scale, whatever it is
+        assert each.mase is not None
+        assert each.baseline_mase is not None
+        assert each.mase / each.baseline_mase == pytest.approx(each.mae / each.baseline_mae)

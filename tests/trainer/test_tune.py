@@ -57,7 +57,7 @@ def test_the_command_ends_with_the_command_that_fits(csv: Path, tmp_path: Path) 
     assert result.returncode == 0, result.stderr
     found, last = result.stdout.strip().splitlines()[-2:]
     assert re.fullmatch(
-        r"best of 1 trials \(0 broken off\): validation error (\d\.\d{4}) of the naive one, "
+        r"best of 1 trials \(0 broken off\): validation error (\d[\d.]*) of the naive one, "
         r"\1 with what a fit chooses by itself",
         found,
     )
@@ -68,5 +68,7 @@ def test_the_command_ends_with_the_command_that_fits(csv: Path, tmp_path: Path) 
     fitted = trainer(*told, "--epochs", "1", "--no-report", "--validation-rows", "0")
     assert fitted.returncode == 0, fitted.stderr
     assert "no validation window fits: the figures below are of the training rows" in fitted.stderr
+    assert "MAE on the training rows" in fitted.stdout
+    assert "validation" not in fitted.stdout
     as_json = trainer("tune", *options, "--trials", "1", "--json")
     assert json.loads(as_json.stdout)["trials"] == 2

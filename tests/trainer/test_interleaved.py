@@ -1,0 +1,93 @@
+"""Several series read as one are refused, with the option that tells them apart."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.model_files import write_mean_model
+from tests.trainer.test_command_line import assert_one_line, trainer
+from tidecast.trainer.errors import DataError
+from tidecast.trainer.series import load_history
+
+SENSORS = 12
+
+
+def long_file(path: Path, *, name: str = "sensor", sensors: int = SENSORS, times: int = 40) -> Path:
+    """Write a row for each sensor and minute, the sensors of a minute one below the other."""
+    rows = [
+        f"2024-01-01T00:{minute:02}:00,{sensor},{100 * sensor + minute},{minute * sensor % 7}"
+        for minute in range(times)
+        for sensor in range(sensors)
+    ]
+    path.write_text("\n".join([f"ts,{name},value,quality", *rows]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("command", ["fit", "tune", "evaluate"])
+def test_every_command_names_the_column_that_tells_series_apart(
+    tmp_path: Path, command: str
+) -> None:
+    data = long_file(tmp_path / "long.csv")
+    told: list[object] = [data, "--targets", "value", "--horizon", "1"]
+    if command == "evaluate":
+        told = [write_mean_model(tmp_path / "m.onnx", step_seconds=60.0), data]
+    result = trainer(command, *told)
+    assert_one_line(result, "440 of 480 rows")
+    assert "--series-column sensor" in result.stderr
+
+
+def test_two_series_are_half_of_the_rows(tmp_path: Path) -> None:
+    data = long_file(tmp_path / "long.csv", name="what it is", sensors=2)
+    with pytest.raises(DataError, match=r"40 of 80 rows .* --series-column 'what it is', whose 2 "):
+        load_history(data, ["value"])
+    assert len(load_history(data, ["value"], series_column="what it is").series) == 2
+
+
+def test_a_short_series_beside_a_long_one_is_seen_too(tmp_path: Path) -> None:
+    """Less than half would go, but a column tells all of it apart."""
+    rows = [f"{60_000 * i},a,{i}" for i in range(40)] + [f"{60_000 * i},b,{i}" for i in range(20)]
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(["ts,site,y", *rows]))
+    with pytest.raises(DataError, match=r"20 of 60 rows .*--series-column site"):
+        load_history(path, ["y"])
+
+
+def test_a_column_that_tells_only_some_apart_is_not_enough(tmp_path: Path) -> None:
+    rows = [f"{60_000 * i},{site},{what},{i}" for i in range(20) for site in "ab" for what in "xyz"]
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(["ts,site,what,y", *rows]))
+    with pytest.raises(
+        DataError, match=r"80 of 120 rows .* beside 'site' it is 'what'.*one column"
+    ):
+        load_history(path, ["y"], series_column="site")
+    with pytest.raises(DataError, match=r"100 of 120 rows .*no column tells them apart"):
+        load_history(path, ["y"])
+
+
+def test_any_step_is_no_way_around_it_where_a_column_tells_apart(tmp_path: Path) -> None:
+    data = long_file(tmp_path / "long.csv")
+    with pytest.raises(DataError, match=r"taken for one series.*--series-column sensor"):
+        load_history(data, ["value"], step_seconds=None)
+
+
+def test_several_rows_at_one_time_may_be_events(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("ts,y\n0,1\n0,2\n0,3\n5,4\n5,5\n5,6\n")
+    assert load_history(path, ["y"], step_seconds=None).rows == 6
+    with pytest.raises(DataError, match="4 of 6 rows"):
+        load_history(path, ["y"], step_seconds=0.005)
+
+
+def test_rows_that_fill_each_others_gaps_are_no_series_of_their_own(tmp_path: Path) -> None:
+    """Each column has rows of its own; those of the other have no value of it."""
+    rows = [f"{60_000 * i},{i},\n{60_000 * i},,{i}" for i in range(20)]
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(["ts,a,b", *rows]))
+    assert load_history(path, ["a"]).step_seconds == 60
+
+
+def test_a_file_that_is_thinned_to_a_step_is_no_file_of_several_series(tmp_path: Path) -> None:
+    """As a worker would, the trainer leaves out what comes too soon."""
+    path = tmp_path / "x.csv"
+    path.write_text("ts,y\n" + "".join(f"{1000 * i},{i}\n" for i in range(100)))
+    assert load_history(path, ["y"], step_seconds=10.0).dropped > 50
