@@ -35,7 +35,7 @@ def example() -> dict[str, Any]:
 def test_the_example_computes_what_it_says() -> None:
     pace = example()
     table = Table([pace["COLUMNS"]])
-    rows = np.array([table.add(0), table.add(1)])
+    rows = table.add(np.arange(2))
     stage = pace["Pace"](table)
     for time in (1000, 1100, 1220):
         stage.push(rows, np.array([time, 2 * time]))

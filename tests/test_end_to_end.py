@@ -24,6 +24,8 @@ from tidecast.trainer.fit import fit
 from tidecast.trainer.patterns import EXAMPLES, Example
 from tidecast.trainer.scores import Scale, score
 from tidecast.trainer.series import load_history
+from tidecast.trainer.slots import slotted
+from tidecast.worker.store.keys import forecasts_key
 
 IDS = [example.pattern for example in EXAMPLES]
 READ_SIZES = (1, 7, 1000)
@@ -58,7 +60,8 @@ def live_worker(url: str, models: Path, stream: str = "readings") -> Iterator[No
         "--models",
         str(models),
     ]
-    with subprocess.Popen([*command, "--input", stream, "--from", "earliest"]) as process:
+    command += ["--input", stream, "--from", "earliest", "--cold-start", "none"]
+    with subprocess.Popen(command) as process:
         try:
             yield
         finally:
@@ -128,13 +131,14 @@ def test_published_forecasts_are_kerass_own(
     import keras
 
     network = keras.models.load_model(patterns / f"{example.pattern}.keras", compile=False)
+    least = open_model(patterns / f"{example.pattern}.onnx")[0].min_steps or 5
     expected = {}
     pipeline = client.pipeline(transaction=False)
     for count in (1, 2, 500):
         sent = readings_of(example, count)
         for name, fields in sent:
             pipeline.xadd(f"in-{count}", {"series": name, **fields})
-        names, windows = full_windows(sent)
+        names, windows = served_windows(sent, least)
         expected[f"in-{count}"] = names, np.asarray(network(windows, training=False))
     pipeline.execute()
     model = patterns / f"{example.pattern}.onnx"
@@ -144,24 +148,23 @@ def test_published_forecasts_are_kerass_own(
         result = tidecast("run", "--models", model, *inputs, *options)
         assert result.returncode == 0, result.stderr
         for stream, (names, answers) in expected.items():
-            entries: Any = client.xrange(f"{stream}:forecasts")
+            entries: Any = client.xrange(forecasts_key(stream, f"f{size}"))
             published = [json.loads(fields[b"forecast"]) for _, fields in entries]
             assert [p["series"] for p in published] == names
             got = np.array([[p["forecast"][t] for t in example.targets] for p in published])
             np.testing.assert_allclose(got.transpose(0, 2, 1), answers, rtol=1e-5)
-            client.delete(f"{stream}:forecasts")
 
 
-def full_windows(sent: list[tuple[str, Any]]) -> tuple[list[str], Floats]:
-    """The series and the window ``[k, 5, F]`` of each reading that completes one."""
+def served_windows(sent: list[tuple[str, Any]], least: int) -> tuple[list[str], Floats]:
+    """The series and the window ``[k, 5, F]`` of each reading with so many up to it."""
     tails: dict[str, list[list[float]]] = {}
     names, windows = [], []
     for name, fields in sent:
         tail = tails.setdefault(name, [])
         tail.append(list(fields.values()))
-        if len(tail) >= 5:
+        if len(tail) >= least:
             names.append(name)
-            windows.append(tail[-5:])
+            windows.append([tail[0]] * (5 - len(tail)) + tail[-5:])
     return names, np.array(windows, np.float32)
 
 
@@ -185,6 +188,7 @@ def test_taxi_live_errors_are_the_evaluations(
     model, evaluated = taxi
     spec, _ = open_model(model)
     history = load_history(data, spec.targets, step_seconds=spec.step_seconds)
+    history = slotted(spec, history)
     windows = windows_for(spec, history)
     starts = windows.starts["test"]
     unlearned = str(int(0.7 * history.rows))

@@ -40,12 +40,13 @@ ARGUMENTS = {
     "evaluate": ("m.onnx", "wave.csv"),
     "tune": ("wave.csv", "--targets", "value", "--horizon", "2"),
     "export": ("m.keras",),
+    "relabel": ("m.onnx", "--series", "pump-*"),
     "patterns": (),
 }
 """Each command of the trainer, as it would run."""
 FORECASTS = 120 - 8 + 1
-"""Of 120 rows, with a lookback of 8."""
-DRAIN = ("--from", "earliest", "--burst")
+"""Of 120 rows, with full windows of 8."""
+DRAIN = ("--from", "earliest", "--burst", "--cold-start", "none")
 SMALL = ("--arch", "lstm", "--n-steps", "8", "--units", "4", "--epochs", "1")
 Result = subprocess.CompletedProcess[str]
 

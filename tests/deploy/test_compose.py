@@ -165,7 +165,7 @@ def test_the_workers_understand_what_they_are_told(monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv(name, value)
     settings = Settings.load()
     assert settings.input == tuple(STREAMS)
-    assert settings.fleet == "demo"
+    assert settings.fleet == "default"  # as Prometheus is told
     assert settings.start == "earliest"
     assert SERVICES["worker"]["deploy"]["replicas"] == 2
 
