@@ -93,12 +93,12 @@ def test_only_model_touches_onnxruntime(path: Path) -> None:
     assert touches == (path == WORKER / "pipeline" / "model.py")
 
 
-SHARED = {("pipeline", "model_file"), ("pipeline", "grid")}
+SHARED = {("pipeline", "model_file"), ("pipeline", "grid"), ("pipeline", "epoch")}
 """What of the worker, beside the contract, the trainer works with."""
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "trainer").glob("*.py")), ids=lambda p: p.stem)
-def test_the_trainer_knows_of_the_worker_models_and_slots_alone(path: Path) -> None:
+def test_the_trainer_knows_of_the_worker_models_slots_and_times_alone(path: Path) -> None:
     for found in internal(path):
         assert found[0] == "contract" or found[:2] in SHARED, found
 

@@ -67,6 +67,7 @@ def fit_command(
     features: options.Features = None,
     series_column: options.SeriesColumn = None,
     time_column: options.TimeColumn = None,
+    time_unit: options.TimeUnit = "auto",
     series: options.SeriesGlob = "*",
     step: options.Step = "auto",
     arch: options.Arch = "segmented",
@@ -145,7 +146,7 @@ def fit_command(
     )
     kept = Kept(out / f"{config.name}.unfinished.npz", resume)
     with interruptible(kept.interrupted):
-        history = _load(data, config, series_column, time_column)
+        history = _load(data, config, series_column, time_column, time_unit)
         out.mkdir(parents=True, exist_ok=True)  # if it cannot be, that is better known before
         fitted = _fit_with_bar(config, history, kept)
         for remark in fitted.remarks:
@@ -175,6 +176,7 @@ def evaluate_command(
     data: options.Data,
     series_column: options.SeriesColumn = None,
     time_column: options.TimeColumn = None,
+    time_unit: options.TimeUnit = "auto",
     picture: options.Picture = None,
     report: options.Report = True,
     as_json: options.Json = False,
@@ -204,6 +206,7 @@ def evaluate_command(
         features=spec.features,
         series_column=series_column,
         time_column=time_column,
+        time_unit=time_unit,
         step_seconds=spec.step_seconds,
     )
     history = slotted(spec, history)
@@ -248,6 +251,7 @@ def tune_command(
     features: options.Features = None,
     series_column: options.SeriesColumn = None,
     time_column: options.TimeColumn = None,
+    time_unit: options.TimeUnit = "auto",
     step: options.Step = "auto",
     members: options.Members = 1,
     normalization: options.Normalization = None,
@@ -285,7 +289,7 @@ def tune_command(
         seed=seed,
         step_seconds=_step(step),
     )
-    history = _load(data, config, series_column, time_column)
+    history = _load(data, config, series_column, time_column, time_unit)
     out.mkdir(parents=True, exist_ok=True)
     storage = out / f"{config.name}.tune.sqlite"
     found = _search_with_bar(config, history, storage, minutes, trials)
@@ -411,7 +415,11 @@ def _warn(remark: str) -> None:
 
 
 def _load(
-    data: Path, config: "FitConfig", series_column: str | None, time_column: str | None
+    data: Path,
+    config: "FitConfig",
+    series_column: str | None,
+    time_column: str | None,
+    time_unit: options.TimeUnit,
 ) -> "History":
     from tidecast.trainer.series import load_history
 
@@ -421,10 +429,11 @@ def _load(
         features=config.features,
         series_column=series_column,
         time_column=time_column,
+        time_unit=time_unit,
         step_seconds=config.step_seconds,
     )
     step = "any step" if history.step_seconds is None else f"step {duration(history.step_seconds)}"
-    dropped = f", {history.dropped:,} more left out: too close to the one before"
+    dropped = f", {history.dropped:,} more in the same step as a later one, which counts"
     dropped *= bool(history.dropped)
     typer.echo(
         f"{data}: {history.rows:,} rows, {len(history.series):,} series, {step}, "

@@ -11,7 +11,14 @@ SeriesColumn = Annotated[
     str | None, typer.Option(help="Column that names the series of each row (long files).")
 ]
 TimeColumn = Annotated[
-    str | None, typer.Option(help="Column of times (ISO 8601 or ms).  [default: a usual name]")
+    str | None,
+    typer.Option(
+        help="Column of times (ISO 8601, or numbers since 1970).  [default: a usual name]"
+    ),
+]
+TimeUnit = Annotated[
+    Literal["auto", "s", "ms", "us", "ns"],
+    typer.Option(help="What numbers there count; auto: told by their size."),
 ]
 Targets = Annotated[str, typer.Option(help="Columns to forecast, with commas between.")]
 Features = Annotated[

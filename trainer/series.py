@@ -13,6 +13,13 @@ import polars as pl
 
 from tidecast.trainer.errors import DataError
 from tidecast.trainer.interleaved import check_apart
+from tidecast.worker.pipeline.epoch import (
+    NO_TIME,
+    TimeUnit,
+    milliseconds,
+    milliseconds_of_floats,
+    unit_of,
+)
 from tidecast.worker.pipeline.grid import is_next_step
 
 Floats = npt.NDArray[np.float64]
@@ -69,7 +76,7 @@ class Series:
 class History:
     """All series of a file, with the step between their rows (None: every row is the next step).
 
-    ``dropped`` rows of the file were left out because they come too soon after the one before.
+    ``dropped`` rows of the file gave way to a later one of the same step.
     """
 
     columns: tuple[str, ...]
@@ -109,14 +116,14 @@ def load_history(
     features: Sequence[str] | None = None,
     series_column: str | None = None,
     time_column: str | None = None,
+    time_unit: TimeUnit = "auto",
     step_seconds: float | Literal["auto"] | None = "auto",
 ) -> History:
     """Load the named columns of a CSV or Parquet file.
 
-    Rows are sorted by time. With a step, rows that a worker would refuse as late or off the step,
-    such as the second of two with one time, are left out; as there, only rows that have all
-    ``features`` (None: all columns) count. Empty cells, NaN and numbers beyond 32-bit floats are
-    missing values.
+    Rows are sorted by time. Of several in one step, such as two with one time, the last counts; as
+    in a worker, only rows that have all ``features`` (None: all columns) do. Empty cells, NaN and
+    numbers beyond 32-bit floats are missing values.
 
     Raises:
         DataError: no such file or column, no rows, text in a number column, an unreadable time,
@@ -133,7 +140,7 @@ def load_history(
     usual = (name for name in table.columns if name.lower() in TIME_COLUMNS)
     time_column = time_column or next((name for name in usual if name not in columns), None)
     try:
-        frame = _frame(path, table, columns, series_column, time_column)
+        frame = _frame(path, table, columns, series_column, time_column, time_unit)
     except pl.exceptions.PolarsError as error:
         reason = str(error).splitlines()[0]
         raise DataError(
@@ -164,6 +171,7 @@ def _frame(
     columns: Sequence[str],
     series_column: str | None,
     time_column: str | None,
+    time_unit: TimeUnit,
 ) -> pl.DataFrame:
     """Return the rows by time: columns ``c0``, ``c1``, ..., ``name`` and, if known, ``time``.
 
@@ -171,7 +179,7 @@ def _frame(
     """
     parts = {f"c{i}": _numbers(path, table[name]) for i, name in enumerate(columns)}
     if time_column is not None:
-        parts["time"] = _times(path, table[time_column])
+        parts["time"] = _times(path, table[time_column], time_unit)
     names = table[series_column].cast(pl.String) if series_column else pl.lit("")
     frame = pl.DataFrame(parts).with_columns(name=names).with_row_index("row")
     return frame if time_column is None else frame.sort("time", maintain_order=True)
@@ -207,22 +215,53 @@ def _numbers(path: Path, column: pl.Series) -> pl.Series:
     return numbers
 
 
-def _times(path: Path, column: pl.Series) -> pl.Series:
+def _times(path: Path, column: pl.Series, unit: TimeUnit) -> pl.Series:
     if column.dtype == pl.String:
-        whole = column.cast(pl.Int64, strict=False)
-        times = whole if whole.null_count() < len(column) else _parsed(column)
+        column = column.str.strip_chars()
+        whole = column.cast(pl.Float64, strict=False)
+        times = (
+            _counted(path, column, unit) if whole.null_count() < len(column) else _parsed(column)
+        )
     elif column.dtype.is_temporal():
         times = column.cast(pl.Datetime("ms")).cast(pl.Int64)
     else:
-        times = column.cast(pl.Int64, strict=False)
+        times = _counted(path, column, unit)
     unread = times.is_null() | ~times.is_between(EARLIEST_TIME, LATEST_TIME)
     if unread.any():
         row = int(unread.arg_max() or 0)
         raise DataError(
             f"{path}: column {column.name!r}, data row {row + 1}: {column[row]!r} is no time; ISO "
-            "8601 or milliseconds since 1970 are read, --time-column names another column"
+            "8601 or a number since 1970 is (seconds to nanoseconds), and a date has hyphens; "
+            "--time-column names another column"
         )
     return times
+
+
+def _counted(path: Path, column: pl.Series, unit: TimeUnit) -> pl.Series:
+    """Return numbers as milliseconds since 1970, null where they are no times.
+
+    Raises:
+        DataError: by their sizes, they would be of several units.
+    """
+    numbers = column.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
+    if unit == "auto" and len(units := {unit_of(one) for one in _ends(numbers)}) > 1:
+        least, most = _ends(numbers)
+        raise DataError(
+            f"{path}: column {column.name!r} goes from {least:g} to {most:g}: by their size, these "
+            f"count {' and '.join(sorted(units))} since 1970; say --time-unit s, ms, us or ns"
+        )
+    whole = column.cast(pl.Int64, strict=False)
+    if whole.null_count() == column.null_count():
+        times = milliseconds(whole.fill_null(NO_TIME).to_numpy(), unit)
+    else:
+        times = milliseconds_of_floats(numbers, unit)
+    return pl.Series(times).set(pl.Series(times) == NO_TIME, None)
+
+
+def _ends(numbers: Floats) -> list[float]:
+    """Return the smallest and the largest of numbers; none of what is no number, or below 0."""
+    some = numbers[numbers >= 0]
+    return [some.min(), some.max()] if len(some) else []
 
 
 def _parsed(column: pl.Series) -> pl.Series:
@@ -257,9 +296,9 @@ def _common_step(series: Sequence[Series]) -> float | None:
 
 
 def _in_step(series: Series, step_seconds: float, carried: list[int]) -> Series:
-    """Leave out the rows with all carried columns that follow the last such by half a step or less.
+    """Put rows with all carried columns into one that follow the first such by half a step or less.
 
-    So does a worker.
+    The last of them counts, with the time of the first, as in a worker.
     """
     if series.times is None:
         return series
@@ -268,12 +307,14 @@ def _in_step(series: Series, step_seconds: float, carried: list[int]) -> Series:
     times = series.times[whole]
     if (np.diff(times) > half).all():
         return series
-    kept = np.ones(len(series), np.bool_)
-    last = -np.inf
+    kept, counts = np.ones(len(series), np.bool_), np.arange(len(series))
+    opened, first = -np.inf, 0
     for row, time in zip(whole.tolist(), times.tolist(), strict=True):
-        kept[row] = time - last > half
-        last = time if kept[row] else last
-    return Series(series.name, series.times[kept], series.values[kept])
+        if time - opened > half:
+            opened, first = time, row
+        else:
+            kept[row], counts[first] = False, row
+    return Series(series.name, series.times[kept], series.values[counts[kept]])
 
 
 def segments(series: Series, step_seconds: float | None) -> list[tuple[int, int]]:

@@ -37,7 +37,7 @@ class Loaded(Exception):  # noqa: N818 - it ends the command where its options h
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What a command line makes of its words: data, configuration, series and time column."""
+    """What a command line makes of its words: data, configuration, columns, unit of time."""
 
     def load(*given: Any) -> None:
         raise Loaded(given)
@@ -69,9 +69,9 @@ def test_every_option_reaches_the_configuration(command: str, asked: Any) -> Non
     usual = config_of(name="data", targets=("a",), features=("a", "b"), horizon=6)
     assert all(getattr(usual, name) != value for name, value in told.items() if name != "arch")
     words = [command, "data.csv", "--targets", "a", "--features", "a, b", "--horizon", "6"]
-    columns = ("--series-column", "site", "--time-column", "when")
+    columns = ("--series-column", "site", "--time-column", "when", "--time-unit", "s")
     data, config, *named = asked(*words, *words_of(told), *columns)
-    assert (data, named) == (Path("data.csv"), ["site", "when"])
+    assert (data, named) == (Path("data.csv"), ["site", "when", "s"])
     assert (config.targets, config.features, config.horizon) == (("a",), ("a", "b"), 6)
     assert {name: getattr(config, name) for name in told} == told
 
@@ -79,7 +79,7 @@ def test_every_option_reaches_the_configuration(command: str, asked: Any) -> Non
 @pytest.mark.parametrize("command", ["fit", "tune"])
 def test_without_options_the_configurations_own_defaults_stand(command: str, asked: Any) -> None:
     _, config, *named = asked(command, "folder/taxi.csv", "--targets", "a", "--horizon", "1")
-    assert named == [None, None]
+    assert named == [None, None, "auto"]
     assert (config.name, config.features) == ("taxi", ("a",))
     given = {"name", "targets", "features", "horizon"}
     fields = type(config).model_fields

@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from tidecast.trainer.dataset import make_windows
 from tidecast.trainer.errors import DataError
 from tidecast.trainer.series import History, Series, load_history, segments, split_rows
 from tidecast.worker.pipeline.columns import Table
+from tidecast.worker.pipeline.epoch import TimeUnit
 from tidecast.worker.pipeline.grid import Grid
 from tidecast.worker.pipeline.windows import WindowStore, column_sets
 
@@ -45,15 +47,42 @@ def test_missing_cells_and_repeated_times(tmp_path: Path) -> None:
     assert history.dropped == 1
     assert history.missing == 3
     nan = np.nan
-    np.testing.assert_array_equal(history.series[0].values[:, 0], [1, 2, nan, nan, nan, 4])
+    np.testing.assert_array_equal(history.series[0].values[:, 0], [1, 7, nan, nan, nan, 4])
 
 
 def test_a_missing_virtual_target_is_still_a_reading(tmp_path: Path) -> None:
-    """A worker knows the features alone, so the row at 2,400 comes too soon after 2,000 there."""
+    """A worker knows the features alone, so the row at 2,400 amends that at 2,000 there."""
     text = "ts,x,y\n0,1,1\n1000,2,2\n2000,3,\n2400,4,4\n3400,5,5\n4400,6,6\n"
     path = write(tmp_path / "x.csv", text)
     history = load_history(path, ["x", "y"], features=["x"], step_seconds=1.0)
-    assert history.series[0].values[:, 0].tolist() == [1, 2, 3, 5, 6]
+    assert history.series[0].values[:, 0].tolist() == [1, 2, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "unit"),
+    [
+        ("1709251200", "1709251260", "auto"),
+        ("1709251200.0", "1709251260.0", "auto"),
+        ("1709251200.000000", "1709251260.000004", "auto"),
+        ("1709251200000", "1709251260000", "auto"),
+        ("1709251200000000", "1709251260000000", "auto"),
+        ("1709251200000000000", "1709251260000000000", "auto"),
+        (" 1709251200", "1709251260 ", "auto"),
+        ("1709251200", "1709251260", "s"),
+    ],
+)
+def test_numbers_that_are_times(tmp_path: Path, first: str, second: str, unit: TimeUnit) -> None:
+    path = write(tmp_path / "x.csv", f"ts,y\n{first},1\n{second},2\n")
+    history = load_history(path, ["y"], time_unit=unit)
+    assert history.series[0].times is not None
+    assert history.series[0].times.tolist() == [1709251200000, 1709251260000]
+    assert history.step_seconds == 60
+
+
+def test_a_clock_that_begins_at_zero_may_be_of_any_unit(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", "ts,y\n0,1\n100000000,2\n")
+    history = load_history(path, ["y"], time_unit="ms")
+    assert history.step_seconds == 100_000
 
 
 def test_without_a_step_every_row_counts(tmp_path: Path) -> None:
@@ -76,6 +105,15 @@ def sound(table: list[tuple[int, int | None]]) -> bool:
     return bool(times) and 2 * len(set(times)) > len(times)
 
 
+def opened_by(times: npt.NDArray[np.int64], step: float | None) -> npt.NDArray[np.int64]:
+    """When the slot of each of some readings, in order of time, was opened."""
+    opened = times.copy()
+    for i in range(1, len(times)):
+        if step is not None and 2 * (times[i] - opened[i - 1]) <= step:
+            opened[i] = opened[i - 1]
+    return opened
+
+
 @given(file_rows, st.sampled_from([None, 0.1]))
 def test_every_window_of_the_trainer_is_one_of_the_worker(
     table: list[tuple[int, int | None]], step: float | None
@@ -90,15 +128,16 @@ def test_every_window_of_the_trainer_is_one_of_the_worker(
     windows = make_windows(
         history, names, names, n_steps=2, horizon=1, train_rows=None, validation_rows=None
     )
-    grid = Grid(step and step * 1000)
+    grid = Grid(step and step * 1000, amends=True)
     table_of_one = Table(column_sets(2, 1, grid))
     table_of_one.add(np.array([0]))
     store = WindowStore(table_of_one, 2, grid)
     known = [(t, v) for t, v in table if v is not None]
     times, values = np.array([t for t, _ in known]), np.array([[v] for _, v in known], np.float32)
     advance = store.push(np.zeros(len(known), np.int64), times, values)
+    opened = opened_by(times, step and step * 1000)
     served = {
-        (int(times[i]), *window[:, 0].tolist())
+        (int(opened[i]), *window[:, 0].tolist())
         for i, window in zip(advance.ready.tolist(), advance.windows, strict=True)
     }
     learned = history.series[0].times
@@ -148,7 +187,9 @@ def test_an_unsteady_record_has_no_step(tmp_path: Path) -> None:
         ("ts,y\n0,1\n", ["z"], "no column 'z'; the file has ts, y"),
         ("ts,y\n0,1\n1,abc\n", ["y"], "column 'y', data row 2: 'abc' is not a number"),
         ("ts,y\nnoon,1\n", ["y"], "'noon' is no time"),
-        ("ts,y\n1704067200000000000,1\n", ["y"], "is no time"),
+        ("ts,y\n1704067200000000000000,1\n", ["y"], "is no time"),
+        ("ts,y\n20240131,1\n", ["y"], "'20240131' is no time.*a date has hyphens"),
+        ("ts,y\n99960000,1\n100020000,1\n", ["y"], "count ms and s since 1970; say --time-unit"),
         ("ts,y\n0,\n", ["y"], "holds no number"),
     ],
 )

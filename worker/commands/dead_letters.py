@@ -24,7 +24,7 @@ from tidecast.worker.commands.options import AsJson, GroupedCommand, takes
 from tidecast.worker.commands.terminal import tell, write, write_json
 from tidecast.worker.errors import SettingsError
 from tidecast.worker.logs import printable
-from tidecast.worker.pipeline.cells import LATEST_TIME
+from tidecast.worker.pipeline.epoch import LATEST_TIME
 from tidecast.worker.settings import LettersSettings, RetrySettings
 from tidecast.worker.store.dead_letters import DeadLetters, Letter, StuckLetterError
 
@@ -117,9 +117,9 @@ def retry_command(
 ) -> None:
     """Put readings back on their input stream, and their letters away.
 
-    Each is decoded as it was the first time and keeps its time. So a model with a step refuses it
-    as late where its series' window has that time or a later one, be it from newer readings or
-    from a replay of the source entry. The fleet that refused it reads it again, and no other.
+    Each is decoded as it was the first time and keeps its time. Where its series has gone on
+    meanwhile it comes late, and amends the slot that is its own. The fleet that refused it reads it
+    again, and no other.
 
     Example: tidecast-worker dead-letters retry --all --reason "is missing"
     """
@@ -129,6 +129,7 @@ def retry_command(
         settings.fleet,
         series_field=settings.series_field,
         time_field=settings.time_field,
+        time_unit=settings.time_unit,
     )
     letters = _chosen(box, ids or [], every, reason)
     _treat(box, letters, box.retry, f"put back on {box.stream}", named=bool(ids))

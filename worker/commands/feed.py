@@ -105,7 +105,8 @@ SeriesColumn = Annotated[
 TimeColumn = Annotated[
     str | None,
     typer.Option(
-        help="Column of times (ISO 8601 or ms).  [default: a usual name]", rich_help_panel=OF_FILE
+        help="Column of times (ISO 8601, or numbers since 1970).  [default: a usual name]",
+        rich_help_panel=OF_FILE,
     ),
 ]
 FromRow = Annotated[
@@ -200,6 +201,10 @@ def feed_command(
     }
     if synthetic:
         _refuse(of_file, "tells of a file and cannot go with --synthetic; leave one out")
+        if settings.time_unit not in ("auto", "ms"):
+            raise SettingsError(
+                f"--time-unit {settings.time_unit}: made-up readings count ms; leave it out"
+            )
         readings = _readings(
             settings,
             series=_series_count("10" if series is None else series),
@@ -223,6 +228,7 @@ def feed_command(
         time_column=time_column,
         series_field=settings.series_field,
         time_field=settings.time_field,
+        time_unit=settings.time_unit,
         first=from_row or 0,
         last=to_row,
     )

@@ -27,6 +27,7 @@ import redis
 from tidecast.worker.commands.synthetic import Pipeline, SyntheticReadings
 from tidecast.worker.errors import LostServerError, ServerError, SettingsError
 from tidecast.worker.pipeline.cells import UnreadableError, time_of_text
+from tidecast.worker.pipeline.epoch import TimeUnit, text_of
 from tidecast.worker.store.connection import RawConnection
 
 TIME_COLUMNS = ("timestamp", "ts", "time", "datetime", "date", "ds")
@@ -46,7 +47,8 @@ class FileRows:
     A wide file is one series, ``series``; a long one names the series of each row in
     ``series_column``. ``time_column`` None takes the first usual name that the file has. Empty
     cells are left out of the entry; rows with nothing but empty cells are skipped. Entries name
-    series and time in ``series_field`` and ``time_field``, as the workers are told.
+    series and time in ``series_field`` and ``time_field``, as the workers are told; numbers that
+    stand for times count ``time_unit``, in the file and on the stream.
 
     Rows come in the order of their times. A file that has them in another is held in memory. The
     path ``-`` is standard input, whose CSV is sent row by row as it comes.
@@ -58,6 +60,7 @@ class FileRows:
     time_column: str | None = None
     series_field: str = "series"
     time_field: str = "ts"
+    time_unit: TimeUnit = "auto"
     first: int = 0
     last: int | None = None
 
@@ -101,7 +104,7 @@ class FileRows:
             times, latest = [], 0
             for row in rows:
                 with suppress(UnreadableError):
-                    latest = time_of_text((row.get(column) or "").strip().encode())
+                    latest = time_of_text((row.get(column) or "").strip().encode(), self.time_unit)
                 times.append(latest)
         if all(before <= after for before, after in pairwise(times)):
             return None
@@ -168,7 +171,7 @@ class FileRows:
         if not values:
             return None
         named = {self.series_field: series or self.series}
-        return named | ({self.time_field: _milliseconds(time)} if time else {}) | values
+        return named | ({self.time_field: _time(time, self.time_unit)} if time else {}) | values
 
 
 def _parquet(path: Path) -> tuple[Sequence[str], Iterator[dict[str, str]]]:
@@ -190,10 +193,10 @@ def _parquet(path: Path) -> tuple[Sequence[str], Iterator[dict[str, str]]]:
     )
 
 
-def _milliseconds(time: str) -> str:
-    """Return a time as milliseconds since 1970; what is none as it stands, for the worker."""
+def _time(time: str, unit: TimeUnit) -> str:
+    """Return a time as the worker reads it to the millisecond; what is none as it stands."""
     try:
-        return str(time_of_text(time.strip().encode()))
+        return text_of(time_of_text(time.strip().encode(), unit), unit)
     except UnreadableError:
         return time.strip()
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import orjson
 
 from tidecast.worker.errors import SettingsError
-from tidecast.worker.pipeline.cells import LATEST_TIME
+from tidecast.worker.pipeline.epoch import LATEST_TIME
 from tidecast.worker.store.dead_letters import BODIES
 
 WAVE = 100

@@ -24,7 +24,7 @@ from tidecast.worker.commands.options import takes
 from tidecast.worker.contract import glob_regex
 from tidecast.worker.errors import ServerError
 from tidecast.worker.logs import json_line, printable
-from tidecast.worker.pipeline.cells import LATEST_TIME
+from tidecast.worker.pipeline.epoch import LATEST_TIME
 from tidecast.worker.pipeline.wire import DEFAULT_FLEET
 from tidecast.worker.settings import WatchSettings
 from tidecast.worker.store.keys import CHANNELS_OF_OTHERS, channel_of

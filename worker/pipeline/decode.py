@@ -30,6 +30,7 @@ from tidecast.worker.pipeline.documents import (
     decode_sliced,
     slices_of,
 )
+from tidecast.worker.pipeline.epoch import TimeUnit
 from tidecast.worker.pipeline.readings import Readings, joined, payload_of
 from tidecast.worker.pipeline.wire import (
     ADDRESSEE,
@@ -57,6 +58,7 @@ class Decoder:
         features: the fields to read as numbers; all others are ignored.
         series_field: the field that names the series.
         time_field: the field that carries the time.
+        time_unit: what numbers there count since 1970.
         most: how many readings an entry may hold.
         fleet: who decodes; entries that are for another fleet alone hold nothing.
     """
@@ -68,12 +70,14 @@ class Decoder:
         *,
         series_field: str = "series",
         time_field: str = "ts",
+        time_unit: TimeUnit = "auto",
         most: int = MOST_READINGS,
         fleet: str = DEFAULT_FLEET,
     ) -> None:
         self.fleet = fleet
         self._stream = stream.encode()
-        self._names = Names(tuple(features), series_field, time_field)
+        self._names = Names(tuple(features), series_field, time_field, time_unit)
+        self._unit = time_unit
         self._wanted = {name.encode(): name for name in self._names.features}
         self._series_key = series_field.encode()
         self._time_key = time_field.encode()
@@ -177,7 +181,7 @@ class Decoder:
         entry_id, fields = entry
         named, timed = layout.get(self._series_key), layout.get(self._time_key)
         series = self._stream if named is None else fields[named]
-        stated = None if timed is None else time_of_text(fields[timed])
+        stated = None if timed is None else time_of_text(fields[timed], self._unit)
         slices = slices_of(body, self._most)
         if slices is not None:
             like = Document(place, entry_id, series, stated, [], 0)
@@ -191,9 +195,9 @@ class Decoder:
         named = self._series_key in layout
         series = group.column(self._series_key) if named else [self._stream] * len(entries)
         if self._time_key in layout:
-            times, odd = times_in(group.column(self._time_key))
+            times, odd = times_in(group.column(self._time_key), self._unit)
         else:
-            times, odd = times_in([entry_id.partition(b"-")[0] for entry_id in ids])
+            times, odd = times_in([entry_id.partition(b"-")[0] for entry_id in ids], "ms")
         odd += odd_names(series)
         columns, faults = {}, {}
         for key, name in self._wanted.items():
@@ -215,7 +219,7 @@ class Decoder:
         entry_id, fields = entry
         try:
             if self._time_key in layout:
-                time_of_text(fields[layout[self._time_key]])
+                time_of_text(fields[layout[self._time_key]], self._unit)
             else:
                 time_of_id(entry_id)
             named = self._series_key in layout

@@ -25,6 +25,7 @@ from tidecast.worker.pipeline.cells import (
     ABSENT,
     Absent,
     BadTimeError,
+    Milliseconds,
     UnreadableError,
     checked_name,
     name_of_json,
@@ -35,6 +36,7 @@ from tidecast.worker.pipeline.cells import (
     time_of_json,
     times_in_json,
 )
+from tidecast.worker.pipeline.epoch import TimeUnit
 from tidecast.worker.pipeline.outline import Outline, memory_at_most, outline
 from tidecast.worker.pipeline.readings import Readings, joined
 from tidecast.worker.pipeline.wire import Pulse
@@ -54,11 +56,12 @@ MOST_OF_LIGHT = 30 * LIGHT
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What the parts of a reading are called on the wire."""
+    """What the parts of a reading are called on the wire, and what numbers as times count."""
 
     features: tuple[str, ...]
     series: str
     time: str
+    unit: TimeUnit = "auto"
 
     @property
     def known(self) -> tuple[str, ...]:
@@ -243,7 +246,12 @@ def decode_documents(
         _filled(cells_of(names.series, name_of_json), lengths, [one.series for one in sound])
     )
     times, timeless = times_in_json(
-        _filled(cells_of(names.time, time_of_json), lengths, [_time_of(one) for one in sound])
+        _filled(
+            cells_of(names.time, partial(_read_time, names.unit)),
+            lengths,
+            [_time_of(one) for one in sound],
+        ),
+        names.unit,
     )
     numbers = np.repeat(np.arange(len(sound)), lengths)
     readings = Readings(
@@ -319,12 +327,16 @@ def _filled(cells: list[Any], lengths: list[int], defaults: list[Any]) -> list[A
     return [own if cell is ABSENT else cell for cell, own in zip(cells, of_each, strict=True)]
 
 
-def _time_of(document: Document) -> int | Absent:
+def _read_time(unit: TimeUnit, cell: Any) -> Milliseconds:
+    return Milliseconds(time_of_json(cell, unit))
+
+
+def _time_of(document: Document) -> Milliseconds | Absent:
     """Return the time of a document's readings without one, ``ABSENT`` where the id is no time."""
     if document.stated is not None:
-        return document.stated
+        return Milliseconds(document.stated)
     try:
-        return time_of_id(document.entry_id)
+        return Milliseconds(time_of_id(document.entry_id))
     except BadTimeError:
         return ABSENT
 
@@ -338,7 +350,7 @@ def _what_is_wrong(document: Document, names: Names) -> UnreadableError:
             own = names.series in item
             name = name_of_json(item[names.series]) if own else document.series
             if names.time in item:
-                time_of_json(item[names.time])
+                time_of_json(item[names.time], names.unit)
             elif document.stated is None:
                 time_of_id(document.entry_id)
             checked_name(name)

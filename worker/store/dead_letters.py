@@ -17,6 +17,7 @@ import orjson
 import redis
 
 from tidecast.worker.errors import ServerError, SettingsError, UserError
+from tidecast.worker.pipeline.epoch import TimeUnit, text_of
 from tidecast.worker.pipeline.readings import LONGEST_PAYLOAD, payload_of
 from tidecast.worker.pipeline.wire import ADDRESSEE, DEFAULT_FLEET, unaddressed
 from tidecast.worker.store.driver import driver_errors
@@ -74,6 +75,7 @@ class DeadLetters:
         fleet: whose letters.
         series_field: the field that names a reading's series, as the workers are told.
         time_field: the field that carries its time.
+        time_unit: what numbers there count.
 
     Every call raises LostServerError when the server goes away or fails, and ServerError when it
     refuses or a key is no stream.
@@ -88,12 +90,14 @@ class DeadLetters:
         *,
         series_field: str = "series",
         time_field: str = "ts",
+        time_unit: TimeUnit = "auto",
     ) -> None:
         self.stream = stream
         self.key = dead_key(stream, fleet)
         self._client = client
         self._series_field = series_field
         self._time_field = time_field
+        self._time_unit: TimeUnit = time_unit
         self._script = client.register_script(SCRIPT)
         for key in (self.key, stream):
             kind = cast("bytes", client.type(key)).decode()
@@ -228,7 +232,8 @@ class DeadLetters:
         for name in (self._series_field, self._time_field):
             if name not in said and name.encode() in outer:
                 said[name] = outer[name.encode()].decode("utf-8", "replace")
-        said.setdefault(self._time_field, _time_of(letter))
+        time = self._time_of(letter)
+        said.setdefault(self._time_field, int(time) if time.isdigit() else time)
         # By itself, an object with a list in it would be read as columns.
         item = [said] if any(isinstance(value, list) for value in said.values()) else said
         taken = (self._series_field, self._time_field)
@@ -244,7 +249,11 @@ class DeadLetters:
     def _timed(self, fields: list[bytes], letter: Letter) -> list[bytes]:
         """Return an entry's fields with the source entry's time, if they name none."""
         key = self._time_field.encode()
-        return fields if key in fields[::2] else [*fields, key, b"%d" % _time_of(letter)]
+        return fields if key in fields[::2] else [*fields, key, self._time_of(letter).encode()]
+
+    def _time_of(self, letter: Letter) -> str:
+        """Return the time of the entry that a letter is about, as the workers read it."""
+        return text_of(int(letter.entry.partition("-")[0]), self._time_unit)
 
 
 def _letter(letter_id: bytes, fields: dict[bytes, bytes]) -> Letter:
@@ -259,10 +268,6 @@ def _entry_id(text: str) -> str | None:
     found = re.fullmatch(r"([0-9]{1,20})-([0-9]{1,20})", text)
     parts = [int(part) for part in found.groups()] if found else []
     return f"{parts[0]}-{parts[1]}" if parts and max(parts) <= LARGEST_ID_PART else None
-
-
-def _time_of(letter: Letter) -> int:
-    return int(letter.entry.partition("-")[0])
 
 
 def _object(payload: bytes) -> dict[str, Any] | None:

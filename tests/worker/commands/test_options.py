@@ -77,7 +77,8 @@ def values_of(field: FieldInfo) -> list[Any]:
     if choices:  # or nothing
         return [*get_args(choices[0])][:3]
     if get_origin(field.annotation) is Literal:
-        return 3 * [value for value in get_args(field.annotation) if value != field.default]
+        others = [value for value in get_args(field.annotation) if value != field.default]
+        return (3 * others)[:3]
     numbers = (int, float, int | None, ByteSize, ByteSize | None)
     return [3, 4, 6] if field.annotation in numbers else ["a", "b", "c"]
 

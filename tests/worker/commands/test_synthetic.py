@@ -19,8 +19,8 @@ from tidecast.worker.commands.synthetic import (
     synthetic_readings,
 )
 from tidecast.worker.errors import SettingsError
-from tidecast.worker.pipeline.cells import LATEST_TIME
 from tidecast.worker.pipeline.decode import Decoder
+from tidecast.worker.pipeline.epoch import LATEST_TIME
 
 NOW = 1_700_000_000_000
 STREAM = "readings:é"

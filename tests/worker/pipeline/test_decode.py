@@ -106,11 +106,11 @@ def test_times(time: str, expected: int) -> None:
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        (("ts", "-1", "value", "1"), "neither milliseconds"),
-        (("ts", "-" + "0" * 40 + "5", "value", "1"), "neither milliseconds"),
+        (("ts", "-1", "value", "1"), "is neither seconds"),
+        (("ts", "-" + "0" * 40 + "5", "value", "1"), "is neither seconds"),
         (("ts", "9" * 30, "value", "1"), "outside the years"),
-        (("ts", "1_0", "value", "1"), "neither milliseconds"),
-        (("ts", "noon", "value", "1"), "neither milliseconds"),
+        (("ts", "1_0", "value", "1"), "is neither seconds"),
+        (("ts", "noon", "value", "1"), "is neither seconds"),
         (("series", "", "value", "1"), "series name of 0 bytes"),
         (("series", b"\xff", "value", "1"), "not UTF-8"),
         (("series", "x" * 513, "value", "1"), "series name of 513 bytes"),
@@ -119,7 +119,7 @@ def test_times(time: str, expected: int) -> None:
         (("data", '{"ts":true,"value":1}'), "time is True"),
         (("data", '{"series":null,"value":1}'), "series is None"),
         (("data", '{"series":["a"],"value":[1,2]}'), "unequal length"),
-        (("data", '[{"value":1},{"value":1,"ts":"x"}]'), "neither milliseconds"),
+        (("data", '[{"value":1},{"value":1,"ts":"x"}]'), "is neither seconds"),
     ],
 )
 def test_unreadable_entries_are_rejected_whole(
@@ -138,7 +138,7 @@ def test_unreadable_entries_are_rejected_whole(
     [
         ("abc", "is 'abc', not a number"),
         ("1_0", "is '1_0', not a number"),
-        ("nan", "not a finite number"),
+        ("nan", "is missing"),
         ("-inf", "not a finite number"),
         ("1e999", "not a finite number"),
     ],
@@ -149,7 +149,7 @@ def test_a_cell_that_is_no_number_says_so(cell: str, fault: str) -> None:
     assert fault in readings.fault(0, "value")
 
 
-@pytest.mark.parametrize("cell", ["null", "true", '"7"', "[1]", "{}"])
+@pytest.mark.parametrize("cell", ["true", '"x"', "[1]", "{}"])
 def test_json_cells_that_are_no_numbers(cell: str) -> None:
     readings, rejects = decode("data", f'[{{"value":{cell}}}]')
     assert rejects == []
@@ -273,7 +273,7 @@ def test_columns_in_bulk_and_one_by_one_agree() -> None:
         said(decoder.decode([entry("data", orjson.dumps(d))])) for d in (document, slow)
     )
     assert slower[:2] == quick
-    assert "None, not a number" in str(slower[2])
+    assert "'value' is missing" in str(slower[2])
 
 
 def test_an_array_of_one_bad_item_is_rejected_whole() -> None:

@@ -88,7 +88,7 @@ def test_readings_of_a_document() -> None:
         {"value": "nan", "hum": "nan"},
     ]
     assert [row[5] for row in readings] == items
-    assert readings[1][6] == ["feature 'value' is missing", "feature 'hum' is None, not a number"]
+    assert readings[1][6] == ["feature 'value' is missing", "feature 'hum' is missing"]
     assert refused == {}
     assert [row[3] for row in together(document(items, stated=9))[0]] == [9, 0]
 
