@@ -128,6 +128,7 @@ class Recovery:
             series=len(held),
             evicted=partition.evicted_in_all,
             lost=partition.lost,
+            stream_time=partition.pipeline.stream_time.latest,
             sections=log.sections,
         )
         self._checkpoints.publish(stream, partition.saved, tidy=log.outdated)
@@ -233,6 +234,7 @@ class Recovery:
             return Partition(self._pipeline(stream, self._registry), START, 0)
         partition = Partition(pipeline, saved.offset, saved.entries, saved.lost, saved.evicted)
         partition.saved = saved
+        pipeline.stream_time.latest = saved.stream_time
         theirs = [meaning_of(model) for model in saved.models]
         if theirs == [meaning_of(model) for model in self._models]:
             partition.changelog = Changelog(saved.sections, saved.clock)
@@ -279,10 +281,19 @@ class Recovery:
             registry.features,
             series_field=self._settings.series_field,
             time_field=self._settings.time_field,
+            time_unit=self._settings.time_unit,
             most=most_readings([model.spec for model in registry.models], self._room),
             fleet=self._settings.fleet,
         )
-        return Pipeline(registry, decoder, self._settings.max_series, room=self._room)
+        return Pipeline(
+            registry,
+            decoder,
+            self._settings.max_series,
+            room=self._room,
+            max_skew=1000 * self._settings.max_skew,
+            twice=self._settings.twice,
+            late=self._settings.late,
+        )
 
     def _check(self, saved: Manifest, until: str, pipeline: Pipeline) -> None:
         """Refuse a checkpoint that is not of this fleet, not of this stream, or not readable."""
