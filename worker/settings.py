@@ -22,6 +22,7 @@ from pydantic_settings import (
 
 from tidecast.worker.contract import Gaps
 from tidecast.worker.errors import SettingsError
+from tidecast.worker.pipeline.epoch import TimeUnit
 from tidecast.worker.pipeline.wire import DEFAULT_FLEET
 from tidecast.worker.store.login import Login
 
@@ -174,7 +175,7 @@ class OneStreamSettings(ServerSettings):
 
 
 class NamingSettings(CommandSettings):
-    """What readings call two of their fields; the same for who writes and who reads them."""
+    """What readings call two of their fields, and how they count time; the same for both sides."""
 
     heading = "What to read and write"
 
@@ -184,6 +185,13 @@ class NamingSettings(CommandSettings):
     time_field: Annotated[FieldName, Field(description="Field that carries a reading's time.")] = (
         "ts"
     )
+    time_unit: Annotated[
+        TimeUnit,
+        Field(
+            description="What numbers in that field count since 1970: s, ms, us, ns; auto: told by "
+            "their size."
+        ),
+    ] = "auto"
 
     @model_validator(mode="after")
     def _two(self) -> Self:
@@ -328,6 +336,25 @@ class TimeSettings(CommandSettings):
             "window starts anew.  [default: as the model file says]",
         ),
     ] = None
+    max_skew: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Seconds that a reading's time may be ahead of both its entry's and the "
+            "latest reading's of its stream; others are dead letters; inf: any.",
+        ),
+    ] = 86_400.0
+    twice: Annotated[
+        Literal["last", "first"],
+        Field(description="Which of several readings of one slot counts, if values differ."),
+    ] = "last"
+    late: Annotated[
+        Literal["drop", "dead"],
+        Field(
+            description="A reading whose slot no window holds any more: count it alone (drop), or "
+            "make it a dead letter (dead)."
+        ),
+    ] = "drop"
     cold_start: Annotated[
         Literal["partial", "none"],
         Field(

@@ -1,7 +1,9 @@
 """The slots that a fit learns from are those that a worker forecasts from, bit for bit."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -9,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trainer.conftest import history_of
+from tests.trainer.test_series import opened_by
 from tidecast.trainer.dataset import make_windows
 from tidecast.trainer.gaps import pick_gap, usual_gap
-from tidecast.trainer.series import History, Series, load_history, segments
+from tidecast.trainer.series import History, Series, _in_step, load_history, segments
 from tidecast.trainer.slots import in_slots
 from tidecast.worker.pipeline.columns import Table
 from tidecast.worker.pipeline.grid import Grid
@@ -29,6 +32,7 @@ grids = st.builds(
     st.sampled_from(["linear", "hold", "seasonal", "none"]),
     st.integers(0, 5),
     st.integers(1, 6),
+    amends=st.just(value=True),
 )
 
 
@@ -70,11 +74,13 @@ def test_windows_of_trainer_and_worker_are_equal_bit_for_bit(
 def by_worker(
     rows: list[tuple[int, float | None, float | None]], grid: Grid, n_steps: int, cuts: list[int]
 ) -> dict[int, bytes]:
-    """The bits of the window that each reading completes, by its time."""
+    """The bits of the last window that each slot completes, by when it was opened."""
     table = Table(column_sets(n_steps, 2, grid))
     table.add(np.array([0]))
     store, found = WindowStore(table, n_steps, grid), {}
     rest = [row for row in rows if None not in row]
+    opened = opened_by(np.array([time for time, *_ in rest], np.int64), STEP).tolist()
+    done = 0
     while rest:
         cuts = [*cuts[1:], cuts[0]]
         batch, rest = rest[: cuts[0]], rest[cuts[0] :]
@@ -82,7 +88,8 @@ def by_worker(
         values = np.array([pair for _, *pair in batch], np.float64).astype(np.float32)
         advance = store.push(np.zeros(len(batch), np.int64), times, values)
         for place, window in zip(advance.ready.tolist(), advance.windows, strict=True):
-            found[int(times[place])] = window.tobytes()
+            found[opened[done + place]] = window.tobytes()
+        done += len(batch)
     return found
 
 
@@ -101,7 +108,63 @@ def by_trainer(slots: History, n_steps: int) -> dict[int, bytes]:
     return found
 
 
-def timed(times: list[int], values: list[float]) -> History:
+@st.composite
+def records(draw: st.DrawFn) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
+    """Rows in the order of their times, and the same as they may come: late, twice, with holes.
+
+    A reading comes no more than three slots late, times are a fifth of a step off at most, and of
+    two readings of one time the one that comes last is the last in the file, too.
+    """
+    sizes = draw(st.lists(st.integers(0, 3), min_size=2, max_size=12))
+    numbers = np.cumsum([1 + size for size in sizes]).tolist()
+    rows, arrivals = [], []
+    for number in numbers:
+        time = 1000 + STEP * number + draw(st.integers(-STEP // 5, STEP // 5))
+        values = draw(st.lists(st.integers(0, 9).map(float), min_size=1, max_size=3))
+        late = sorted(draw(st.floats(0, 3)) for _ in values)
+        rows += [(time, value) for value in values]
+        arrivals += [(number + by, time, value) for by, value in zip(late, values, strict=True)]
+    arrivals.sort(key=lambda one: one[0])
+    first = min(range(len(arrivals)), key=lambda place: arrivals[place][1])
+    arrivals.insert(0, arrivals.pop(first))  # nothing is known of what comes before the first
+    return rows, [(time, value) for _, time, value in arrivals]
+
+
+@given(
+    records(),
+    st.sampled_from(["linear", "hold", "seasonal"]),
+    st.integers(9, 60),  # as in a model file, a window that is filled keeps two readings
+    st.integers(1, 6),
+    st.lists(st.integers(1, 9), min_size=1),
+)
+def test_a_shuffled_stream_makes_the_windows_of_the_sorted_file(
+    record: tuple[list[tuple[int, float]], list[tuple[int, float]]],
+    gaps: Literal["linear", "hold", "seasonal"],
+    n_steps: int,
+    season: int,
+    cuts: list[int],
+) -> None:
+    """Late and doubled readings and holes: bit for bit what the trainer cuts from the same rows."""
+    rows, arrivals = record
+    grid = Grid(float(STEP), gaps, 7, season, min_steps=1, amends=True)
+    table = Table(column_sets(n_steps, 1, grid))
+    table.add(np.array([0]))
+    store = WindowStore(table, n_steps, grid)
+    while arrivals:
+        cuts = [*cuts[1:], cuts[0]]
+        batch, arrivals = arrivals[: cuts[0]], arrivals[cuts[0] :]
+        times, values = map(np.array, zip(*batch, strict=True))
+        store.push(np.zeros(len(batch), np.int64), times, values[:, None].astype(np.float32))
+    history = History(("v",), (_in_step(timed(*zip(*rows, strict=True)).series[0], 0.1, [0]),), 0.1)
+    slots = in_slots(history, grid, ("v",), n_steps).series[0]
+    assert int(table["run"][0]) == len(slots)
+    run = min(n_steps, len(slots))
+    learned, real = slots.values[-run:, 0], slots.real[-run:]
+    assert table["tail"][0, -run:, 0].tobytes() == learned.astype(np.float32).tobytes()
+    assert table["holes"][0, -run:].tolist() == (~real).tolist()
+
+
+def timed(times: Sequence[int], values: Sequence[float]) -> History:
     column = np.array(values, np.float64)[:, None]
     return History(("v",), (Series("", np.array(times), column),), STEP / 1000)
 

@@ -7,15 +7,27 @@ read as zero, as JSON knows no such integer.
 """
 
 import datetime
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from enum import Enum
+from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
+from tidecast.worker.pipeline.epoch import (
+    FIRST_SECOND,
+    LATEST_TIME,
+    NO_TIME,
+    TimeUnit,
+    is_date,
+    millisecond,
+    milliseconds,
+    milliseconds_of_floats,
+)
 from tidecast.worker.pipeline.iso import iso_times
 
 Ints = npt.NDArray[np.int64]
@@ -23,8 +35,13 @@ Floats = npt.NDArray[np.float64]
 Faults = dict[int, str]
 """What is wrong with a cell, by its place."""
 Places = list[int]
-LATEST_TIME = 253_402_300_799_999
 LONGEST_NAME = 512
+DECIMAL = re.compile(rb"[0-9]{1,20}\.[0-9]{1,20}")
+MARKERS = frozenset({b"", b"null", b"nan", b"na", b"n/a", b"none", b"-", b"?"})
+LONGEST_MARKER = 16
+MISSING = "is missing"
+"""The fault of a feature that a reading names, and says to have no value."""
+A_NUMBER = "seconds, milliseconds, microseconds or nanoseconds since 1970"
 
 
 class Absent(Enum):
@@ -35,6 +52,10 @@ class Absent(Enum):
 
 ABSENT: Final = Absent.ABSENT
 """Stands in a column of JSON values where an object has none."""
+
+
+class Milliseconds(int):
+    """A time among JSON values that has been read already: milliseconds since 1970."""
 
 
 class UnreadableError(ValueError):
@@ -78,6 +99,8 @@ def numbers_in_json(cells: Sequence[Any]) -> tuple[Floats, Faults]:
     """Return the numbers in JSON values ``[k]``, as above; ``ABSENT`` is NaN, and nothing wrong."""
     if set(map(type, cells)) <= {int, float}:
         return np.array(cells, np.float64) + 0.0, {}
+    if set(map(type, cells)) == {str}:
+        return numbers_in([cell.encode("utf-8", "surrogatepass") for cell in cells])
     plain = (int, float)
     return _explained(
         np.array([cell if type(cell) in plain else np.nan for cell in cells], np.float64), cells
@@ -89,7 +112,9 @@ def _explained(numbers: Floats, cells: Sequence[Any]) -> tuple[Floats, Faults]:
     faults = {}
     for place in np.flatnonzero(np.isnan(numbers)).tolist():
         if cells[place] is not ABSENT:
-            numbers[place], faults[place] = number_of(cells[place])
+            numbers[place], fault = number_of(cells[place])
+            if fault:
+                faults[place] = fault
     return numbers + 0.0, faults
 
 
@@ -104,30 +129,42 @@ def _float_without_underscore(cell: bytes) -> float:
     return np.nan if b"_" in cell else _float(cell)
 
 
-def times_in(cells: Sequence[bytes]) -> tuple[Ints, Places]:
-    """Return the milliseconds since 1970 in cells ``[k]``, and the places of those without one."""
+def times_in(cells: Sequence[bytes], unit: TimeUnit = "auto") -> tuple[Ints, Places]:
+    """Return the milliseconds since 1970 in cells ``[k]``, and the places of those without one.
+
+    Numbers are of that unit.
+    """
+    read_one = partial(time_of_text, unit=unit)
     if b"".join(cells).isdigit():  # int() forgives signs, blanks and underscores, the wire does not
-        try:
-            return _bounded_times(np.array(orjson.loads(b"[%b]" % b",".join(cells)), np.int64))
-        except (orjson.JSONDecodeError, OverflowError):
-            pass  # an empty one, a leading zero, too large a number
+        with suppress(orjson.JSONDecodeError, OverflowError):
+            found = np.array(orjson.loads(b"[%b]" % b",".join(cells)), np.int64)
+            return _bounded_times(milliseconds(found, unit))
+        # An empty one, a leading zero, too large a number.
         times, rest = np.zeros(len(cells), np.int64), list(range(len(cells)))
     else:
         times, read = iso_times(cells)
         rest = np.flatnonzero(~read | (times < 0) | (times > LATEST_TIME)).tolist()
-    return times, _read_each(times, rest, cells, time_of_text)
+    return times, _read_each(times, rest, cells, read_one)
 
 
-def times_in_json(cells: Sequence[Any]) -> tuple[Ints, Places]:
+def times_in_json(cells: Sequence[Any], unit: TimeUnit = "auto") -> tuple[Ints, Places]:
     """Return the milliseconds since 1970 in JSON values ``[k]``, and the places without one."""
     kinds = set(map(type, cells))
-    if kinds <= {int}:
+    if kinds <= {int, Milliseconds}:
         with suppress(OverflowError):
-            return _bounded_times(np.array(cells, np.int64))
+            numbers = np.array(cells, np.int64)
+            if Milliseconds not in kinds:
+                return _bounded_times(milliseconds(numbers, unit))
+            own = np.array([type(cell) is int for cell in cells], np.bool_)
+            numbers[own] = milliseconds(numbers[own], unit)
+            return _bounded_times(numbers)
+    if kinds == {float}:
+        return _bounded_times(milliseconds_of_floats(np.array(cells, np.float64), unit))
     if kinds == {str}:
-        return times_in([cell.encode("utf-8", "surrogatepass") for cell in cells])
+        texts = [cell.encode("utf-8", "surrogatepass") for cell in cells]
+        return times_in(texts, unit)
     times = np.zeros(len(cells), np.int64)
-    return times, _read_each(times, range(len(cells)), cells, time_of_json)
+    return times, _read_each(times, range(len(cells)), cells, partial(time_of_json, unit=unit))
 
 
 def _bounded_times(times: Ints) -> tuple[Ints, Places]:
@@ -213,35 +250,47 @@ def time_of_id(entry_id: bytes) -> int:
     return _bounded(int(entry_id.partition(b"-")[0]), entry_id)
 
 
-def time_of_text(text: bytes) -> int:
-    """Return milliseconds since 1970 of such a number, or of ISO 8601 (UTC where it has no zone).
+def time_of_text(text: bytes, unit: TimeUnit = "auto") -> int:
+    """Return milliseconds since 1970 of a number, or of ISO 8601 (UTC where it has no zone).
 
     Raises:
         UnreadableError: it is neither, or lies outside the years 1970 to 9999.
     """
     if text.isdigit():
-        return _bounded(int(text.lstrip(b"0")[:32] or b"0"), text)
+        return _of_number(int(text.lstrip(b"0")[:32] or b"0"), text, unit)
+    if DECIMAL.fullmatch(text):
+        return _of_number(float(text), text, unit)
     try:
         moment = datetime.datetime.fromisoformat(text.decode())
     except ValueError as error:
-        raise BadTimeError(
-            f"time {shown(text)} is neither milliseconds since 1970 nor ISO 8601"
-        ) from error
+        raise BadTimeError(f"time {shown(text)} is neither {A_NUMBER} nor ISO 8601") from error
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)
     since = moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
     return _bounded(since // datetime.timedelta(milliseconds=1), text)
 
 
-def time_of_json(time: Any) -> int:
-    """Return milliseconds since 1970 of a JSON value: such a number, or text as above."""
+def time_of_json(time: Any, unit: TimeUnit = "auto") -> int:
+    """Return milliseconds since 1970 of a JSON value: a number, or text as above."""
     if isinstance(time, str):
-        return time_of_text(time.encode("utf-8", "surrogatepass"))
-    if isinstance(time, float) and time.is_integer():
-        time = int(time)
-    if isinstance(time, int) and not isinstance(time, bool):
+        return time_of_text(time.encode("utf-8", "surrogatepass"), unit)
+    if isinstance(time, Milliseconds):
         return _bounded(time, time)
-    raise BadTimeError(f"time is {shown(time)}, not milliseconds since 1970 nor ISO 8601")
+    if isinstance(time, int | float) and not isinstance(time, bool):
+        return _of_number(time, time, unit)
+    raise BadTimeError(f"time is {shown(time)}, not {A_NUMBER} nor ISO 8601")
+
+
+def _of_number(number: float, said: object, unit: TimeUnit) -> int:
+    """Return milliseconds since 1970 of a number."""
+    if isinstance(number, int):
+        time = millisecond(number, unit)
+    else:
+        time = int(milliseconds_of_floats(np.array([number]), unit)[0])
+    if time == NO_TIME and unit == "auto" and 0 <= number < FIRST_SECOND:
+        may_be = "a date or a number since 1970" if is_date(int(number)) else "of any unit"
+        raise BadTimeError(f"time {shown(said)} may be {may_be}; send ISO 8601, or say --time-unit")
+    return _bounded(time, said)
 
 
 def _bounded(time: int, said: object) -> int:
@@ -251,7 +300,14 @@ def _bounded(time: int, said: object) -> int:
 
 
 def number_of(cell: Any) -> tuple[float, str]:
-    """Return the number in a cell and no fault, or NaN and what is wrong; infinities pass."""
+    """Return the number in a cell and no fault, or NaN and what is wrong; infinities pass.
+
+    What stands for no value is ``MISSING``.
+    """
+    if isinstance(cell, str):
+        cell = cell.encode("utf-8", "surrogatepass")
+    if cell is None or (isinstance(cell, bytes) and is_missing(cell)):
+        return np.nan, MISSING
     if isinstance(cell, bytes) and b"_" not in cell:
         try:
             number = float(cell)
@@ -264,6 +320,11 @@ def number_of(cell: Any) -> tuple[float, str]:
         except OverflowError:
             return np.inf if cell > 0 else -np.inf, ""
     return np.nan, f"is {shown(cell)}, not a number"
+
+
+def is_missing(text: bytes) -> bool:
+    """Tell whether a text stands for no value, in whatever case its letters are."""
+    return len(text) <= LONGEST_MARKER and text.strip().lower() in MARKERS
 
 
 def shown(value: object) -> str:

@@ -6,7 +6,7 @@ all of it.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ from tidecast.worker.contract import Gaps, ModelSpec
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+Twice = Literal["last", "first"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class Grid:
         max_gap: how many of them in a row, at most; behind more of them windows start anew.
         season: slots in one season, for ``seasonal``.
         min_steps: slots from which on there are forecasts, if fewer than a window's.
+        amends: whether a reading of a slot that a window still holds changes it; else it is late.
+        twice: which of several readings of one slot counts.
     """
 
     step_ms: float | None
@@ -34,6 +38,8 @@ class Grid:
     max_gap: int = 0
     season: int = 1
     min_steps: int | None = None
+    amends: bool = False
+    twice: Twice = "last"
 
     @property
     def most(self) -> int:
@@ -41,14 +47,15 @@ class Grid:
         return 0 if self.step_ms is None or self.gaps == "none" else self.max_gap
 
 
-def grid_of(spec: ModelSpec) -> Grid:
-    """Return a model's grid; a file of version 1 fills nothing and waits for full windows."""
+def grid_of(spec: ModelSpec, twice: Twice = "last") -> Grid:
+    """Return a model's grid; a file of version 1 fills and amends nothing and has full windows."""
     step = None if spec.step_seconds is None else 1000 * spec.step_seconds
     if spec.spec_version == 1:
         return Grid(step)
     # Of a window that is filled but for its newest reading, more would fill nothing.
     most = min(spec.max_gap, max(0, spec.n_steps - 2))
-    return Grid(step, spec.gaps, most, spec.training.season, spec.min_steps)
+    season, least = spec.training.season, spec.min_steps
+    return Grid(step, spec.gaps, most, season, least, amends=True, twice=twice)
 
 
 def extend(windows: Floats, runs: Ints) -> None:
@@ -91,12 +98,16 @@ class Holes:
 
     ``places`` ``[e]`` say where in that layout each is, ascending; ``numbers`` which of its gap it
     is, from 1; ``sizes`` how many its gap has; ``runs`` the length of the unbroken run up to it.
+    ``hidden`` of its gap are not laid out, between the reading before and the first that is, and
+    ``firsts`` is where the slots of its sequence begin.
     """
 
     places: Ints
     numbers: Ints
     sizes: Ints
     runs: Ints
+    hidden: Ints | int = 0
+    firsts: Ints | int = 0
 
 
 def holes_of(empties: Ints, ends: Ints, runs: Ints) -> Holes:
@@ -114,25 +125,51 @@ def holes_of(empties: Ints, ends: Ints, runs: Ints) -> Holes:
     return Holes(np.repeat(ends, empties) - left, numbers, sizes, np.repeat(runs, empties) - left)
 
 
+def holes_in(marks: Bytes, runs: Ints, gone: Ints) -> Holes:
+    """Return the holes of rows that are laid out one behind the other, a slot before each.
+
+    In that slot stands the reading before the first hole of a row that begins with one.
+
+    Args:
+        marks: 1 where no reading filled a slot ``[k, n]``; the last of a row is 0.
+        runs: the length of the run that ends with each row ``[k]``.
+        gone: how many holes there were between that reading and a row that begins with one ``[k]``.
+    """
+    n = marks.shape[1]
+    hole, place = marks > 0, np.arange(n)
+    before = np.maximum.accumulate(np.where(hole, -1, place), axis=1)
+    behind = np.minimum.accumulate(np.where(hole, n, place)[:, ::-1], axis=1)[:, ::-1]
+    row, slot = np.nonzero(hole)
+    first, firsts = before[row, slot], row * (n + 1) + 1
+    hidden = np.where(first < 0, gone[row], 0)
+    numbers, sizes = slot - first + hidden, behind[row, slot] - first - 1 + hidden
+    return Holes(firsts + slot, numbers, sizes, runs[row] - (n - 1 - slot), hidden, firsts)
+
+
 def fill(laid: Floats, holes: Holes, grid: Grid, n_steps: int) -> None:
     """Fill the holes of laid out slots ``[L, F]``, by what lies around them.
 
     ``linear`` puts them on a straight line from the reading before to the one behind; ``hold``
     repeats the one before; ``seasonal`` repeats what lies one season before, where a window of
     ``n_steps`` that ends with the reading before holds it, and is ``linear`` where it does not.
+    What was repeated from a slot that is no longer laid out stays as it is.
     """
     if not len(holes.places):
         return
-    before = holes.places - holes.numbers
+    laid_numbers = holes.numbers - holes.hidden
+    before = holes.places - laid_numbers
     if grid.gaps == "hold":
         laid[holes.places] = laid[before]
         return
     first = laid[before].astype(np.float64)
-    last = laid[before + holes.sizes + 1].astype(np.float64)
+    last = laid[before + holes.sizes - holes.hidden + 1].astype(np.float64)
     share = (holes.numbers / (holes.sizes + 1))[:, None]
-    laid[holes.places] = first + (last - first) * share
-    if grid.gaps == "seasonal":
-        held = grid.season < np.minimum(holes.runs, holes.numbers + n_steps - 1)
-        # One by one, as that of one season before may be a hole that was filled just now.
-        for place in holes.places[held].tolist():
-            laid[place] = laid[place - grid.season]
+    line = first + (last - first) * share
+    if grid.gaps == "linear":
+        laid[holes.places] = line
+        return
+    held = grid.season < np.minimum(holes.runs, holes.numbers + n_steps - 1)
+    laid[holes.places[~held]] = line[~held]
+    # One by one, as that of one season before may be a hole that was filled just now.
+    for place in holes.places[held & (holes.places - grid.season >= holes.firsts)].tolist():
+        laid[place] = laid[place - grid.season]

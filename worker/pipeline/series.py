@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tidecast.worker.contract import ModelSpec
 from tidecast.worker.pipeline.changelog import NAME_SIZE, SECTION, Changelog, Section
 from tidecast.worker.pipeline.columns import FREE, ColumnSet, Ints, Table
-from tidecast.worker.pipeline.grid import grid_of
+from tidecast.worker.pipeline.grid import Twice, grid_of
 from tidecast.worker.pipeline.roster import BOUNDLESS, UNSERVED, Roster
 from tidecast.worker.pipeline.snapshot import State, StateKey
 from tidecast.worker.pipeline.windows import WindowStore, column_sets
@@ -78,6 +78,7 @@ class HeldSeries:
         longest: how many series are held; beyond, the one longest without a reading is forgotten.
         room: bytes of memory that they may take, about, likewise; None: any.
         spare: how many more there may be within a batch, before ``release``; these are of the room.
+        twice: which of several readings of one slot counts.
     """
 
     def __init__(
@@ -87,12 +88,13 @@ class HeldSeries:
         longest: int,
         room: int | None = None,
         spare: int = 0,
+        twice: Twice = "last",
     ) -> None:
         self._match = match
         self._keys = [StateKey(s.features, s.step_seconds) for s in specs]
         self.tables = [Table(_sets(spec)) for spec in specs]
         self.windows = [
-            WindowStore(table, spec.n_steps, grid_of(spec))
+            WindowStore(table, spec.n_steps, grid_of(spec, twice))
             for table, spec in zip(self.tables, specs, strict=True)
         ]
         each = series_size(specs)

@@ -4,23 +4,29 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from tidecast.worker.contract import ModelSpec
+from tidecast.worker.pipeline.cells import MISSING
 from tidecast.worker.pipeline.decode import Decoder
 from tidecast.worker.pipeline.documents import MOST_READINGS
-from tidecast.worker.pipeline.grid import grid_of
+from tidecast.worker.pipeline.epoch import iso_of
+from tidecast.worker.pipeline.grid import Twice, grid_of
 from tidecast.worker.pipeline.readings import Readings
 from tidecast.worker.pipeline.records import RecordWriter
 from tidecast.worker.pipeline.registry import Registry
 from tidecast.worker.pipeline.roster import UNSERVED
 from tidecast.worker.pipeline.series import HeldSeries, series_size
+from tidecast.worker.pipeline.stream_time import StreamTime
 from tidecast.worker.pipeline.wire import Entry, Kind, Pulse, Reject
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+Late = Literal["drop", "dead"]
 LARGEST_COMMIT = 1000
 """Readings in one commit, about: while the server writes it, it does nothing else, and many more no
 longer fit its processor's cache."""
@@ -111,7 +117,10 @@ class Commit:
     ``oldest`` and ``newest`` are the ids of the first and last of its ``entries``, ``series[i]``
     and ``records[i]`` the i-th forecast in stream order; ``started`` names series that forecast for
     the first time; ``evicted`` counts series that were forgotten to make room; ``inference`` holds
-    the seconds that models took, by their name; ``told`` what rejects say of each entry.
+    the seconds that models took, by their name; ``told`` what rejects say of each entry. Of the
+    readings, ``unserved`` have no model, ``missing`` said that they have no value, ``amended``
+    changed a slot that was there, ``ignored`` changed nothing, as that slot was known already, and
+    ``dropped`` came when no window held their slot any more.
     """
 
     oldest: str
@@ -123,6 +132,10 @@ class Commit:
     records: list[bytes] = field(default_factory=list)
     started: list[str] = field(default_factory=list)
     unserved: int = 0
+    missing: int = 0
+    amended: int = 0
+    ignored: int = 0
+    dropped: int = 0
     evicted: int = 0
     inference: list[tuple[str, float]] = field(default_factory=list)
     told: dict[tuple[bytes, Kind], _Told] = field(default_factory=dict, repr=False, compare=False)
@@ -138,6 +151,10 @@ class Pipeline:
         max_series: how many series have a window at most; beyond, the one longest without a
             reading is forgotten.
         room: how much memory it may take.
+        max_skew: milliseconds that a reading may be ahead of its entry and of all before it.
+        twice: which of several readings of one slot counts.
+        late: whether a reading of a slot that no window holds any more is a dead letter, or counted
+            alone.
         clock: seconds, to measure how long models take.
     """
 
@@ -148,15 +165,26 @@ class Pipeline:
         max_series: int,
         *,
         room: Room = ANY_ROOM,
+        max_skew: float = np.inf,
+        twice: Twice = "last",
+        late: Late = "drop",
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._clock = clock
+        self.stream_time = StreamTime(max_skew)
+        """How far the readings have come; what is ahead of it is refused."""
+        self._letters_of_late = late == "dead"
         self._registry = registry
         self._decoder = decoder
         specs = [model.spec for model in registry.models]
         self._at_once = most_at_once(specs, room)
         self.held = HeldSeries(
-            specs, registry.match, max_series, room=room.series, spare=self._at_once
+            specs,
+            registry.match,
+            max_series,
+            room=room.series,
+            spare=self._at_once,
+            twice=twice,
         )
         """The series that have a window, and all that is kept of them."""
         self._writers = [RecordWriter(spec, decoder.fleet) for spec in specs]
@@ -211,6 +239,12 @@ class Pipeline:
 
     def _advance(self, readings: Readings, commit: Commit, pulse: Pulse | None) -> None:
         """Move the windows on by readings, and put their forecasts behind those in the commit."""
+        ahead = self.stream_time.take(readings.times, readings.ids)
+        if len(ahead):
+            _reject(
+                readings, ahead, partial(_said_ahead, readings, self.stream_time), "time", commit
+            )
+            readings = readings.take(np.delete(np.arange(len(readings)), ahead))
         if not len(readings):
             return
         placed = self.held.place(readings.series)
@@ -245,10 +279,16 @@ class Pipeline:
         values = _matrix(readings, model.spec.features, chosen)
         if not np.isfinite(values).all():
             finite = np.isfinite(values).all(axis=1)
-            _reject_unfit(readings, chosen[~finite], values[~finite], model.spec.features, commit)
+            unfit = _without_holes(readings, chosen, values, model.spec.features)
+            commit.missing += int((~finite).sum()) - len(unfit)
+            _reject_unfit(readings, chosen[unfit], values[unfit], model.spec.features, commit)
             chosen, rows, values = chosen[finite], rows[finite], values[finite]
         advance = self.held.windows[number].push(rows, readings.times[chosen], values)
-        if advance.refused:
+        commit.amended += advance.amended
+        commit.ignored += advance.ignored
+        if advance.refused and not self._letters_of_late and model.spec.spec_version > 1:
+            commit.dropped += len(advance.refused)
+        elif advance.refused:
             reasons = {int(chosen[place]): reason for place, reason in advance.refused.items()}
             _reject(readings, np.array(sorted(reasons)), reasons.__getitem__, "late", commit)
         if pulse is None or not len(advance.ready):
@@ -329,6 +369,39 @@ def _matrix(readings: Readings, features: Sequence[str], chosen: Ints) -> Floats
             if name in readings.columns:
                 values[:, place] = readings.columns[name][chosen]
     return values
+
+
+def _said_ahead(readings: Readings, stream_time: StreamTime, reading: int) -> str:
+    """Say that the time of a reading is refused."""
+    return (
+        f"time {iso_of(int(readings.times[reading]))} is more than "
+        f"{stream_time.max_skew / 1000:g} s ahead of its entry and of all readings before: set the "
+        "sender's clock right, or raise --max-skew"
+    )
+
+
+def _without_holes(
+    readings: Readings, chosen: Ints, values: Floats, features: Sequence[str]
+) -> Ints:
+    """Return the places of the readings of which some value is none, and not said to be missing.
+
+    A reading whose other values are numbers is a hole of its series; the window goes on without it.
+    """
+    odd = ~np.isfinite(values)
+    places = np.flatnonzero(odd.any(axis=1))
+    if not readings.faults:
+        return places
+    return np.array(
+        [
+            place
+            for place in places.tolist()
+            if any(
+                readings.faults.get((int(chosen[place]), features[feature])) != MISSING
+                for feature in np.flatnonzero(odd[place]).tolist()
+            )
+        ],
+        np.int64,
+    )
 
 
 def _reject_unfit(

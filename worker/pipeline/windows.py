@@ -1,6 +1,7 @@
 """Every series' rolling window, kept in arrays and moved forward a batch at a time; pure."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ from tidecast.worker.pipeline.grid import (
     Grid,
     extend,
     fill,
+    holes_in,
     holes_of,
     is_next_step,
     slots_between,
@@ -17,6 +19,9 @@ from tidecast.worker.pipeline.grid import (
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+LONGEST_RUN = 2**30
+"""Slots of a run that are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,50 +31,57 @@ class Advance:
     ``windows`` ``[k, n_steps, F]`` are the full windows that ``ready`` ``[k]``, positions in the
     batch in their given order, completed. ``refused`` maps the positions of readings that came too
     late to the reason. ``filled`` ``[k]`` counts the slots of each window that no reading filled;
-    None: of none of them any.
+    None: of none of them any. ``amended`` readings changed slots that windows hold, ``ignored``
+    ones said what was known, or came after one that counts.
     """
 
     windows: Floats
     ready: Ints
-    refused: dict[int, str]
+    refused: dict[int, str] = field(default_factory=dict)
     filled: Ints | None = None
+    amended: int = 0
+    ignored: int = 0
 
 
 def column_sets(n_steps: int, n_features: int, grid: Grid) -> list[ColumnSet]:
     """Return all that a store of such windows keeps of a series."""
     kept = [columns_of(n_steps, n_features)]
-    return [*kept, marks_of(n_steps)] if grid.most else kept
+    return [*kept, marks_of(n_steps, n_features)] if grid.most else kept
 
 
-def marks_of(n_steps: int) -> ColumnSet:
+def marks_of(n_steps: int, n_features: int) -> ColumnSet:
     """Return what windows keep of which slots no reading filled.
 
-    ``holes`` ``[n_steps - 1]`` is 1 for each such of ``tail``, ``spoiled`` how many they are.
+    ``holes`` ``[n_steps]`` is 1 for each such of ``tail``, ``spoiled`` how many they are. Where
+    ``tail`` begins with one, ``edge`` ``[F]`` is the reading before it and ``gone`` how many others
+    lay between.
     """
-    holes = Column("holes", "<u1", (n_steps - 1,), rolling=True)
-    return ColumnSet("holes", 1, (Column("spoiled", "<i4"), holes))
+    holes = Column("holes", "<u1", (n_steps,), rolling=True)
+    edge = Column("edge", "<f4", (n_features,)), Column("gone", "<i4")
+    return ColumnSet("holes", 1, (Column("spoiled", "<i4"), *edge, holes))
 
 
 def columns_of(n_steps: int, n_features: int) -> ColumnSet:
     """Return what windows keep of a series.
 
-    ``run`` is the length of the unbroken run of readings, ``n_steps`` at most, ``newest`` the time
-    of its last one in milliseconds since 1970, ``tail`` ``[n_steps - 1, F]`` the values of its last
-    ones.
+    ``run`` is the length of the unbroken run of slots, ``newest`` the time of the reading that
+    opened its newest slot, in milliseconds since 1970, ``tail`` ``[n_steps, F]`` the values of its
+    newest slots.
     """
-    tail = Column("tail", "<f4", (n_steps - 1, n_features), rolling=True)
+    tail = Column("tail", "<f4", (n_steps, n_features), rolling=True)
     return ColumnSet("windows", 1, (Column("run", "<i4"), Column("newest", "<i8"), tail))
 
 
 class WindowStore:
-    """The newest ``n_steps - 1`` slots of every series, and the rule for gaps and late readings.
+    """The newest ``n_steps`` slots of every series, and the rule for gaps and late readings.
 
     A reading that follows its series' previous one by one step (``grid.is_next_step``) extends
     the run; behind a gap that the grid fills, the filled slots do so before it, and behind another
-    the run starts anew with that reading; one at or before the previous time, or less than half a
-    step after it, is refused and changes nothing. Without a step every reading extends the run. A
-    window counts when the run is at least ``n_steps`` long, or ``grid.min_steps``: what it lacks
-    is then its oldest value.
+    the run starts anew with that reading. One that comes half a step or less after it, or before,
+    belongs to a slot that is there, and amends it where the grid does so (``_amend``); else, and
+    where the window does not hold that slot, it is refused and changes nothing. Without a step
+    every reading extends the run. A window counts when the run is at least ``n_steps`` long, or
+    ``grid.min_steps``: what it lacks is then its oldest value.
 
     Args:
         table: holds the columns of ``column_sets``, a row for each series.
@@ -87,7 +99,7 @@ class WindowStore:
 
     def shorten(self, rows: Ints, depth: int) -> None:
         """Take rows for no longer than ``depth``, if their tails come from ones of that depth."""
-        if depth < self._n_steps - 1:
+        if depth < self._n_steps:
             self._runs[rows] = np.minimum(self._runs[rows], depth)
 
     def restored(self, rows: Ints) -> None:
@@ -97,7 +109,7 @@ class WindowStore:
         still be there; and they may come from longer windows.
         """
         if self._fills:
-            age = np.arange(self._n_steps - 1, 0, -1)
+            age = np.arange(self._n_steps, 0, -1)
             marks = np.where(age > self._runs[rows][:, None], 0, self._table["holes"][rows])
             self._table["holes"][rows] = marks
             self._table["spoiled"][rows] = marks.sum(axis=1)
@@ -122,42 +134,120 @@ class WindowStore:
             times: milliseconds since 1970, ``[m]``.
             values: finite numbers, ``[m, F]``.
         """
-        once = len(rows) < 2 or bool((np.diff(np.sort(rows)) > 0).all())
-        return (
-            self._push_each_once(rows, times, values) if once else self._push(rows, times, values)
-        )
+        if len(rows) < 2 or bool((np.diff(np.sort(rows)) > 0).all()):
+            return self._push_each_once(rows, times, values)
+        order = np.argsort(rows, kind="stable")
+        if self._step_ms is not None:
+            late = self._behind(rows[order], times[order])
+            if late.any():
+                return self._push_with_late(rows, times, values, rows[order][late])
+        return self._joined(rows, times, values, order)
 
     def _push_each_once(self, rows: Ints, times: Ints, values: Floats) -> Advance:
         """Append readings of as many series; by far the most usual batch, and the quickest."""
-        kept = np.arange(len(rows))
-        refused: dict[int, str] = {}
-        runs = self._runs[rows] + 1
-        if self._step_ms is not None:
-            known, since = runs > 1, times - self._newest[rows]
-            if (known & (2 * since <= self._step_ms)).any():
-                refused = self._late(rows, times)
-                kept = np.delete(kept, list(refused))
-                rows, times, values, runs = rows[kept], times[kept], values[kept], runs[kept]
-                known, since = known[kept], since[kept]
-            gaps = known & ~is_next_step(since, self._step_ms)
-            if self._fills and gaps.any() and self._fillable(since[gaps]).any():
-                order = np.argsort(rows)
-                return self._joined(rows, times, values, order, kept, refused)
-            runs[gaps] = 1
-            if self._fills:
-                self._unmark(rows[gaps])
-        windows = np.empty((len(rows), self._n_steps, self._tails.shape[2]), np.float32)
-        windows[:, :-1], windows[:, -1] = self._tails[rows], values
-        self._tails[rows] = windows[:, 1:]
-        self._runs[rows] = np.minimum(runs, self._n_steps)
+        if self._step_ms is None:
+            return self._extend(rows, times, values, self._runs[rows] + 1)
+        runs, since = self._runs[rows] + 1, times - self._newest[rows]
+        known = runs > 1
+        behind = known & (2 * since <= self._step_ms)
+        if behind.any():
+            late, rest = np.flatnonzero(behind), np.flatnonzero(~behind)
+            return self._together(
+                [
+                    (late, self._amend(rows[late], times[late], values[late])),
+                    (rest, self._push_each_once(rows[rest], times[rest], values[rest])),
+                ]
+            )
+        gaps = known & ~is_next_step(since, self._step_ms)
+        if self._fills and gaps.any() and self._fillable(since[gaps]).any():
+            return self._joined(rows, times, values, np.argsort(rows))
+        runs[gaps] = 1
+        if self._fills:
+            self._unmark(rows[gaps])
+        return self._extend(rows, times, values, runs)
+
+    def _extend(self, rows: Ints, times: Ints, values: Floats, runs: Ints) -> Advance:
+        """Append a reading to each row, of which the runs are so long then."""
+        windows = np.empty((len(rows), *self._tails.shape[1:]), np.float32)
+        windows[:, :-1], windows[:, -1] = self._tails[rows, 1:], values
+        filled = self._marked_once(rows) if self._fills else None
+        self._tails[rows] = windows
+        self._runs[rows] = np.minimum(runs, LONGEST_RUN)
         self._newest[rows] = times
         self._table.moved[rows] += 1
-        filled = self._marked_once(rows) if self._fills else None
         ready = np.flatnonzero(runs >= self._least)
         if len(ready) < len(runs):
-            windows, kept, runs = windows[ready], kept[ready], runs[ready]
+            windows, runs = windows[ready], runs[ready]
             filled = None if filled is None else filled[ready]
-        return Advance(windows, kept, refused, self._extended(windows, runs, filled))
+        return Advance(windows, ready, filled=self._extended(windows, runs, filled))
+
+    def _together(self, parts: Sequence[tuple[Ints, Advance]]) -> Advance:
+        """Return as one what parts of a batch did, each with its places there."""
+        parts = [part for part in parts if len(part[0])]
+        ready = np.concatenate([places[advance.ready] for places, advance in parts])
+        order = np.argsort(ready)
+        none = [np.zeros(len(advance.ready), np.int64) for _, advance in parts]
+        filled = None
+        if any(advance.filled is not None for _, advance in parts):
+            some = (advance.filled for _, advance in parts)
+            each = [n if one is None else one for n, one in zip(none, some, strict=True)]
+            filled = np.concatenate(each)[order]
+        return Advance(
+            np.concatenate([advance.windows for _, advance in parts])[order],
+            ready[order],
+            {
+                int(places[place]): reason
+                for places, advance in parts
+                for place, reason in advance.refused.items()
+            },
+            filled,
+            sum(advance.amended for _, advance in parts),
+            sum(advance.ignored for _, advance in parts),
+        )
+
+    def _push_with_late(self, rows: Ints, times: Ints, values: Floats, odd: Ints) -> Advance:
+        """Append readings of which those of some rows, ``odd``, come late now and then.
+
+        Readings of one row are taken in their order: what lies between two late ones at once, and
+        late ones one by one.
+        """
+        mine = np.isin(rows, odd)
+        usual, rest = np.flatnonzero(~mine), np.flatnonzero(mine)
+        late, waves = self._waves(rows[rest], times[rest])
+        parts = [usual] if len(usual) else []
+        for wave in range(int(waves.max()) + 1):
+            some = waves == wave
+            parts += [part for part in (rest[some & ~late], rest[some & late]) if len(part)]
+        told = []
+        is_late = np.zeros(len(rows), np.bool_)
+        is_late[rest] = late
+        for part in parts:
+            some_rows, some_times, some_values = rows[part], times[part], values[part]
+            if is_late[part[0]]:
+                told.append((part, self._amend(some_rows, some_times, some_values)))
+            else:
+                order = np.argsort(some_rows, kind="stable")
+                told.append((part, self._joined(some_rows, some_times, some_values, order)))
+        return self._together(told)
+
+    def _waves(self, rows: Ints, times: Ints) -> tuple[npt.NDArray[np.bool_], Ints]:
+        """Tell which readings are late ``[m]``, and after how many late ones of its row each comes.
+
+        One by one, as each verdict hangs on the one before.
+        """
+        step = self._step_ms or 0.0
+        newest: dict[int, int] = {}
+        behind: dict[int, int] = {}
+        late, waves = np.zeros(len(rows), np.bool_), np.zeros(len(rows), np.int64)
+        for i, (row, time) in enumerate(zip(rows.tolist(), times.tolist(), strict=True)):
+            last = newest.get(row, int(self._newest[row]) if self._runs[row] else None)
+            if last is None or 2 * (time - last) > step:
+                newest[row] = time
+                waves[i] = behind.get(row, 0)
+            else:
+                late[i], waves[i] = True, behind.get(row, 0)
+                behind[row] = behind.get(row, 0) + 1
+        return late, waves
 
     def _extended(self, windows: Floats, runs: Ints, filled: Ints | None) -> Ints | None:
         """Extend windows that lack something; return how much of each no reading filled."""
@@ -188,38 +278,85 @@ class WindowStore:
         if not len(some):
             return None
         marks, few = self._table["holes"], rows[some]
-        left = spoiled[some] - marks[few, 0]
+        going = marks[few, 0]
+        self._table["gone"][few] = np.where(going, self._table["gone"][few] + 1, 0)
+        real = few[going == 0]
+        self._table["edge"][real] = self._tails[real, 0]
+        spoiled[some] -= going
         marks[few, :-1] = marks[few, 1:]
         marks[few, -1] = 0
-        self._table["spoiled"][few] = left
-        return spoiled.astype(np.int64)
+        self._table["spoiled"][few] = spoiled[some]
+        return spoiled.astype(np.int64) if spoiled.any() else None
 
-    def _push(self, rows: Ints, times: Ints, values: Floats) -> Advance:
-        """Append readings of series that may occur more than once."""
-        kept = np.arange(len(rows))
-        refused: dict[int, str] = {}
-        order = np.argsort(rows, kind="stable")
-        if self._step_ms is not None and self._some_late(rows[order], times[order]):
-            refused = self._late(rows, times)
-            kept = np.delete(kept, list(refused))
-            rows, times, values = rows[kept], times[kept], values[kept]
-            order = np.argsort(rows, kind="stable")
-        return self._joined(rows, times, values, order, kept, refused)
-
-    def _joined(
-        self,
-        rows: Ints,
-        times: Ints,
-        values: Floats,
-        order: Ints,
-        kept: Ints,
-        refused: dict[int, str],
-    ) -> Advance:
-        """Append what is left of a batch, ``order`` by row; ``kept`` are its positions there."""
+    def _joined(self, rows: Ints, times: Ints, values: Floats, order: Ints) -> Advance:
+        """Append readings, none late, of series that may come often; ``order`` puts them by row."""
         if not len(rows):
-            return Advance(self._none(), kept, refused)
+            return Advance(self._none(), order)
         windows, ready, filled = self._append(rows[order], times[order], values[order], order)
-        return Advance(windows, kept[ready], refused, filled)
+        return Advance(windows, ready, filled=filled)
+
+    def _amend(self, rows: Ints, times: Ints, values: Floats) -> Advance:
+        """Put readings into slots that are there, of rows that come once each.
+
+        The reading of a slot that the window holds takes the place of what was there, and holes
+        beside it are filled anew. One of the newest slot gives a forecast then; others do not, as
+        what follows them was published. One of a slot before all that a short window holds begins
+        it, as far as a gap between is filled. What says the same again, comes from before the
+        newest slot's own reading, or is the second where the first counts, is ignored. All others,
+        and all where nothing is amended, are refused.
+        """
+        if not self._grid.amends or self._step_ms is None:
+            return Advance(self._none(), rows[:0], self._refused(rows, times, range(len(rows))))
+        since, runs = self._newest[rows] - times, self._runs[rows]
+        back = slots_between(since, self._step_ms)
+        held = back < np.minimum(runs, self._n_steps)
+        begins = ~held & (back < self._n_steps) & (back - runs <= self._grid.most)
+        places = np.where(held, self._n_steps - 1 - back, 0)
+        real = held & (self._table["holes"][rows, places] == 0) if self._fills else held
+        known = real & (self._tails[rows, places] == values).all(axis=1)
+        known |= (back == 0) & (since > 0)
+        if self._grid.twice == "first":
+            known |= real & ((back > 0) | (since == 0))
+        changed = np.flatnonzero((held & ~known) | begins)
+        self._put(rows[changed], back[changed], values[changed], runs[changed])
+        ready = changed[(back[changed] == 0) & (runs[changed] >= self._least)]
+        windows, lengths = self._tails[rows[ready]], runs[ready]
+        filled = self._table["spoiled"][rows[ready]].astype(np.int64) if self._fills else None
+        old = np.flatnonzero(~held & ~begins).tolist()
+        return Advance(
+            windows,
+            ready,
+            self._refused(rows, times, old),
+            self._extended(windows, lengths, filled),
+            len(changed),
+            int(known.sum()),
+        )
+
+    def _put(self, rows: Ints, back: Ints, values: Floats, runs: Ints) -> None:
+        """Write values into slots so far behind the newest of each row, and fill holes anew."""
+        places = self._n_steps - 1 - back
+        self._tails[rows, places] = values
+        self._runs[rows] = np.maximum(runs, back + 1)
+        self._table.moved[rows] += self._n_steps  # a checkpoint takes all of the window then
+        if not self._fills:
+            return
+        marks = self._table["holes"][rows]
+        slots = np.arange(self._n_steps)
+        marks[(slots > places[:, None]) & (slots < (self._n_steps - runs)[:, None])] = 1
+        marks[np.arange(len(rows)), places] = 0
+        self._table["holes"][rows] = marks
+        self._table["spoiled"][rows] = marks.sum(axis=1)
+        some = np.flatnonzero(marks.any(axis=1))
+        if len(some):
+            self._fill_anew(rows[some], marks[some])
+
+    def _fill_anew(self, rows: Ints, marks: Bytes) -> None:
+        """Fill the holes of rows, which ``marks`` tell, by what lies around them now."""
+        edges = self._table["edge"][rows]
+        laid = np.concatenate([edges[:, None], self._tails[rows]], axis=1)
+        holes = holes_in(marks, self._runs[rows], self._table["gone"][rows])
+        fill(laid.reshape(-1, laid.shape[2]), holes, self._grid, self._n_steps)
+        self._tails[rows] = laid[:, 1:]
 
     def _append(
         self, rows: Ints, times: Ints, values: Floats, order: Ints
@@ -231,7 +368,7 @@ class WindowStore:
 
             tail a | slots a | tail b | slots b | ...
         """
-        m, back = len(rows), self._n_steps - 1
+        m, back = len(rows), self._n_steps
         starts = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]])
         ends = np.r_[starts[1:], m]
         owners = rows[starts]
@@ -250,7 +387,7 @@ class WindowStore:
 
         lasts = places[ends - 1]
         self._tails[owners] = laid[lasts[:, None] + np.arange(1 - back, 1)]
-        self._runs[owners] = np.minimum(runs[ends - 1], self._n_steps)
+        self._runs[owners] = np.minimum(runs[ends - 1], LONGEST_RUN)
         self._newest[owners] = times[ends - 1]
         self._table.moved[owners] += np.add.reduceat(1 + empties, starts)
 
@@ -260,45 +397,58 @@ class WindowStore:
         chosen, long = places[position[ready]], runs[position[ready]]
         filled = None
         if self._fills:
-            filled = self._marked(owners, tails, lasts, runs[ends - 1], holes.places, chosen, long)
+            marks = self._marks(owners, tails, lasts, holes.places)
+            if marks is not None:
+                self._mark(owners, tails[:, 0], lasts, runs[ends - 1], marks, laid)
+                upto = np.r_[0, np.cumsum(marks)]
+                filled = upto[chosen + 1] - upto[chosen + 1 - np.minimum(long, self._n_steps)]
         slices = np.lib.stride_tricks.sliding_window_view(laid, self._n_steps, axis=0)
-        windows: Floats = slices.swapaxes(1, 2)[chosen - back]
+        windows: Floats = slices.swapaxes(1, 2)[chosen - back + 1]
         return windows, ready, self._extended(windows, long, filled)
 
-    def _marked(
-        self,
-        owners: Ints,
-        tails: Ints,
-        lasts: Ints,
-        lengths: Ints,
-        holes: Ints,
-        chosen: Ints,
-        runs: Ints,
-    ) -> Ints | None:
-        """Move the marks of rows on; return how many each window has that ends at ``chosen``.
+    def _marks(self, owners: Ints, tails: Ints, lasts: Ints, holes: Ints) -> Bytes | None:
+        """Return which of laid out slots no reading filled ``[L]``, None if each has one.
 
         Args:
             owners: the rows ``[k]``.
-            tails: where the tail of each is laid ``[k, n_steps - 1]``.
+            tails: where the tail of each is laid ``[k, n_steps]``.
             lasts: where the newest slot of each is laid ``[k]``.
-            lengths: of the runs that end there ``[k]``.
-            holes: where filled slots are laid.
-            chosen: where the newest slots of windows are laid ``[w]``.
-            runs: the lengths of the runs that end there ``[w]``.
+            holes: where slots are laid that were filled just now.
         """
-        spoiled, back = self._table["spoiled"], self._n_steps - 1
-        if not len(holes) and not spoiled[owners].any():
+        if not len(holes) and not self._table["spoiled"][owners].any():
             return None
-        laid = np.zeros(int(lasts[-1]) + 1, np.uint8)
-        laid[tails] = self._table["holes"][owners]
-        laid[holes] = 1
-        marks = laid[lasts[:, None] + np.arange(1 - back, 1)]
-        marks[np.arange(back, 0, -1) > lengths[:, None]] = 0
-        self._table["holes"][owners] = marks
-        spoiled[owners] = marks.sum(axis=1)
-        upto = np.r_[0, np.cumsum(laid)]
-        counts: Ints = upto[chosen + 1] - upto[chosen + 1 - np.minimum(runs, self._n_steps)]
-        return counts
+        marks = np.zeros(int(lasts[-1]) + 1, np.uint8)
+        marks[tails] = self._table["holes"][owners]
+        marks[holes] = 1
+        return marks
+
+    def _mark(
+        self, owners: Ints, firsts: Ints, lasts: Ints, runs: Ints, marks: Bytes, laid: Floats
+    ) -> None:
+        """Keep the marks of rows as they are laid out, and what lies before a hole at their edge.
+
+        Args:
+            owners: the rows ``[k]``.
+            firsts: where the first slot of each is laid ``[k]``.
+            lasts: where the newest is ``[k]``.
+            runs: the lengths of the runs that end there ``[k]``.
+            marks: which of the laid out slots no reading filled ``[L]``.
+            laid: what these slots hold ``[L, F]``.
+        """
+        back = self._n_steps
+        mine = marks[lasts[:, None] + np.arange(1 - back, 1)]
+        mine[np.arange(back, 0, -1) > runs[:, None]] = 0
+        self._table["holes"][owners] = mine
+        self._table["spoiled"][owners] = mine.sum(axis=1)
+        some = np.flatnonzero(mine[:, 0])
+        if not len(some):
+            return
+        before, few = lasts[some] - back, owners[some]
+        real = np.maximum.accumulate(np.where(marks == 0, np.arange(len(marks)), -1))[before]
+        known = real >= firsts[some]
+        further = self._table["gone"][few] + before - firsts[some] + 1
+        self._table["gone"][few] = np.where(known, before - real, further)
+        self._table["edge"][few[known]] = laid[real[known]]
 
     def _gaps(self, rows: Ints, times: Ints, starts: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
         """Return how many filled slots lie before each sorted reading, and before which a break."""
@@ -341,30 +491,29 @@ class WindowStore:
         before[first] = self._newest[rows[first]]
         return before
 
-    def _some_late(self, rows: Ints, times: Ints) -> bool:
-        if not len(rows):
-            return False
+    def _behind(self, rows: Ints, times: Ints) -> npt.NDArray[np.bool_]:
+        """Tell which sorted readings come half a step or less after the one before, or earlier."""
         known = self._runs[rows] > 0
         known[1:] |= rows[1:] == rows[:-1]
-        step = self._step_ms or 0.0
-        return bool((known & (2 * (times - self._previous(rows, times)) <= step)).any())
+        behind: npt.NDArray[np.bool_] = known & (
+            2 * (times - self._previous(rows, times)) <= (self._step_ms or 0.0)
+        )
+        return behind
 
-    def _late(self, rows: Ints, times: Ints) -> dict[int, str]:
-        """Return the readings to refuse; one by one, as each verdict hangs on the one before."""
+    def _refused(self, rows: Ints, times: Ints, places: Sequence[int]) -> dict[int, str]:
+        """Return why readings are refused, by their places."""
+        return {
+            place: self._reason(int(times[place]), int(self._newest[rows[place]]))
+            for place in places
+        }
+
+    def _reason(self, time: int, last: int) -> str:
+        if time == last:
+            return f"late: repeats the time {time} of the series' newest reading"
+        if time < last:
+            return f"late: {last - time} ms before the series' newest reading"
         step = self._step_ms or 0.0
-        newest: dict[int, int] = {}
-        refused = {}
-        for i, (row, time) in enumerate(zip(rows.tolist(), times.tolist(), strict=True)):
-            last = newest.get(row, int(self._newest[row]) if self._runs[row] else None)
-            if last is None or 2 * (time - last) > step:
-                newest[row] = time
-            elif time == last:
-                refused[i] = f"late: repeats the time {time} of the series' newest reading"
-            elif time < last:
-                refused[i] = f"late: {last - time} ms before the series' newest reading"
-            else:
-                refused[i] = f"off step: {time - last} ms after the last, the step is {step:g} ms"
-        return refused
+        return f"off step: {time - last} ms after the last, the step is {step:g} ms"
 
     def _none(self) -> Floats:
         return np.empty((0, self._n_steps, self._tails.shape[2]), np.float32)

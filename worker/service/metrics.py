@@ -33,6 +33,22 @@ COUNTERS = {
         "Entries and readings written to dead-letter streams, by what was wrong with them.",
     ),
     "unserved": ("tidecast_unserved_readings", "Readings of series that no model serves."),
+    "missing": (
+        "tidecast_missing_readings",
+        "Readings that say to have no value for some feature; the window goes on without them.",
+    ),
+    "amended": (
+        "tidecast_amended_readings",
+        "Readings that changed a slot that their series' window held already.",
+    ),
+    "ignored": (
+        "tidecast_ignored_readings",
+        "Readings that said again what was known, or came after the one that counts.",
+    ),
+    "dropped": (
+        "tidecast_late_readings_dropped",
+        "Readings of slots that no window holds any more; --late dead makes them dead letters.",
+    ),
     "evicted": ("tidecast_evicted_series", "Series forgotten to make room for others."),
     "lost": (
         "tidecast_entries_removed_unread",

@@ -25,6 +25,10 @@ class Tally:
     forecasts: int = 0
     rejects: int = 0
     unserved: int = 0
+    missing: int = 0
+    amended: int = 0
+    ignored: int = 0
+    dropped: int = 0
     evicted: int = 0
     lost: int = 0
     rebuilds: int = 0
@@ -38,6 +42,10 @@ class Tally:
         self.forecasts += len(commit.records)
         self.rejects += sum(reject.count for reject in commit.rejects)
         self.unserved += commit.unserved
+        self.missing += commit.missing
+        self.amended += commit.amended
+        self.ignored += commit.ignored
+        self.dropped += commit.dropped
         self.evicted += commit.evicted
         self.batches += 1
         self.started += len(commit.started)
@@ -49,6 +57,14 @@ class Tally:
             line += f", {self.rejects} rejected (see the :dead stream)"
         if self.unserved:
             line += f", {self.unserved} of series that no model serves"
+        if self.missing:
+            line += f", {self.missing} without a value"
+        if self.amended:
+            line += f", {self.amended} amended what windows hold"
+        if self.ignored:
+            line += f", {self.ignored} ignored, as they came twice"
+        if self.dropped:
+            line += f", {self.dropped} dropped, as they came too late (--late dead keeps them)"
         if self.evicted:
             line += f", {self.evicted} series forgotten to make room (--max-series, --max-memory)"
         if self.lost:

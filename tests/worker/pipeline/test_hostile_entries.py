@@ -37,7 +37,7 @@ GOOD: Entry = (b"2-0", [b"data", b'[{"series":"good","ts":5,"value":1.5}]'])
 
 def pipeline_of(folder: Path, **described: Any) -> Pipeline:
     registry = load_registry(write_mean_model(folder / "m.onnx", n_steps=1, **described))
-    return Pipeline(registry, Decoder("readings", registry.features), 1_000_000)
+    return Pipeline(registry, Decoder("readings", registry.features), 1_000_000, late="dead")
 
 
 def peak_of(work: Callable[[], Any]) -> tuple[Any, int]:
@@ -215,11 +215,11 @@ def test_very_many_bad_readings_of_an_entry_share_a_letter(tmp_path: Path) -> No
     """Values, times and forecasts alike; other entries of the commit have letters of their own."""
     pipeline = pipeline_of(tmp_path, step_seconds=1)
     few = MOST_LETTERS + 2
-    many = (b"1-0", [b"data", orjson.dumps({"value": [None] * few})])
+    many = (b"1-0", [b"data", orjson.dumps({"value": ["y"] * few})])
     one = (b"2-0", [b"data", b'{"value":["x",1]}'])
     commits = list(pipeline.step([many, one]))
     letters = [letter for commit in commits for letter in letters_of(commit)]
-    nothing = ("feature 'value' is None, not a number", 1)
+    nothing = ("feature 'value' is 'y', not a number", 1)
     assert letters[:MOST_LETTERS] == [nothing] * MOST_LETTERS
     assert letters[MOST_LETTERS:] == [
         (f"2 more readings of this entry, as the one before: {nothing[0]}", 2),
@@ -238,7 +238,7 @@ def test_an_entry_of_very_many_series_goes_through_the_windows_in_parts(tmp_path
     registry = load_registry(write_mean_model(tmp_path / "m.onnx", n_steps=3))
     n = 9000
     names = [f"s{i % 2500}" if i % 7 else f"n{i}" for i in range(n)]
-    values: list[Any] = [i if i % 3 else None for i in range(n)]
+    values: list[Any] = [i if i % 3 else "y" for i in range(n)]
     first = (b"1-0", [b"data", orjson.dumps({"series": names, "value": values})])
     second = (b"2-0", [b"data", orjson.dumps({"series": names[:10], "value": [1] * 10})])
 
@@ -261,7 +261,7 @@ def test_an_entry_of_very_many_series_goes_through_the_windows_in_parts(tmp_path
 
 def test_as_many_bad_readings_as_letters_have_one_each(tmp_path: Path) -> None:
     pipeline = pipeline_of(tmp_path)
-    entry = (b"1-0", [b"data", orjson.dumps({"value": [None] * MOST_LETTERS})])
+    entry = (b"1-0", [b"data", orjson.dumps({"value": ["y"] * MOST_LETTERS})])
     (commit,) = pipeline.step([entry])
     assert [reject.count for reject in commit.rejects] == [1] * MOST_LETTERS
-    assert np.all([reject.payload == b'{"value":null}' for reject in commit.rejects])
+    assert np.all([reject.payload == b'{"value":"y"}' for reject in commit.rejects])

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.slow_windows import Outcome, SlowWindow
 from tidecast.worker.pipeline.columns import Table
 from tidecast.worker.pipeline.grid import Grid
 from tidecast.worker.pipeline.windows import Advance, WindowStore, column_sets, columns_of
@@ -15,51 +16,13 @@ STEP = 100
 WITHOUT, UNFILLED = Grid(None), Grid(float(STEP))
 
 
-def reference(
-    readings: list[tuple[int, int, float]], n_steps: int, grid: Grid
-) -> list[tuple[list[float], int] | None]:
-    """Return the window that each reading completes and how many of its slots are filled.
-
-    None where it completes none.
-    """
-    runs: dict[int, list[tuple[int, float, bool]]] = {}
-    windows: list[tuple[list[float], int] | None] = []
-    step = grid.step_ms
-    for row, time, value in readings:
-        run = runs.setdefault(row, [])
-        delta = time - run[-1][0] if run and step else None
-        if delta is not None and step and 2 * delta <= step:
-            windows.append(None)
-            continue
-        if delta is not None and step and 2 * delta >= 3 * step:
-            empty = int(delta / step + 0.5) - 1
-            if empty <= grid.most:
-                run += fillings(run[1 - n_steps :], value, empty, grid)
-            else:
-                run.clear()
-        run.append((time, value, False))
-        window = run[-n_steps:]
-        lacking = n_steps - len(window)
-        values = [window[0][1]] * lacking + [v for _, v, _ in window]
-        whole = values, lacking + sum(hole for _, _, hole in window)
-        windows.append(whole if len(window) >= min(n_steps, grid.min_steps or n_steps) else None)
-    return windows
-
-
-def fillings(
-    held: list[tuple[int, float, bool]], last: float, empty: int, grid: Grid
-) -> list[tuple[int, float, bool]]:
-    """What fills a gap behind what a window holds and before its next value."""
-    values, first = [v for _, v, _ in held], held[-1][1]
-    for number in range(1, empty + 1):
-        line = float(np.float32(first + (last - first) * (number / (empty + 1))))
-        if grid.gaps == "hold":
-            values.append(first)
-        elif grid.gaps == "seasonal" and grid.season <= len(values):
-            values.append(values[-grid.season])
-        else:
-            values.append(line)
-    return [(0, value, True) for value in values[len(held) :]]
+def reference(readings: list[tuple[int, int, float]], n_steps: int, grid: Grid) -> list[Outcome]:
+    """Return what becomes of each reading."""
+    series: dict[int, SlowWindow] = {}
+    return [
+        series.setdefault(row, SlowWindow(n_steps, grid)).read(time, (value,))
+        for row, time, value in readings
+    ]
 
 
 def store_of(n_steps: int, n_features: int, grid: Grid, rows: int) -> WindowStore:
@@ -92,6 +55,8 @@ grids = st.one_of(
         st.integers(0, 4),
         st.integers(1, 4),
         beginnings,
+        st.booleans(),
+        st.sampled_from(["last", "first"]),
     ),
 )
 
@@ -114,19 +79,26 @@ def test_windows_match_the_reference(
     if ordered:
         readings = sorted(readings, key=lambda reading: reading[1])
     store = store_of(n_steps, 1, grid, rows=4)
-    got: list[tuple[list[float], int] | None] = []
-    rest = readings
+    rest, expected = readings, reference(readings, n_steps, grid)
     for cut in cuts:
         if not rest:
             break
-        batch, rest = rest[:cut], rest[cut:]
+        (batch, rest), (due, expected) = (
+            (rest[:cut], rest[cut:]),
+            (expected[:cut], expected[cut:]),
+        )
         advance = push(store, batch)
         filled = np.zeros(len(advance.ready)) if advance.filled is None else advance.filled
         whole = zip(advance.windows[:, :, 0].tolist(), filled.tolist(), strict=True)
-        windows = dict(zip(advance.ready.tolist(), whole, strict=True))
-        got += [windows.get(i) for i in range(len(batch))]
-        assert not set(windows) & set(advance.refused)
-    assert got == reference(readings, n_steps, grid)
+        got = dict(zip(advance.ready.tolist(), whole, strict=True))
+        assert got == {
+            place: ([value for (value,) in one.window], one.filled)
+            for place, one in enumerate(due)
+            if one.window is not None
+        }
+        what = [one.what for one in due]
+        assert sorted(advance.refused) == [i for i, one in enumerate(what) if one == "refused"]
+        assert (advance.amended, advance.ignored) == (what.count("amended"), what.count("ignored"))
 
 
 def test_a_gap_starts_the_run_anew() -> None:

@@ -23,8 +23,10 @@ from hypothesis.stateful import (
 )
 
 from tests.model_files import write_mean_model
+from tests.slow_windows import SlowWindow
 from tidecast.worker.pipeline.changelog import Changelog
 from tidecast.worker.pipeline.decode import Decoder
+from tidecast.worker.pipeline.grid import Grid, grid_of
 from tidecast.worker.pipeline.registry import Registry, load_registry
 from tidecast.worker.pipeline.snapshot import decode, encode
 from tidecast.worker.pipeline.step import Pipeline
@@ -62,10 +64,11 @@ cuts = st.lists(st.integers(1, 12), min_size=1, max_size=5)
 
 
 class Reference:
-    """A list of readings per series; the first in the dictionary goes first."""
+    """A window per series, in plain Python; the first in the dictionary goes first."""
 
-    def __init__(self) -> None:
-        self.runs: dict[str, list[tuple[int, list[int]]]] = {}
+    def __init__(self, grids: dict[str, Grid]) -> None:
+        self.grids = grids
+        self.windows: dict[str, SlowWindow] = {}
         self.evicted = 0
 
     def read(
@@ -77,25 +80,19 @@ class Reference:
         """
         if name[0] not in SPECS:
             return None
-        n_steps, step = SPECS[name[0]]
-        if name not in self.runs and len(self.runs) == MAX_SERIES:
-            del self.runs[next(iter(self.runs))]
+        n_steps, _ = SPECS[name[0]]
+        if name not in self.windows and len(self.windows) == MAX_SERIES:
+            del self.windows[next(iter(self.windows))]
             self.evicted += 1
-        self.runs[name] = run = self.runs.pop(name, [])
+        window = self.windows.pop(name, SlowWindow(n_steps, self.grids[name[0]]))
+        self.windows[name] = window
         values = [v for v in ((value, level) if name[0] == "b" else (value,)) if isinstance(v, int)]
-        delta = time - run[-1][0] if run and step else STEP
-        if len(values) < (2 if name[0] == "b" else 1) or 2 * delta <= STEP:
+        if len(values) < (2 if name[0] == "b" else 1):
             return None
-        empty = int(delta / STEP + 0.5) - 1
-        if name[0] == "c" and 0 < empty <= FILLED:
-            run += [(-1, run[-1][1])] * empty
-        elif 2 * delta >= 3 * STEP:
-            run.clear()
-        run[:] = [*run, (time, values)][-n_steps:]
-        if len(run) < (LEAST if name[0] == "c" else n_steps):
+        outcome = window.read(time, tuple(map(float, values)))
+        if outcome.window is None:
             return None
-        window = [*[(-1, run[0][1])] * (n_steps - len(run)), *run]
-        return float(np.mean([v for _, v in window])), sum(t < 0 for t, _ in window) / n_steps
+        return float(np.mean(outcome.window)), outcome.filled / n_steps
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,9 @@ class Histories(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.reference = Reference()
+        self.reference = Reference(
+            {model.spec.name: grid_of(model.spec) for model in self.registry.models}
+        )
         self.stream: list[Entry] = []
         self.times: dict[str, int] = {}
         self.published: Saved | None = None
@@ -198,11 +197,11 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def the_series_held_are_the_references(self) -> None:
-        runs = self.reference.runs
-        assert len(self.pipeline.held) == len(runs)
+        expected = self.reference.windows
+        assert len(self.pipeline.held) == len(expected)
         assert self.evicted_before + self.pipeline.held.evicted == self.reference.evicted
         assert list(windows(self.pipeline).items()) == [
-            (name, window_of(name, run)) for name, run in runs.items()
+            (name, window_of(window)) for name, window in expected.items()
         ]
 
     def empty(self) -> Pipeline:
@@ -281,17 +280,17 @@ def windows(pipeline: Pipeline) -> dict[str, Window]:
         table.moved[:] = moved
         runs, newest, tails = (state.arrays[name] for name in ("run", "newest", "tail"))
         for i, name in enumerate(state.names):
-            run = int(runs[i])
+            run = min(int(runs[i]), len(tails[i]))
             tail = tails[i, max(0, len(tails[i]) - run) :].tolist()
             window = (run, int(newest[i]) if run else 0, tail)
             found.append((int(state.touched[i]), name.decode(), window))
     return {name: window for _, name, window in sorted(found)}
 
 
-def window_of(name: str, run: list[tuple[int, list[int]]]) -> Window:
-    """Return the same of a run of the reference."""
-    tail = [[float(v) for v in values] for _, values in run][1 - SPECS[name[0]][0] :]
-    return len(run), run[-1][0] if run else 0, tail
+def window_of(window: SlowWindow) -> Window:
+    """Return the same of a window of the reference."""
+    tail = [list(slot.values) for slot in window.slots[-window.n_steps :]]
+    return len(tail), window.newest, tail
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,106 @@
+"""What becomes of a series' readings, one by one and in plain Python, as docs/time.md has it."""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from tidecast.worker.pipeline.grid import Grid
+
+Values = tuple[float, ...]
+What = Literal["extended", "amended", "ignored", "refused"]
+
+
+@dataclass
+class Slot:
+    """A slot of a window: what its features are, and whether a reading said so."""
+
+    values: Values
+    real: bool = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a reading, and the window that is forecast from, if one is.
+
+    ``filled`` counts the slots of that window that no reading filled.
+    """
+
+    what: What
+    window: list[Values] | None = None
+    filled: int = 0
+
+
+@dataclass
+class SlowWindow:
+    """All slots of a series' run; ``newest`` is when the last of them was opened."""
+
+    n_steps: int
+    grid: Grid
+    slots: list[Slot] = field(default_factory=list)
+    newest: int = 0
+
+    def read(self, time: int, values: Values) -> Outcome:
+        """Take a reading."""
+        step, since = self.grid.step_ms, time - self.newest
+        if self.slots and step:
+            if 2 * since <= step:
+                return self._late(-since, values)
+            empty = int(since / step + 0.5) - 1 if 2 * since >= 3 * step else 0
+            if empty > self.grid.most:
+                self.slots = []
+            else:
+                self.slots += [Slot(values, real=False) for _ in range(empty)]
+        self.slots.append(Slot(values))
+        self._fill(newest_alone=True)
+        self.newest = time
+        return self._forecast("extended")
+
+    def _late(self, before: int, values: Values) -> Outcome:
+        """Take a reading so long before the newest slot's own, or half a step behind it at most."""
+        step = self.grid.step_ms or 0
+        back = 0 if 2 * before <= step else max(1, int(before / step + 0.5))
+        short = back - len(self.slots)
+        if not self.grid.amends or back >= self.n_steps or short > self.grid.most:
+            return Outcome("refused")
+        if short >= 0:
+            between = [Slot(values, real=False) for _ in range(short)]
+            self.slots = [Slot(values), *between, *self.slots]
+        else:
+            slot = self.slots[-1 - back]
+            known = slot.real and slot.values == values
+            second = slot.real and (back > 0 or before == 0) and self.grid.twice == "first"
+            if known or second or (back == 0 and before > 0):
+                return Outcome("ignored")
+            slot.values, slot.real = values, True
+        self._fill()
+        return self._forecast("amended") if back == 0 else Outcome("amended")
+
+    def _forecast(self, what: What) -> Outcome:
+        held = self.slots[-self.n_steps :]
+        lacking = self.n_steps - len(held)
+        if len(held) < min(self.n_steps, self.grid.min_steps or self.n_steps):
+            return Outcome(what)
+        window = [held[0].values] * lacking + [slot.values for slot in held]
+        return Outcome(what, window, lacking + sum(not slot.real for slot in held))
+
+    def _fill(self, *, newest_alone: bool = False) -> None:
+        """Fill the holes between readings: all of them, or those before the newest."""
+        real = [place for place, slot in enumerate(self.slots) if slot.real]
+        for before, behind in list(pairwise(real))[-1 if newest_alone else 0 :]:
+            for place in range(before + 1, behind):
+                self.slots[place].values = self._filling(before, place, behind)
+
+    def _filling(self, before: int, place: int, behind: int) -> Values:
+        first, last = self.slots[before].values, self.slots[behind].values
+        number, size = place - before, behind - before - 1
+        season = self.grid.season
+        if self.grid.gaps == "hold":
+            return first
+        if self.grid.gaps == "seasonal" and season <= place and season < number + self.n_steps - 1:
+            return self.slots[place - season].values
+        share = number / (size + 1)
+        return tuple(
+            float(np.float32(a + (b - a) * share)) for a, b in zip(first, last, strict=True)
+        )
