@@ -115,7 +115,7 @@ def draw_losses(
     axes.set_ylabel(measure)
     axes.xaxis.get_major_locator().set_params(integer=True)
     _value_axis(axes.yaxis)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper right")
     return _svg(figure)
 
 
@@ -133,7 +133,7 @@ def draw_stretches(stretches: Sequence[Stretch], target: str, time_label: str) -
         _date_axis(axes, one.times)
         _value_axis(axes.yaxis)
     panels[0].set_ylabel(target)
-    panels[0].legend(fontsize=8)
+    panels[0].legend(fontsize=8, loc="upper left")
     return _svg(figure)
 
 
@@ -188,7 +188,7 @@ def draw_leads(errors: Mapping[str, Sequence[float]], lead_label: str, measure: 
     axes.set_ylim(bottom=0)
     _value_axis(axes.yaxis)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(ncols=2, fontsize=8)
+    axes.legend(ncols=2, fontsize=8, loc="lower right")
     return _svg(figure)
 
 
@@ -202,7 +202,7 @@ def draw_series(names: Sequence[str], pairs: Doubles, rival: str, measure: str) 
     axes.invert_yaxis()
     _value_axis(axes.xaxis)
     axes.set_xlabel(measure)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="lower right")
     return _svg(figure)
 
 
@@ -220,7 +220,7 @@ def draw_residuals(residuals: Doubles, target: str, lag_label: str, lags: int) -
     _value_axis(left.xaxis)
     _value_axis(left.yaxis)
     left.locator_params(axis="x", nbins=6)
-    left.legend(fontsize=8)
+    left.legend(fontsize=8, loc="upper right")
     lags = min(lags, len(residuals) // 2 - 1)
     if lags < 1 or not residuals.std():
         right.set_axis_off()
@@ -233,7 +233,7 @@ def draw_residuals(residuals: Doubles, target: str, lag_label: str, lags: int) -
     _value_axis(right.yaxis)
     right.set_xlabel(lag_label)
     right.set_ylabel("autocorrelation of errors")
-    right.legend(fontsize=8)
+    right.legend(fontsize=8, loc="upper right")
     return _svg(figure)
 
 
