@@ -30,6 +30,7 @@ from tests.benchmarks.workers import added, command, running, wait_for
 from tests.model_files import write_lstm_model
 from tests.redis.servers import HOST, free_port
 from tidecast.worker.logs import LOGGER
+from tidecast.worker.pipeline.fates import Fates
 from tidecast.worker.pipeline.step import LARGEST_COMMIT, Commit
 from tidecast.worker.service.tally import Measures
 from tidecast.worker.store import embedded
@@ -154,7 +155,7 @@ MEANER: dict[str, tuple[Pest, ...]] = {
 def counting() -> float:
     """Return the seconds that counting one large commit takes."""
     measures = Measures(["tiny"])
-    commit = Commit("1-0", "2-0", 1, LARGEST_COMMIT, [], inference=[("tiny", 0.001)])
+    commit = Commit("1-0", "2-0", 1, Fates(LARGEST_COMMIT), [], inference=[("tiny", 0.001)])
     start = time.perf_counter()
     for _ in range(COUNTED):
         measures.add(commit, time.time())

@@ -1,5 +1,6 @@
 """Times as people send them, and clocks that run ahead: what a worker forecasts of them."""
 
+import json
 import time
 from pathlib import Path
 
@@ -229,3 +230,26 @@ def test_a_file_of_before_treats_late_readings_as_before(
     run(tidecast, model)
     assert minutes(client) == [(1, 2), (2, 4)]
     assert len(dead(client)) == 1
+
+
+def test_history_fills_windows_without_a_forecast(
+    client: redis.Redis, tidecast: Run, tmp_path: Path
+) -> None:
+    model = write_mean_model(tmp_path / "m.onnx", n_steps=3, **GRID)
+    rows = "".join(f"{START + MINUTE * minute},{minute}\n" for minute in range(5))
+    (tmp_path / "a.csv").write_text("ts,value\n" + rows)
+    fed = tidecast("feed", tmp_path / "a.csv", "--history", "--rate", "max")
+    assert fed.stderr == "sent 5 readings to readings\n"
+    feed(client, (5, 5))
+    said = run(tidecast, model)
+    assert minutes(client) == [(5, 4)]
+    assert "6 readings -> 1 forecasts" in said
+    assert "5 of history" in said
+    status = tidecast("status")
+    assert "of 6 readings, 5 of history" in status.stdout
+    (partition,) = json.loads(tidecast("status", "--json").stdout)["partitions"]
+    assert partition["fates"] == {
+        "readings": 6,
+        "history": 5,
+        **dict.fromkeys(("waiting", "amended", "ignored", "dropped", "missing", "unserved"), 0),
+    }

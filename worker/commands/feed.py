@@ -116,6 +116,15 @@ FromRow = Annotated[
 ToRow = Annotated[
     int | None, typer.Option(min=0, help="Row to stop before.", rich_help_panel=OF_FILE)
 ]
+History = Annotated[
+    bool,
+    typer.Option(
+        "--history",
+        help="Send rows that move windows and are not forecast, so that a new series starts with "
+        "a full one.",
+        rich_help_panel=OF_FILE,
+    ),
+]
 For = Annotated[
     float | None,
     typer.Option(
@@ -168,6 +177,7 @@ def feed_command(
     time_column: TimeColumn = None,
     from_row: FromRow = None,
     to_row: ToRow = None,
+    history: History = False,
     synthetic: Synthetic = False,
     for_: For = None,
     features: Features = None,
@@ -181,6 +191,8 @@ def feed_command(
 
     Example: tidecast-worker feed taxi.csv --input readings --series taxi --rate 100
 
+    Example: tidecast-worker feed taxi.csv --to-row 5000 --history --rate max
+
     Example: tail -n +1 -F live.csv | tidecast-worker feed - --series boiler-7
 
     Example: tidecast-worker feed --synthetic --series 1000 --rate max --for 30s
@@ -191,6 +203,7 @@ def feed_command(
         "--time-column": time_column,
         "--from-row": from_row,
         "--to-row": to_row,
+        "--history": history or None,
     }
     of_synthetic = {
         "--for": for_,
@@ -231,6 +244,7 @@ def feed_command(
         time_unit=settings.time_unit,
         first=from_row or 0,
         last=to_row,
+        history=history,
     )
     if rate is None:
         rate = 0.0 if rows.is_live else USUAL_RATE

@@ -28,6 +28,7 @@ from tidecast.worker.commands.synthetic import Pipeline, SyntheticReadings
 from tidecast.worker.errors import LostServerError, ServerError, SettingsError
 from tidecast.worker.pipeline.cells import UnreadableError, time_of_text
 from tidecast.worker.pipeline.epoch import TimeUnit, text_of
+from tidecast.worker.pipeline.wire import HISTORY
 from tidecast.worker.store.connection import RawConnection
 
 TIME_COLUMNS = ("timestamp", "ts", "time", "datetime", "date", "ds")
@@ -50,6 +51,8 @@ class FileRows:
     series and time in ``series_field`` and ``time_field``, as the workers are told; numbers that
     stand for times count ``time_unit``, in the file and on the stream.
 
+    Those that are ``history`` say so: they move windows, and are not forecast.
+
     Rows come in the order of their times. A file that has them in another is held in memory. The
     path ``-`` is standard input, whose CSV is sent row by row as it comes.
     """
@@ -63,6 +66,7 @@ class FileRows:
     time_unit: TimeUnit = "auto"
     first: int = 0
     last: int | None = None
+    history: bool = False
 
     @property
     def is_live(self) -> bool:
@@ -171,6 +175,8 @@ class FileRows:
         if not values:
             return None
         named = {self.series_field: series or self.series}
+        if self.history:
+            named[HISTORY.decode()] = "1"
         return named | ({self.time_field: _time(time, self.time_unit)} if time else {}) | values
 
 

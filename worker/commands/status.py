@@ -19,6 +19,7 @@ from tidecast.worker.commands.options import AsJson, takes
 from tidecast.worker.commands.terminal import tell, write_json
 from tidecast.worker.errors import SettingsError
 from tidecast.worker.logs import printable
+from tidecast.worker.pipeline.fates import Fates, fates_of
 from tidecast.worker.settings import ServerSettings, streams_of
 from tidecast.worker.store.status import FleetStatus, PartitionStatus, fleets, statuses
 
@@ -40,7 +41,8 @@ Input = Annotated[
 def status_command(settings: ServerSettings, input_: Input = None, as_json: AsJson = False) -> None:
     """Show who owns which stream, how far it is read, and what lies beside it.
 
-    Series, evicted series and entries removed unread are as of the checkpoint. A "-" says
+    Series, evicted series, entries removed unread and what became of readings are as of the
+    checkpoint. A "-" says
     that nothing is there, or that the server does not know.
 
     Example: tidecast-worker status --input 'readings:{0..3}'
@@ -90,6 +92,8 @@ def _draw(partitions: Sequence[PartitionStatus], found: Sequence[FleetStatus]) -
             console.print(Text(f"  {printable(member.token)}  {holds}"))
         if fleet.fleet in held:
             console.print(_table(held[fleet.fleet]))
+            if became := _became(held[fleet.fleet]):
+                console.print(Text(became))
 
 
 def _table(partitions: Iterable[PartitionStatus]) -> Table:
@@ -102,6 +106,15 @@ def _table(partitions: Iterable[PartitionStatus]) -> Table:
     for one in partitions:
         table.add_row(*map(Text, _cells(one)))
     return table
+
+
+def _became(partitions: Iterable[PartitionStatus]) -> str:
+    """Say what became of a fleet's readings that gave no forecast, nothing where all gave one."""
+    fates = Fates()
+    for one in partitions:
+        fates.add(fates_of(one.fates or {}))
+    told = list(fates.told())
+    return f"of {fates.readings} readings, {', '.join(told)}" if told else ""
 
 
 def _cells(one: PartitionStatus) -> list[str]:

@@ -7,6 +7,7 @@ entry says never hangs on its neighbours.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from operator import itemgetter
 
@@ -35,6 +36,7 @@ from tidecast.worker.pipeline.readings import Readings, joined, payload_of
 from tidecast.worker.pipeline.wire import (
     ADDRESSEE,
     DEFAULT_FLEET,
+    HISTORY,
     Entry,
     Pulse,
     Reject,
@@ -130,6 +132,20 @@ class Decoder:
         pulse: Pulse,
     ) -> tuple[Readings, list[Reject]]:
         """Return what ``decode`` does of entries by their layouts, each with ``_bodies``."""
+        groups = list(groups)
+        readings, rejects = self._read(entries, groups, pulse)
+        silent = [place for group, _ in groups if HISTORY in group.layout for place in group.silent]
+        if silent:
+            readings = replace(readings, silent=np.isin(readings.places, silent))
+        return readings, rejects
+
+    def _read(
+        self,
+        entries: Sequence[Entry],
+        groups: Iterable[tuple["_Group", Sequence[int]]],
+        pulse: Pulse,
+    ) -> tuple[Readings, list[Reject]]:
+        """Return the readings of entries, and those that are refused."""
         parts: list[Readings] = []
         rejects: dict[int, Reject] = {}
         documents: dict[type, list[Document]] = {list: [], dict: []}
@@ -270,6 +286,12 @@ class _Group:
         if self._cells:
             return self._cells[place :: len(self._cells) // len(self.entries)]
         return [entry[1][place] for entry in self.entries]
+
+    @property
+    def silent(self) -> list[int]:
+        """The places of the entries whose readings are history."""
+        said = zip(self.places, self.column(HISTORY), strict=True)
+        return [place for place, cell in said if cell not in (b"", b"0")]
 
     def said(self, number: int) -> list[bytes]:
         """Return all that an entry says."""

@@ -22,7 +22,7 @@ class Readings:
     ``times`` are milliseconds since 1970. ``columns[feature]`` are 64-bit floats: NaN where the
     feature is absent, or where ``faults[(reading, feature)]`` says what stood there instead of a
     number. ``said`` tells what a reading was decoded from: an entry's fields, a JSON object, or a
-    document of columns with the place in them.
+    document of columns with the place in them. ``silent`` ones are not to be forecast; None: none.
     """
 
     places: Ints
@@ -32,6 +32,7 @@ class Readings:
     columns: dict[str, npt.NDArray[np.float64]]
     said: Callable[[int], Any]
     faults: dict[tuple[int, str], str] = field(default_factory=dict)
+    silent: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         """Return how many readings there are."""
@@ -81,6 +82,7 @@ class Readings:
             {name: column[chosen] for name, column in self.columns.items()},
             lambda reading: said(places[reading]),
             faults,
+            None if self.silent is None else self.silent[chosen],
         )
 
 

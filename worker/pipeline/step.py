@@ -3,7 +3,7 @@
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
@@ -15,6 +15,7 @@ from tidecast.worker.pipeline.cells import MISSING
 from tidecast.worker.pipeline.decode import Decoder
 from tidecast.worker.pipeline.documents import MOST_READINGS
 from tidecast.worker.pipeline.epoch import iso_of
+from tidecast.worker.pipeline.fates import Fates
 from tidecast.worker.pipeline.grid import Twice, grid_of
 from tidecast.worker.pipeline.readings import Readings
 from tidecast.worker.pipeline.records import RecordWriter
@@ -22,6 +23,7 @@ from tidecast.worker.pipeline.registry import Registry
 from tidecast.worker.pipeline.roster import UNSERVED
 from tidecast.worker.pipeline.series import HeldSeries, series_size
 from tidecast.worker.pipeline.stream_time import StreamTime
+from tidecast.worker.pipeline.windows import Advance
 from tidecast.worker.pipeline.wire import Entry, Kind, Pulse, Reject
 
 Ints = npt.NDArray[np.int64]
@@ -116,26 +118,21 @@ class Commit:
 
     ``oldest`` and ``newest`` are the ids of the first and last of its ``entries``, ``series[i]``
     and ``records[i]`` the i-th forecast in stream order; ``started`` names series that forecast for
-    the first time; ``evicted`` counts series that were forgotten to make room; ``inference`` holds
-    the seconds that models took, by their name; ``told`` what rejects say of each entry. Of the
-    readings, ``unserved`` have no model, ``missing`` said that they have no value, ``amended``
-    changed a slot that was there, ``ignored`` changed nothing, as that slot was known already, and
-    ``dropped`` came when no window held their slot any more.
+    the first time; ``fates`` counts its readings and what became of them, ``filled`` the forecasts
+    from windows of which some slots had no reading; ``evicted`` counts series that were forgotten
+    to make room; ``inference`` holds the seconds that models took, by their name; ``told`` what
+    rejects say of each entry.
     """
 
     oldest: str
     newest: str
     entries: int
-    readings: int
+    fates: Fates
     rejects: list[Reject]
     series: list[bytes] = field(default_factory=list)
     records: list[bytes] = field(default_factory=list)
     started: list[str] = field(default_factory=list)
-    unserved: int = 0
-    missing: int = 0
-    amended: int = 0
-    ignored: int = 0
-    dropped: int = 0
+    filled: int = 0
     evicted: int = 0
     inference: list[tuple[str, float]] = field(default_factory=list)
     told: dict[tuple[bytes, Kind], _Told] = field(default_factory=dict, repr=False, compare=False)
@@ -173,6 +170,8 @@ class Pipeline:
         self._clock = clock
         self.stream_time = StreamTime(max_skew)
         """How far the readings have come; what is ahead of it is refused."""
+        self.fates = Fates()
+        """What became of all readings so far."""
         self._letters_of_late = late == "dead"
         self._registry = registry
         self._decoder = decoder
@@ -218,23 +217,24 @@ class Pipeline:
         for part, readings, rejects in parts:
             if len(readings) <= self._largest:
                 ids = part[0][0].decode(), part[-1][0].decode()
-                yield readings, Commit(*ids, len(part), len(readings), rejects)
+                yield readings, Commit(*ids, len(part), Fates(len(readings)), rejects)
                 continue
             for low, high, first, beyond in _pieces(readings.places, len(part), self._largest):
                 own = {entry_id for entry_id, _ in part[low:high]} if rejects else ()
                 mine = [reject for reject in rejects if reject.entry in own]
                 ids = part[low][0].decode(), part[high - 1][0].decode()
-                commit = Commit(*ids, high - low, beyond - first, mine)
+                commit = Commit(*ids, high - low, Fates(beyond - first), mine)
                 yield readings.part(first, beyond), commit
 
     def _forecast(self, readings: Readings, commit: Commit, pulse: Pulse | None) -> Commit:
         """Put the readings' forecasts into the commit and return it; none in a replay."""
         if len(readings) <= self._at_once:
             self._advance(readings, commit, pulse)
-            return commit
-        for first in range(0, len(readings), self._at_once):
-            part = readings.part(first, min(first + self._at_once, len(readings)))
-            self._advance(part, commit, pulse)
+        else:
+            for first in range(0, len(readings), self._at_once):
+                part = readings.part(first, min(first + self._at_once, len(readings)))
+                self._advance(part, commit, pulse)
+        self.fates.add(commit.fates)
         return commit
 
     def _advance(self, readings: Readings, commit: Commit, pulse: Pulse | None) -> None:
@@ -242,7 +242,7 @@ class Pipeline:
         ahead = self.stream_time.take(readings.times, readings.ids)
         if len(ahead):
             _reject(
-                readings, ahead, partial(_said_ahead, readings, self.stream_time), "time", commit
+                readings, ahead, partial(_said_ahead, readings, self.stream_time), "ahead", commit
             )
             readings = readings.take(np.delete(np.arange(len(readings)), ahead))
         if not len(readings):
@@ -251,7 +251,7 @@ class Pipeline:
         served = np.arange(len(readings))
         if placed.unserved:
             served = np.flatnonzero(placed.slots != UNSERVED)
-            commit.unserved += placed.unserved
+            commit.fates.unserved += placed.unserved
         numbers, rows = self.held.routes[placed.slots[served]].T
         if len(self.held.windows) == 1:
             parts = [self._serve(0, readings, served, rows, commit, pulse)]
@@ -280,17 +280,19 @@ class Pipeline:
         if not np.isfinite(values).all():
             finite = np.isfinite(values).all(axis=1)
             unfit = _without_holes(readings, chosen, values, model.spec.features)
-            commit.missing += int((~finite).sum()) - len(unfit)
+            commit.fates.missing += int((~finite).sum()) - len(unfit)
             _reject_unfit(readings, chosen[unfit], values[unfit], model.spec.features, commit)
             chosen, rows, values = chosen[finite], rows[finite], values[finite]
         advance = self.held.windows[number].push(rows, readings.times[chosen], values)
-        commit.amended += advance.amended
-        commit.ignored += advance.ignored
+        silent = None if readings.silent is None else readings.silent[chosen]
+        _count(advance, len(chosen), silent, commit.fates)
         if advance.refused and not self._letters_of_late and model.spec.spec_version > 1:
-            commit.dropped += len(advance.refused)
+            commit.fates.dropped += len(advance.refused)
         elif advance.refused:
             reasons = {int(chosen[place]): reason for place, reason in advance.refused.items()}
             _reject(readings, np.array(sorted(reasons)), reasons.__getitem__, "late", commit)
+        if silent is not None:
+            advance = _without(advance, silent)
         if pulse is None or not len(advance.ready):
             return chosen[:0], []
         ready, filled = chosen[advance.ready], advance.filled
@@ -307,6 +309,7 @@ class Pipeline:
             _reject(readings, ready[~finite], reasons.__getitem__, "forecast", commit)
             ready, forecasts = ready[finite], forecasts[finite]
             filled = None if filled is None else filled[finite]
+        commit.filled += 0 if filled is None else int((filled > 0).sum())
         records = self._writers[number].write(
             _chosen(readings.series, ready),
             readings.times[ready],
@@ -378,6 +381,29 @@ def _said_ahead(readings: Readings, stream_time: StreamTime, reading: int) -> st
         f"{stream_time.max_skew / 1000:g} s ahead of its entry and of all readings before: set the "
         "sender's clock right, or raise --max-skew"
     )
+
+
+def _count(
+    advance: Advance, pushed: int, silent: npt.NDArray[np.bool_] | None, fates: Fates
+) -> None:
+    """Count what became of so many readings, of which some are history, without a forecast."""
+    fates.amended += len(advance.amended)
+    fates.ignored += len(advance.ignored)
+    moved = np.ones(pushed, np.bool_)
+    for places in (advance.amended, advance.ignored, list(advance.refused)):
+        moved[places] = False
+    if silent is not None:
+        fates.history += int((moved & silent).sum())
+        moved &= ~silent
+    moved[advance.ready] = False
+    fates.waiting += int(moved.sum())
+
+
+def _without(advance: Advance, silent: npt.NDArray[np.bool_]) -> Advance:
+    """Leave out the windows of readings that are not to be forecast."""
+    kept = ~silent[advance.ready]
+    filled = None if advance.filled is None else advance.filled[kept]
+    return replace(advance, windows=advance.windows[kept], ready=advance.ready[kept], filled=filled)
 
 
 def _without_holes(

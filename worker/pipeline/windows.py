@@ -20,6 +20,7 @@ from tidecast.worker.pipeline.grid import (
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
+NOTHING: Ints = np.zeros(0, np.int64)
 LONGEST_RUN = 2**30
 """Slots of a run that are counted."""
 
@@ -31,16 +32,17 @@ class Advance:
     ``windows`` ``[k, n_steps, F]`` are the full windows that ``ready`` ``[k]``, positions in the
     batch in their given order, completed. ``refused`` maps the positions of readings that came too
     late to the reason. ``filled`` ``[k]`` counts the slots of each window that no reading filled;
-    None: of none of them any. ``amended`` readings changed slots that windows hold, ``ignored``
-    ones said what was known, or came after one that counts.
+    None: of none of them any. ``amended`` are the positions of readings that changed slots that
+    windows hold and completed none, ``ignored`` of those that said what was known, or came after
+    one that counts.
     """
 
     windows: Floats
     ready: Ints
     refused: dict[int, str] = field(default_factory=dict)
     filled: Ints | None = None
-    amended: int = 0
-    ignored: int = 0
+    amended: Ints = field(default_factory=lambda: NOTHING)
+    ignored: Ints = field(default_factory=lambda: NOTHING)
 
 
 def column_sets(n_steps: int, n_features: int, grid: Grid) -> list[ColumnSet]:
@@ -201,8 +203,8 @@ class WindowStore:
                 for place, reason in advance.refused.items()
             },
             filled,
-            sum(advance.amended for _, advance in parts),
-            sum(advance.ignored for _, advance in parts),
+            np.concatenate([places[advance.amended] for places, advance in parts]),
+            np.concatenate([places[advance.ignored] for places, advance in parts]),
         )
 
     def _push_with_late(self, rows: Ints, times: Ints, values: Floats, odd: Ints) -> Advance:
@@ -328,8 +330,8 @@ class WindowStore:
             ready,
             self._refused(rows, times, old),
             self._extended(windows, lengths, filled),
-            len(changed),
-            int(known.sum()),
+            np.setdiff1d(changed, ready),
+            np.flatnonzero(known),
         )
 
     def _put(self, rows: Ints, back: Ints, values: Floats, runs: Ints) -> None:

@@ -17,9 +17,13 @@ ENTRY_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 LONGEST_REASON = 512
 Pulse = Callable[[], object]
 """Called whenever a part of some long work is done, so that leases can be looked after."""
-Kind = Literal["malformed", "series", "time", "value", "late", "forecast"]
+HISTORY = b"tidecast:history"
+"""The field of an entry whose readings move windows and are not forecast; "0" is as none."""
+Kind = Literal["malformed", "series", "time", "value", "ahead", "late", "forecast"]
 """What was wrong with a reading, in a word: no reading at all, its series' name, its time, a value,
-when it came, or what the model answered."""
+a time too far ahead, a slot that no window holds any more, or what the model answered."""
+OF_READINGS: tuple[Kind, ...] = ("value", "ahead", "late", "forecast")
+"""The kinds of rejects that are of readings; the others are of entries without one."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 

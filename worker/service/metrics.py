@@ -33,6 +33,18 @@ COUNTERS = {
         "Entries and readings written to dead-letter streams, by what was wrong with them.",
     ),
     "unserved": ("tidecast_unserved_readings", "Readings of series that no model serves."),
+    "filled": (
+        "tidecast_filled_forecasts",
+        "Forecasts from windows of which some slots had no reading.",
+    ),
+    "waiting": (
+        "tidecast_waiting_readings",
+        "Readings whose series' window is still too short to forecast from.",
+    ),
+    "history": (
+        "tidecast_history_readings",
+        "Readings that were sent as history: they move windows and give no forecast.",
+    ),
     "missing": (
         "tidecast_missing_readings",
         "Readings that say to have no value for some feature; the window goes on without them.",

@@ -6,6 +6,7 @@ readings that the stream still holds.
 """
 
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import asdict
 from itertools import chain
 from typing import Any
 
@@ -14,6 +15,7 @@ from tidecast.worker.errors import CheckpointError, WrongKeyError
 from tidecast.worker.logs import LOGGER
 from tidecast.worker.pipeline.changelog import Changelog
 from tidecast.worker.pipeline.decode import Decoder
+from tidecast.worker.pipeline.fates import fates_of
 from tidecast.worker.pipeline.registry import Registry
 from tidecast.worker.pipeline.series import newest
 from tidecast.worker.pipeline.snapshot import State, decode, encode
@@ -129,6 +131,7 @@ class Recovery:
             evicted=partition.evicted_in_all,
             lost=partition.lost,
             stream_time=partition.pipeline.stream_time.latest,
+            fates=asdict(partition.pipeline.fates),
             sections=log.sections,
         )
         self._checkpoints.publish(stream, partition.saved, tidy=log.outdated)
@@ -235,6 +238,7 @@ class Recovery:
         partition = Partition(pipeline, saved.offset, saved.entries, saved.lost, saved.evicted)
         partition.saved = saved
         pipeline.stream_time.latest = saved.stream_time
+        pipeline.fates = fates_of(saved.fates)
         theirs = [meaning_of(model) for model in saved.models]
         if theirs == [meaning_of(model) for model in self._models]:
             partition.changelog = Changelog(saved.sections, saved.clock)

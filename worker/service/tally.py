@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from tidecast.worker.pipeline.fates import NAMES, fates_of
 from tidecast.worker.pipeline.step import Commit
 from tidecast.worker.pipeline.wire import KINDS
 
@@ -23,12 +24,15 @@ class Tally:
 
     readings: int = 0
     forecasts: int = 0
+    filled: int = 0
     rejects: int = 0
-    unserved: int = 0
-    missing: int = 0
+    waiting: int = 0
+    history: int = 0
     amended: int = 0
     ignored: int = 0
     dropped: int = 0
+    missing: int = 0
+    unserved: int = 0
     evicted: int = 0
     lost: int = 0
     rebuilds: int = 0
@@ -38,14 +42,11 @@ class Tally:
 
     def add(self, commit: Commit) -> None:
         """Count a commit."""
-        self.readings += commit.readings
         self.forecasts += len(commit.records)
+        self.filled += commit.filled
         self.rejects += sum(reject.count for reject in commit.rejects)
-        self.unserved += commit.unserved
-        self.missing += commit.missing
-        self.amended += commit.amended
-        self.ignored += commit.ignored
-        self.dropped += commit.dropped
+        for name in NAMES:
+            setattr(self, name, getattr(self, name) + getattr(commit.fates, name))
         self.evicted += commit.evicted
         self.batches += 1
         self.started += len(commit.started)
@@ -55,16 +56,8 @@ class Tally:
         line = f"{self.readings} readings -> {self.forecasts} forecasts {span}"
         if self.rejects:
             line += f", {self.rejects} rejected (see the :dead stream)"
-        if self.unserved:
-            line += f", {self.unserved} of series that no model serves"
-        if self.missing:
-            line += f", {self.missing} without a value"
-        if self.amended:
-            line += f", {self.amended} amended what windows hold"
-        if self.ignored:
-            line += f", {self.ignored} ignored, as they came twice"
-        if self.dropped:
-            line += f", {self.dropped} dropped, as they came too late (--late dead keeps them)"
+        for told in fates_of(self.facts()).told():
+            line += f", {told}"
         if self.evicted:
             line += f", {self.evicted} series forgotten to make room (--max-series, --max-memory)"
         if self.lost:
@@ -113,7 +106,7 @@ class Measures:
 
     def add(self, commit: Commit, now: float) -> None:
         """Count a commit that was written at ``now``, in seconds since 1970."""
-        self.readings.add(commit.readings)
+        self.readings.add(commit.fates.readings)
         self.latency.add(max(0.0, now - int(commit.oldest.partition("-")[0]) / 1000))
         for name, seconds in commit.inference:
             if name not in self.inference:

@@ -19,7 +19,7 @@ import redis
 from tidecast.worker.errors import ServerError, SettingsError, UserError
 from tidecast.worker.pipeline.epoch import TimeUnit, text_of
 from tidecast.worker.pipeline.readings import LONGEST_PAYLOAD, payload_of
-from tidecast.worker.pipeline.wire import ADDRESSEE, DEFAULT_FLEET, unaddressed
+from tidecast.worker.pipeline.wire import ADDRESSEE, DEFAULT_FLEET, HISTORY, unaddressed
 from tidecast.worker.store.driver import driver_errors
 from tidecast.worker.store.keys import FLEET, dead_key
 
@@ -234,12 +234,13 @@ class DeadLetters:
                 said[name] = outer[name.encode()].decode("utf-8", "replace")
         time = self._time_of(letter)
         said.setdefault(self._time_field, int(time) if time.isdigit() else time)
+        kept = [HISTORY, outer[HISTORY]] if HISTORY in outer else []
         # By itself, an object with a list in it would be read as columns.
         item = [said] if any(isinstance(value, list) for value in said.values()) else said
         taken = (self._series_field, self._time_field)
         field = next(name for name in BODIES if name not in taken)
         try:
-            return [field.encode(), orjson.dumps(item)]
+            return [field.encode(), orjson.dumps(item), *kept]
         except orjson.JSONEncodeError as error:
             raise _stuck(letter, "its payload is nested too deeply") from error
 

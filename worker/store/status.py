@@ -39,8 +39,9 @@ class PartitionStatus:
     """How one fleet stands on one stream; None: not known, or nothing is there.
 
     ``checkpoint_age`` is in seconds. ``series``, ``evicted`` (series forgotten to make room) and
-    ``lost`` (entries removed unread) are as of the checkpoint. ``errors`` tell which keys hold what
-    cannot be read, ``checkpoint_error`` why the checkpoint cannot.
+    ``lost`` (entries removed unread) are as of the checkpoint, and so is ``fates``, which counts
+    what became of all readings so far. ``errors`` tell which keys hold what cannot be read,
+    ``checkpoint_error`` why the checkpoint cannot.
     """
 
     fleet: str
@@ -54,6 +55,7 @@ class PartitionStatus:
     series: int | None
     evicted: int | None
     lost: int | None
+    fates: dict[str, int] | None
     dead_letters: int | None
     errors: tuple[str, ...]
 
@@ -198,6 +200,7 @@ def _status(fleet: str, stream: str, said: Sequence[Any], now: int) -> Partition
         series=manifest.series if manifest else None,
         evicted=manifest.evicted if manifest else None,
         lost=manifest.lost if manifest else None,
+        fates=manifest.fates if manifest else None,
         dead_letters=answers.take(dead_key(stream, fleet), said[4]),
         errors=tuple(answers.errors),
     )

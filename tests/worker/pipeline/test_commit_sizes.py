@@ -22,10 +22,10 @@ def test_uneven_entries_make_even_commits(tmp_path: Path) -> None:
         body = json.dumps({"ts": times, "value": [1] * size}).encode()
         entries.append((b"1-%d" % number, [b"data", body]))
     commits = list(pipeline.step(entries))
-    assert sum(commit.readings for commit in commits) == sum(sizes)
+    assert sum(commit.fates.readings for commit in commits) == sum(sizes)
     assert sum(commit.entries for commit in commits) == len(sizes)
-    assert max(c.readings for c in commits if c.entries > 1) <= LARGEST_COMMIT
-    assert [c.entries for c in commits if c.readings > LARGEST_COMMIT] == [1]
+    assert max(c.fates.readings for c in commits if c.entries > 1) <= LARGEST_COMMIT
+    assert [c.entries for c in commits if c.fates.readings > LARGEST_COMMIT] == [1]
     assert len(commits) < 40
 
 
@@ -43,7 +43,7 @@ def test_long_forecasts_make_small_commits(tmp_path: Path) -> None:
     """2,000 leads of some 14 bytes each: of these a commit of 8 MB holds 283."""
     pipeline = pipeline_of(tmp_path, n_steps=1, horizon=2000)
     commits = list(pipeline.step([entry(number, *[1.0] * 50) for number in range(20)]))
-    readings = [commit.readings for commit in commits]
+    readings = [commit.fates.readings for commit in commits]
     assert sum(readings) == 1000
     assert max(readings) == 250  # five whole entries
     assert max(sum(map(len, commit.records)) for commit in commits) < 8_000_000

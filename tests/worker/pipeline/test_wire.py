@@ -27,7 +27,7 @@ def test_a_reason_that_is_too_long_is_cut(reason: str, cut: str) -> None:
 
 def test_a_reject_is_malformed_unless_said() -> None:
     assert Reject("x", b"1-0", b"{}").kind == "malformed"
-    assert KINDS == ("malformed", "series", "time", "value", "late", "forecast")
+    assert KINDS == ("malformed", "series", "time", "value", "ahead", "late", "forecast")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Counts, histograms and what rejects are counted as."""
 
 from tidecast.worker.pipeline.decode import Decoder
+from tidecast.worker.pipeline.fates import Fates
 from tidecast.worker.pipeline.step import Commit
 from tidecast.worker.pipeline.wire import KINDS, Reject
 from tidecast.worker.service.tally import Histogram, Measures
@@ -17,7 +18,9 @@ def test_a_value_on_a_bound_lies_below_it() -> None:
 def test_a_commit_is_as_late_as_its_oldest_entry() -> None:
     measures = Measures(["m"])
     rejects = [Reject("why", b"1-0", b"", "late"), Reject("why", b"1-0", b"")]
-    commit = Commit("2000-5", "9000-0", 3, 40, rejects, inference=[("m", 0.003), ("new", 2.0)])
+    commit = Commit(
+        "2000-5", "9000-0", 3, Fates(40), rejects, inference=[("m", 0.003), ("new", 2.0)]
+    )
     measures.add(commit, 12.5)
     assert measures.latency.sum == 10.5
     assert measures.readings.sum == 40
@@ -28,7 +31,7 @@ def test_a_commit_is_as_late_as_its_oldest_entry() -> None:
 
 def test_an_id_ahead_of_our_clock_is_no_negative_latency() -> None:
     measures = Measures()
-    measures.add(Commit("99000-0", "99000-0", 1, 1, []), 12.5)
+    measures.add(Commit("99000-0", "99000-0", 1, Fates(1), []), 12.5)
     assert measures.latency.sum == 0
     assert measures.latency.counts[0] == 1
 

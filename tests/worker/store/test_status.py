@@ -27,6 +27,7 @@ NOTHING = PartitionStatus(
     series=None,
     evicted=None,
     lost=None,
+    fates=None,
     dead_letters=0,
     errors=(),
 )
