@@ -90,8 +90,8 @@ def messy_rows(bench: Bench, rounds: int, tell: Callable[[str], object]) -> list
     """Return the rows of what streams that are not clean cost."""
     ratios = messy.measure(bench, rounds, tell)
     return [
-        Row(f"processor time: {name}, to clean", ratios[name], floor, reach, "x", more=False)
-        for name, (_, floor, reach) in messy.KINDS.items()
+        Row(f"processor time: {name}, to clean", ratios[name], k.floor, k.goal, "x", more=False)
+        for name, k in messy.KINDS.items()
     ]
 
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -38,6 +39,15 @@ class Bench:
         """The model of most cases: ``LSTM(50)`` over 5 steps."""
         path = self.folder / "small" / "small.onnx"
         return path if path.exists() else write_lstm_model(path, name="small", n_steps=N_STEPS)
+
+    @property
+    def stepped(self) -> Path:
+        """The same with a step of 1,000 s, whose windows are filled, amended and extended."""
+        path = self.folder / "stepped" / "stepped.onnx"
+        grid: dict[str, Any] = {"step_seconds": 1000.0, "gaps": "linear", "max_gap": 3}
+        if not path.exists():
+            write_lstm_model(path, name="stepped", n_steps=N_STEPS, min_steps=2, **grid)
+        return path
 
     @property
     def heavy(self) -> Path:

@@ -7,6 +7,7 @@ finds next to nothing to do is taken off.
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def reading(number: int, value: bytes = b"50.5", at: bytes | None = None) -> Wor
 
 def one_in_a_thousand(number: int) -> Words:
     """Return a reading, now and then with a value that is none."""
-    return reading(number, b"n/a" if number % 1000 == 777 else b"50.5")
+    return reading(number, b"bad" if number % 1000 == 777 else b"50.5")
 
 
 def malformed(number: int) -> Words:
@@ -56,45 +57,72 @@ def iso(number: int) -> Words:
     return reading(number, at=b"%bZ" % str(moment).encode())
 
 
-CLEAN = "clean"
-KINDS: dict[str, tuple[Callable[[int], Words], float, float]] = {
-    "one bad value in 1,000": (one_in_a_thousand, 1.4, 1.2),
-    "5 % malformed": (malformed, 1.5, 1.3),
-    "two layouts by turns": (by_turns, 1.5, 1.3),
-    "100 fields, one wanted": (wide, 4.0, 2.0),
-    "times in ISO 8601": (iso, 1.7, 1.5),
+def every_mess(number: int) -> Words:
+    """Return a reading; of each mess 5 % are lost, doubled, late, without a value, off the step."""
+    odd, turn = number % 20, number // SERIES
+    if odd == 3:
+        return reading(number - 1)  # twice; the one that was due is lost
+    if odd == 7:  # the next of its series comes first
+        return reading(number + SERIES if turn % 2 == 0 else number - SERIES)
+    if odd == 11:
+        return reading(number, b"-")
+    off = 200_000 if odd == 15 else 0
+    return reading(number, at=b"%d" % (START_MS + number * 1000 + off))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of stream, with the floor and the goal of its ratio to a clean one.
+
+    ``stepped``: for a model whose windows have a slot for each step.
+    """
+
+    fields: Callable[[int], Words]
+    floor: float
+    goal: float
+    stepped: bool = False
+
+
+KINDS = {
+    "one bad value in 1,000": Kind(one_in_a_thousand, 1.4, 1.2),
+    "5 % malformed": Kind(malformed, 1.5, 1.3),
+    "two layouts by turns": Kind(by_turns, 1.5, 1.3),
+    "100 fields, one wanted": Kind(wide, 4.0, 2.0),
+    "times in ISO 8601": Kind(iso, 1.7, 1.5),
+    "a model with a step": Kind(reading, 1.2, 1.1, stepped=True),
+    "5 % of every mess, a model with a step": Kind(every_mess, 1.9, 1.67, stepped=True),
 }
-"""Each kind of stream, with the floor and the goal of its ratio to a clean one."""
 
 
 def measure(bench: Bench, rounds: int, tell: Callable[[str], object]) -> dict[str, list[float]]:
     """Return the ratios of each kind, a sample a round."""
     ratios: dict[str, list[float]] = {name: [] for name in KINDS}
     for number in range(rounds):
-        clean = processor_seconds(bench, reading)
+        clean = processor_seconds(bench, Kind(reading, 1, 1))
         for name in list(KINDS)[:: -1 if number % 2 else 1]:
-            ratios[name].append(processor_seconds(bench, KINDS[name][0]) / clean)
+            ratios[name].append(processor_seconds(bench, KINDS[name]) / clean)
             tell(f"round {number + 1} of {rounds}: {name}: {ratios[name][-1]:.2f} of clean")
     return ratios
 
 
-def processor_seconds(bench: Bench, fields: Callable[[int], Words]) -> float:
+def processor_seconds(bench: Bench, kind: Kind) -> float:
     """Return the processor time that a worker takes for a stream of such entries."""
     # A worker's start takes a second by itself, so a short run is not as short as others.
     readings = round(READINGS * min(1.0, 4 * bench.size))
-    few, many = (_burst(bench, fields, count) for count in (FEW, FEW + readings))
+    few, many = (_burst(bench, kind, count) for count in (FEW, FEW + readings))
     return max(1e-3, many - few)
 
 
-def _burst(bench: Bench, fields: Callable[[int], Words], count: int) -> float:
+def _burst(bench: Bench, kind: Kind, count: int) -> float:
     """Return the processor time of a worker from its start to its end, with so many entries."""
 
     def entries() -> Iterator[Words]:
         for number in range(count):
-            yield [b"XADD", b"messy", b"*", *fields(number)]
+            yield [b"XADD", b"messy", b"*", *kind.fields(number)]
 
     fill(bench.client, entries())
-    words = command(bench.url, bench.small, "messy", "--from", "earliest", "--burst")
+    model = bench.stepped if kind.stepped else bench.small
+    words = command(bench.url, model, "messy", "--from", "earliest", "--burst")
     process = subprocess.Popen(
         words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
