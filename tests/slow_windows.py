@@ -34,32 +34,39 @@ class Outcome:
 
 @dataclass
 class SlowWindow:
-    """All slots of a series' run; ``newest`` is when the last of them was opened."""
+    """All slots of a series' run; ``newest`` is when the last of them lies.
+
+    ``latest`` is the time of its latest reading, ``crowd`` how many of different times it had.
+    """
 
     n_steps: int
     grid: Grid
     slots: list[Slot] = field(default_factory=list)
     newest: int = 0
+    latest: int = 0
+    crowd: int = 1
 
     def read(self, time: int, values: Values) -> Outcome:
         """Take a reading."""
-        step, since = self.grid.step_ms, time - self.newest
+        step, since, opened = self.grid.step_ms, time - self.newest, time
         if self.slots and step:
             if 2 * since <= step:
-                return self._late(-since, values)
+                return self._late(time, values)
             empty = int(since / step + 0.5) - 1 if 2 * since >= 3 * step else 0
+            if self.crowd > 1 and self.grid.amends:
+                opened = self.newest + round((1 + empty) * step)
             if empty > self.grid.most:
                 self.slots = []
             else:
                 self.slots += [Slot(values, real=False) for _ in range(empty)]
         self.slots.append(Slot(values))
         self._fill(newest_alone=True)
-        self.newest = time
+        self.newest, self.latest, self.crowd = opened, time, 1
         return self._forecast("extended")
 
-    def _late(self, before: int, values: Values) -> Outcome:
-        """Take a reading so long before the newest slot's own, or half a step behind it at most."""
-        step = self.grid.step_ms or 0
+    def _late(self, time: int, values: Values) -> Outcome:
+        """Take a reading from before the newest slot, or half a step behind it at most."""
+        step, before = self.grid.step_ms or 0, self.newest - time
         back = 0 if 2 * before <= step else max(1, int(before / step + 0.5))
         short = back - len(self.slots)
         if not self.grid.amends or back >= self.n_steps or short > self.grid.most:
@@ -69,10 +76,14 @@ class SlowWindow:
             self.slots = [Slot(values), *between, *self.slots]
         else:
             slot = self.slots[-1 - back]
-            known = slot.real and slot.values == values
-            second = slot.real and (back > 0 or before == 0) and self.grid.twice == "first"
-            if known or second or (back == 0 and before > 0):
+            again = slot.real and (back > 0 or time == self.latest)
+            if again and (slot.values == values or self.grid.twice == "first"):
                 return Outcome("ignored")
+            if back == 0:
+                if time < self.latest:
+                    return Outcome("ignored")
+                self.crowd += time > self.latest
+                self.latest = time
             slot.values, slot.real = values, True
         self._fill()
         return self._forecast("amended") if back == 0 else Outcome("amended")

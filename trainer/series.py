@@ -20,7 +20,7 @@ from tidecast.worker.pipeline.epoch import (
     milliseconds_of_floats,
     unit_of,
 )
-from tidecast.worker.pipeline.grid import is_next_step
+from tidecast.worker.pipeline.grid import is_next_step, opened_at, slots_between
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -296,9 +296,9 @@ def _common_step(series: Sequence[Series]) -> float | None:
 
 
 def _in_step(series: Series, step_seconds: float, carried: list[int]) -> Series:
-    """Put rows with all carried columns into one that follow the first such by half a step or less.
+    """Put rows with all carried columns into one that belong to one slot, as a worker does.
 
-    The last of them counts, with the time of the first, as in a worker.
+    The last of them counts, and its time is when that slot lies (``grid.opened_at``).
     """
     if series.times is None:
         return series
@@ -307,14 +307,19 @@ def _in_step(series: Series, step_seconds: float, carried: list[int]) -> Series:
     times = series.times[whole]
     if (np.diff(times) > half).all():
         return series
-    kept, counts = np.ones(len(series), np.bool_), np.arange(len(series))
-    opened, first = -np.inf, 0
-    for row, time in zip(whole.tolist(), times.tolist(), strict=True):
-        if time - opened > half:
-            opened, first = time, row
-        else:
+    step = 1000 * step_seconds
+    kept, counts, moments = np.ones(len(series), np.bool_), np.arange(len(series)), series.times
+    moments = moments.copy()
+    opened = latest = first = crowd = 0
+    for number, (row, time) in enumerate(zip(whole.tolist(), times.tolist(), strict=True)):
+        if number and 2 * (time - opened) <= step:
             kept[row], counts[first] = False, row
-    return Series(series.name, series.times[kept], series.values[counts[kept]])
+            crowd, latest = crowd + (time > latest), time
+            continue
+        slots = slots_between(np.array([time - opened]), step)
+        opened = int(opened_at(np.array([time]), np.array([opened]), slots, crowd > 1, step)[0])
+        moments[row], latest, first, crowd = opened, time, row, 1
+    return Series(series.name, moments[kept], series.values[counts[kept]])
 
 
 def segments(series: Series, step_seconds: float | None) -> list[tuple[int, int]]:

@@ -189,6 +189,25 @@ def test_readings_faster_than_the_step_forecast_as_they_come(
     assert minutes(client) == [(0, 1), (0.2, 2), (0.4, 3), (1, 3.5)]
 
 
+def test_a_quick_sensor_does_not_make_slots_short(
+    client: redis.Redis, tidecast: Run, tmp_path: Path
+) -> None:
+    """::
+
+    seconds   0  10  20  30 | 40  50  60  70  80  90 | 100 ... 150 | 160
+    value     0   1   2   3 |  4   5   6   7   8   9 |  10 ...  15 |  16
+    slot of        0        |           60           |     120     | 180
+    """
+    model = write_mean_model(tmp_path / "m.onnx", n_steps=3, **GRID)
+    feed(client, *((number / 6, number) for number in range(17)))
+    run(tidecast, model)
+    found = minutes(client)
+    assert len(found) == 7, "one for each reading from the third minute's first on"
+    assert found[0] == (pytest.approx(100 / 60), round((3 + 9 + 10) / 3, 3))
+    assert found[-2] == (2.5, (3 + 9 + 15) / 3)
+    assert found[-1] == (pytest.approx(160 / 60), round((9 + 15 + 16) / 3, 3))
+
+
 @pytest.mark.parametrize(("option", "letters"), [("drop", 0), ("dead", 1)])
 def test_a_reading_whose_slot_is_gone_is_counted_or_a_letter(
     client: redis.Redis, tidecast: Run, tmp_path: Path, option: str, letters: int

@@ -106,11 +106,16 @@ def sound(table: list[tuple[int, int | None]]) -> bool:
 
 
 def opened_by(times: npt.NDArray[np.int64], step: float | None) -> npt.NDArray[np.int64]:
-    """When the slot of each of some readings, in order of time, was opened."""
-    opened = times.copy()
-    for i in range(1, len(times)):
-        if step is not None and 2 * (times[i] - opened[i - 1]) <= step:
-            opened[i] = opened[i - 1]
+    """When the slot of each of some readings, in order of time, lies."""
+    opened, crowd = times.copy(), 1
+    for i in range(1, len(times) if step else 0):
+        steps = (times[i] - opened[i - 1]) / (step or 1)
+        if steps <= 0.5:
+            opened[i], crowd = opened[i - 1], crowd + (times[i] > times[i - 1])
+            continue
+        if crowd > 1:
+            opened[i] = opened[i - 1] + round(max(1, int(steps + 0.5)) * (step or 1))
+        crowd = 1
     return opened
 
 

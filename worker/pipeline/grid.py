@@ -92,6 +92,23 @@ def slots_between(since: Ints, step: float) -> Ints:
     return slots
 
 
+def opened_at(times: Ints, newest: Ints, slots: Ints, crowded: Any, step: float) -> Ints:
+    """Return when slots lie that readings open ``[k]``.
+
+    That is the reading's time, so that a drifting sensor opens no hole; behind a slot of several
+    readings it is a whole number of steps behind that slot, or slots would be as short as it takes
+    a quick sensor to leave the middle of one.
+
+    Args:
+        times: of the readings, milliseconds since 1970.
+        newest: of the slots before.
+        slots: how many slots lie between.
+        crowded: whether the slots before had several readings.
+        step: milliseconds.
+    """
+    return np.where(crowded, newest + np.rint(slots * step).astype(np.int64), times)
+
+
 @dataclass(frozen=True, slots=True)
 class Holes:
     """Empty slots of sequences that are laid out one behind the other.

@@ -14,6 +14,7 @@ from tidecast.worker.pipeline.grid import (
     holes_in,
     holes_of,
     is_next_step,
+    opened_at,
     slots_between,
 )
 
@@ -48,6 +49,8 @@ class Advance:
 def column_sets(n_steps: int, n_features: int, grid: Grid) -> list[ColumnSet]:
     """Return all that a store of such windows keeps of a series."""
     kept = [columns_of(n_steps, n_features)]
+    if grid.step_ms is not None and grid.amends:
+        kept.append(READ)
     return [*kept, marks_of(n_steps, n_features)] if grid.most else kept
 
 
@@ -63,15 +66,44 @@ def marks_of(n_steps: int, n_features: int) -> ColumnSet:
     return ColumnSet("holes", 1, (Column("spoiled", "<i4"), *edge, holes))
 
 
+READ = ColumnSet("read", 1, (Column("latest", "<i8"), Column("crowd", "<i4")))
+"""What windows keep of the readings of their newest slot: the time of the latest, and how many of
+different times there were."""
+
+
 def columns_of(n_steps: int, n_features: int) -> ColumnSet:
     """Return what windows keep of a series.
 
-    ``run`` is the length of the unbroken run of slots, ``newest`` the time of the reading that
-    opened its newest slot, in milliseconds since 1970, ``tail`` ``[n_steps, F]`` the values of its
-    newest slots.
+    ``run`` is the length of the unbroken run of slots, ``newest`` when its newest slot lies, in
+    milliseconds since 1970 (``grid.opened_at``), ``tail`` ``[n_steps, F]`` the values of its newest
+    slots.
     """
     tail = Column("tail", "<f4", (n_steps, n_features), rolling=True)
     return ColumnSet("windows", 1, (Column("run", "<i4"), Column("newest", "<i8"), tail))
+
+
+@dataclass(slots=True)
+class _Newest:
+    """The newest slot of a row: when it lies, its latest reading, and how many it had."""
+
+    opened: int
+    latest: int
+    crowd: int = 1
+
+    def holds(self, time: int, step: float, *, counts: bool) -> bool:
+        """Tell whether a reading belongs to this slot or an older one; count it if it counts."""
+        if 2 * (time - self.opened) > step:
+            return False
+        if counts and time > self.latest:
+            self.latest, self.crowd = time, self.crowd + 1
+        return True
+
+    def open(self, time: int, step: float) -> None:
+        """Become the slot that a later reading opens."""
+        slots = slots_between(np.array([time - self.opened]), step)
+        one = np.array([time]), np.array([self.opened])
+        self.opened = int(opened_at(*one, slots, self.crowd > 1, step)[0])
+        self.latest, self.crowd = time, 1
 
 
 class WindowStore:
@@ -97,6 +129,7 @@ class WindowStore:
         self._grid = grid
         self._step_ms = grid.step_ms
         self._fills = grid.most > 0
+        self._amends = grid.step_ms is not None and grid.amends
         self._least = min(n_steps, grid.min_steps or n_steps)
 
     def shorten(self, rows: Ints, depth: int) -> None:
@@ -148,7 +181,7 @@ class WindowStore:
     def _push_each_once(self, rows: Ints, times: Ints, values: Floats) -> Advance:
         """Append readings of as many series; by far the most usual batch, and the quickest."""
         if self._step_ms is None:
-            return self._extend(rows, times, values, self._runs[rows] + 1)
+            return self._extend(rows, times, times, values, self._runs[rows] + 1)
         runs, since = self._runs[rows] + 1, times - self._newest[rows]
         known = runs > 1
         behind = known & (2 * since <= self._step_ms)
@@ -166,17 +199,25 @@ class WindowStore:
         runs[gaps] = 1
         if self._fills:
             self._unmark(rows[gaps])
-        return self._extend(rows, times, values, runs)
+        opened = times
+        if self._amends:
+            crowded = known & (self._table["crowd"][rows] > 1)
+            if crowded.any():
+                slots = slots_between(since, self._step_ms)
+                opened = opened_at(times, self._newest[rows], slots, crowded, self._step_ms)
+        return self._extend(rows, opened, times, values, runs)
 
-    def _extend(self, rows: Ints, times: Ints, values: Floats, runs: Ints) -> Advance:
-        """Append a reading to each row, of which the runs are so long then."""
+    def _extend(self, rows: Ints, opened: Ints, times: Ints, values: Floats, runs: Ints) -> Advance:
+        """Append a reading to each row, of which the slots lie and the runs are so long then."""
         windows = np.empty((len(rows), *self._tails.shape[1:]), np.float32)
         windows[:, :-1], windows[:, -1] = self._tails[rows, 1:], values
         filled = self._marked_once(rows) if self._fills else None
         self._tails[rows] = windows
         self._runs[rows] = np.minimum(runs, LONGEST_RUN)
-        self._newest[rows] = times
+        self._newest[rows] = opened
         self._table.moved[rows] += 1
+        if self._amends:
+            self._table["latest"][rows], self._table["crowd"][rows] = times, 1
         ready = np.flatnonzero(runs >= self._least)
         if len(ready) < len(runs):
             windows, runs = windows[ready], runs[ready]
@@ -237,19 +278,30 @@ class WindowStore:
 
         One by one, as each verdict hangs on the one before.
         """
-        step = self._step_ms or 0.0
-        newest: dict[int, int] = {}
+        step, known = self._step_ms or 0.0, dict[int, _Newest]()
         behind: dict[int, int] = {}
         late, waves = np.zeros(len(rows), np.bool_), np.zeros(len(rows), np.int64)
         for i, (row, time) in enumerate(zip(rows.tolist(), times.tolist(), strict=True)):
-            last = newest.get(row, int(self._newest[row]) if self._runs[row] else None)
-            if last is None or 2 * (time - last) > step:
-                newest[row] = time
-                waves[i] = behind.get(row, 0)
-            else:
-                late[i], waves[i] = True, behind.get(row, 0)
+            newest = known.get(row) or self._newest_of(row)
+            late[i] = newest is not None and newest.holds(time, step, counts=self._amends)
+            waves[i] = behind.get(row, 0)
+            if late[i]:
                 behind[row] = behind.get(row, 0) + 1
+            elif newest is None:
+                newest = _Newest(time, time)
+            else:
+                newest.open(time, step)
+            if newest is not None:
+                known[row] = newest
         return late, waves
+
+    def _newest_of(self, row: int) -> "_Newest | None":
+        """Return the newest slot of a row, None where it has none."""
+        if not self._runs[row]:
+            return None
+        table = self._table
+        read = (int(table["latest"][row]), int(table["crowd"][row])) if self._amends else (0, 1)
+        return _Newest(int(self._newest[row]), *read)
 
     def _extended(self, windows: Floats, runs: Ints, filled: Ints | None) -> Ints | None:
         """Extend windows that lack something; return how much of each no reading filled."""
@@ -304,23 +356,27 @@ class WindowStore:
         beside it are filled anew. One of the newest slot gives a forecast then; others do not, as
         what follows them was published. One of a slot before all that a short window holds begins
         it, as far as a gap between is filled. What says the same again, comes from before the
-        newest slot's own reading, or is the second where the first counts, is ignored. All others,
-        and all where nothing is amended, are refused.
+        newest slot's latest reading, or is the second where the first counts, is ignored. All
+        others, and all where nothing is amended, are refused.
         """
         if not self._grid.amends or self._step_ms is None:
             return Advance(self._none(), rows[:0], self._refused(rows, times, range(len(rows))))
-        since, runs = self._newest[rows] - times, self._runs[rows]
-        back = slots_between(since, self._step_ms)
+        back = slots_between(self._newest[rows] - times, self._step_ms)
+        runs, since = self._runs[rows], times - self._table["latest"][rows]
+        again = (back > 0) | (since == 0)
         held = back < np.minimum(runs, self._n_steps)
         begins = ~held & (back < self._n_steps) & (back - runs <= self._grid.most)
         places = np.where(held, self._n_steps - 1 - back, 0)
         real = held & (self._table["holes"][rows, places] == 0) if self._fills else held
-        known = real & (self._tails[rows, places] == values).all(axis=1)
-        known |= (back == 0) & (since > 0)
+        known = real & again & (self._tails[rows, places] == values).all(axis=1)
+        known |= (back == 0) & (since < 0)
         if self._grid.twice == "first":
-            known |= real & ((back > 0) | (since == 0))
+            known |= real & again
         changed = np.flatnonzero((held & ~known) | begins)
         self._put(rows[changed], back[changed], values[changed], runs[changed])
+        newer = changed[(back[changed] == 0) & (since[changed] > 0)]
+        self._table["latest"][rows[newer]] = times[newer]
+        self._table["crowd"][rows[newer]] += 1
         ready = changed[(back[changed] == 0) & (runs[changed] >= self._least)]
         windows, lengths = self._tails[rows[ready]], runs[ready]
         filled = self._table["spoiled"][rows[ready]].astype(np.int64) if self._fills else None
@@ -375,7 +431,8 @@ class WindowStore:
         ends = np.r_[starts[1:], m]
         owners = rows[starts]
         group = np.repeat(np.arange(len(starts)), ends - starts)
-        empties, broken = self._gaps(rows, times, starts)
+        opened = self._opened(rows, times, starts)
+        empties, broken = self._gaps(rows, times, opened, starts)
         runs = self._advance_runs(rows, starts, group, empties, broken)
 
         upto = np.cumsum(empties)
@@ -390,7 +447,9 @@ class WindowStore:
         lasts = places[ends - 1]
         self._tails[owners] = laid[lasts[:, None] + np.arange(1 - back, 1)]
         self._runs[owners] = np.minimum(runs[ends - 1], LONGEST_RUN)
-        self._newest[owners] = times[ends - 1]
+        self._newest[owners] = opened[ends - 1]
+        if self._amends:
+            self._table["latest"][owners], self._table["crowd"][owners] = times[ends - 1], 1
         self._table.moved[owners] += np.add.reduceat(1 + empties, starts)
 
         position = np.empty(m, np.int64)
@@ -452,12 +511,30 @@ class WindowStore:
         self._table["gone"][few] = np.where(known, before - real, further)
         self._table["edge"][few[known]] = laid[real[known]]
 
-    def _gaps(self, rows: Ints, times: Ints, starts: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
+    def _opened(self, rows: Ints, times: Ints, starts: Ints) -> Ints:
+        """Return when the slots lie that sorted readings open ``[m]``, the first of a row each.
+
+        ``starts`` are where rows begin; behind the first, each slot has one reading.
+        """
+        if not self._amends or self._step_ms is None:
+            return times
+        owners, newest = rows[starts], self._newest[rows[starts]]
+        crowded = (self._runs[owners] > 0) & (self._table["crowd"][owners] > 1)
+        if not crowded.any():
+            return times
+        slots = slots_between(times[starts] - newest, self._step_ms)
+        opened = times.copy()
+        opened[starts] = opened_at(times[starts], newest, slots, crowded, self._step_ms)
+        return opened
+
+    def _gaps(
+        self, rows: Ints, times: Ints, opened: Ints, starts: Ints
+    ) -> tuple[Ints, npt.NDArray[np.bool_]]:
         """Return how many filled slots lie before each sorted reading, and before which a break."""
         none, never = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.bool_)
         if self._step_ms is None:
             return none, never
-        since = times - self._previous(rows, times)
+        since = times - self._previous(rows, opened)
         known = self._runs[rows] > 0
         known |= ~np.isin(np.arange(len(rows)), starts)
         gaps = known & ~is_next_step(since, self._step_ms)
@@ -485,10 +562,10 @@ class WindowStore:
         last = np.maximum.accumulate(np.where(broken, place, -1))
         return np.where(last >= starts[group], upto - upto[np.maximum(last, 0)] + 1, runs)
 
-    def _previous(self, rows: Ints, times: Ints) -> Ints:
-        """Return the time of the reading before each sorted one."""
-        before = np.empty_like(times)
-        before[1:] = times[:-1]
+    def _previous(self, rows: Ints, opened: Ints) -> Ints:
+        """Return when the slot before that of each sorted reading lies."""
+        before = np.empty_like(opened)
+        before[1:] = opened[:-1]
         first = np.r_[True, rows[1:] != rows[:-1]]
         before[first] = self._newest[rows[first]]
         return before
@@ -497,9 +574,9 @@ class WindowStore:
         """Tell which sorted readings come half a step or less after the one before, or earlier."""
         known = self._runs[rows] > 0
         known[1:] |= rows[1:] == rows[:-1]
-        behind: npt.NDArray[np.bool_] = known & (
-            2 * (times - self._previous(rows, times)) <= (self._step_ms or 0.0)
-        )
+        opened = self._opened(rows, times, np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]]))
+        since = times - self._previous(rows, opened)
+        behind: npt.NDArray[np.bool_] = known & (2 * since <= (self._step_ms or 0.0))
         return behind
 
     def _refused(self, rows: Ints, times: Ints, places: Sequence[int]) -> dict[int, str]:
