@@ -24,11 +24,13 @@ from tests.redis.proxy import Proxy
 from tests.redis.servers import Server, dying_with_us, truncate_last_transaction
 from tests.redis.verifier import Outcome, verify
 from tests.redis.waiting import PATIENCE, wait_for
+from tidecast.worker.pipeline.wire import HISTORY
 from tidecast.worker.store.position import position_of
 
 STEPS = ("acquired", "restored", "read", "stepped", "sent", "settled", "saved", "renewed")
 ONCE = {"acquired", "restored"}
 SERIES = 7
+START, STEP = 1_700_000_000_000, 1000
 
 
 @dataclass
@@ -102,7 +104,9 @@ def end(pid: int, number: signal.Signals) -> None:
 def nursery(folder: Path) -> Iterator[Nursery]:
     """Run a nursery whose model's arithmetic is exact, so that forecasts compare to the byte."""
     folder.mkdir(parents=True, exist_ok=True)
-    models = write_mean_model(folder / "models" / "mean.onnx", name="mean", n_steps=4)
+    grid: dict[str, Any] = {"step_seconds": STEP / 1000, "gaps": "linear", "max_gap": 2}
+    path = folder / "models" / "mean.onnx"
+    models = write_mean_model(path, name="mean", n_steps=4, min_steps=2, **grid)
     command = [*dying_with_us(), sys.executable, "-m", "tests.redis.nursery"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -118,12 +122,35 @@ def nursery(folder: Path) -> Iterator[Nursery]:
 
 
 def feed(client: redis.Redis, stream: str, count: int, random: Random) -> None:
-    """Put readings of several series on a stream, a few of them bad."""
+    """Put readings of several series on a stream, 5 % of them of each mess."""
+    known: Any = client.xinfo_stream(stream) if client.exists(stream) else {"entries-added": 0}
+    first: int = known["entries-added"]
     pipeline = client.pipeline(transaction=False)
-    for _ in range(count):
-        value = "abc" if random.random() < 0.02 else str(random.randrange(1000))
-        pipeline.xadd(stream, {"series": f"s{random.randrange(SERIES)}", "value": value})
+    for number in range(first, first + count):
+        pipeline.xadd(stream, messy_reading(number, random))
     pipeline.execute()
+
+
+def messy_reading(number: int, random: Random) -> dict[Any, Any]:
+    """Return the next reading of the series whose turn it is, or what may come in its place."""
+    series, at = f"s{number % SERIES}", START + STEP * (number // SERIES)
+    said: dict[Any, Any] = {"value": str(random.randrange(1000))}
+    mess = random.randrange(20)
+    if mess == 0:  # the one before once more, and this one is lost
+        series, at = f"s{(number - 1) % SERIES}", START + STEP * ((number - 1) // SERIES)
+    elif mess == 1:
+        at -= STEP * random.randrange(1, 7)
+    elif mess == 2:
+        said["value"] = random.choice(["-", "", "NaN"])
+    elif mess == 3:
+        at += random.randrange(-STEP // 2, STEP // 2 + 1)
+    elif mess == 4:
+        at += STEP * random.randrange(1, 6)
+    elif mess == 5:
+        said[HISTORY] = "1"
+    elif mess == 6:
+        said["value"] = "abc"
+    return {"series": series, "ts": str(at), **said}
 
 
 def kills(
