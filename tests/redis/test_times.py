@@ -273,3 +273,30 @@ def test_history_fills_windows_without_a_forecast(
         "history": 5,
         **dict.fromkeys(("waiting", "amended", "ignored", "dropped", "missing", "unserved"), 0),
     }
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (120, "the slots between are filled, or windows start anew (--gaps, --max-gap)"),
+        (10, "of each step the last reading counts"),
+    ],
+)
+def test_another_pace_than_the_models_is_told_once(
+    client: redis.Redis, tidecast: Run, tmp_path: Path, seconds: int, said: str
+) -> None:
+    model = write_mean_model(tmp_path / "m.onnx", name="boiler", n_steps=3, **GRID)
+    feed(client, *((number * seconds / 60, number) for number in range(500)))
+    log = run(tidecast, model, "--read-size", "100")
+    told = [line for line in log.splitlines() if "readings come every" in line]
+    begin = f"model boiler: readings come every {seconds} s, the model wants 60 s"
+    remark = f"{begin}: {said}; send them so, or fit with --step {seconds}"
+    assert [line[line.index("model") :] for line in told] == [remark]
+
+
+def test_the_models_own_pace_is_not_told(
+    client: redis.Redis, tidecast: Run, tmp_path: Path
+) -> None:
+    model = write_mean_model(tmp_path / "m.onnx", n_steps=3, **GRID)
+    feed(client, *((number + 0.2 * (number % 3), number) for number in range(500)))
+    assert "readings come every" not in run(tidecast, model)

@@ -120,8 +120,8 @@ class Commit:
     and ``records[i]`` the i-th forecast in stream order; ``started`` names series that forecast for
     the first time; ``fates`` counts its readings and what became of them, ``filled`` the forecasts
     from windows of which some slots had no reading; ``evicted`` counts series that were forgotten
-    to make room; ``inference`` holds the seconds that models took, by their name; ``told`` what
-    rejects say of each entry.
+    to make room; ``inference`` holds the seconds that models took, by their name; ``remarks`` are
+    for people; ``told`` what rejects say of each entry.
     """
 
     oldest: str
@@ -135,6 +135,7 @@ class Commit:
     filled: int = 0
     evicted: int = 0
     inference: list[tuple[str, float]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     told: dict[tuple[bytes, Kind], _Told] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -186,6 +187,7 @@ class Pipeline:
             twice=twice,
         )
         """The series that have a window, and all that is kept of them."""
+        self._watched = set(range(len(specs)))
         self._writers = [RecordWriter(spec, decoder.fleet) for spec in specs]
         self._largest = min(LARGEST_COMMIT, LARGEST_COMMIT_BYTES // largest_forecast(specs))
 
@@ -293,6 +295,8 @@ class Pipeline:
             _reject(readings, np.array(sorted(reasons)), reasons.__getitem__, "late", commit)
         if silent is not None:
             advance = _without(advance, silent)
+        if pulse is not None:
+            self._remark(number, commit)
         if pulse is None or not len(advance.ready):
             return chosen[:0], []
         ready, filled = chosen[advance.ready], advance.filled
@@ -318,6 +322,14 @@ class Pipeline:
             filled,
         )
         return ready, records
+
+    def _remark(self, number: int, commit: Commit) -> None:
+        """Say once of a model that its readings come at another pace than it was fitted for."""
+        if number in self._watched and self.held.windows[number].pace.is_known:
+            self._watched.remove(number)
+            if remark := self.held.windows[number].pace.remark():
+                name = self._registry.models[number].spec.name
+                commit.remarks.append(f"model {name}: {remark}")
 
     def _collect(
         self,

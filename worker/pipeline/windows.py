@@ -17,6 +17,7 @@ from tidecast.worker.pipeline.grid import (
     opened_at,
     slots_between,
 )
+from tidecast.worker.pipeline.pace import Pace
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -131,6 +132,8 @@ class WindowStore:
         self._fills = grid.most > 0
         self._amends = grid.step_ms is not None and grid.amends
         self._least = min(n_steps, grid.min_steps or n_steps)
+        self.pace = Pace(grid.step_ms)
+        """How far apart the readings come."""
 
     def shorten(self, rows: Ints, depth: int) -> None:
         """Take rows for no longer than ``depth``, if their tails come from ones of that depth."""
@@ -169,6 +172,8 @@ class WindowStore:
             times: milliseconds since 1970, ``[m]``.
             values: finite numbers, ``[m, F]``.
         """
+        if not self.pace.is_known:
+            self._watch(rows, times)
         if len(rows) < 2 or bool((np.diff(np.sort(rows)) > 0).all()):
             return self._push_each_once(rows, times, values)
         order = np.argsort(rows, kind="stable")
@@ -177,6 +182,15 @@ class WindowStore:
             if late.any():
                 return self._push_with_late(rows, times, values, rows[order][late])
         return self._joined(rows, times, values, order)
+
+    def _watch(self, rows: Ints, times: Ints) -> None:
+        """See how far readings come behind those before them."""
+        order = np.argsort(rows, kind="stable")
+        rows, times = rows[order], times[order]
+        first = np.r_[True, rows[1:] != rows[:-1]][: len(rows)]
+        before = self._table["latest" if self._amends else "newest"][rows]
+        before[~first] = times[:-1][~first[1:]]
+        self.pace.see((times - before)[~first | (self._runs[rows] > 0)])
 
     def _push_each_once(self, rows: Ints, times: Ints, values: Floats) -> Advance:
         """Append readings of as many series; by far the most usual batch, and the quickest."""

@@ -29,6 +29,7 @@ class Summary:
     now: Callable[[], float]
     every: float
     _since: Tally = field(default_factory=Tally, init=False)
+    _remarks: set[str] = field(default_factory=set, init=False)
     _told_at: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -39,6 +40,10 @@ class Summary:
         self.total.add(commit)
         self._since.add(commit)
         self.measures.add(commit, self.now())
+        for remark in commit.remarks:
+            if remark not in self._remarks:
+                LOGGER.warning("%s", remark)
+        self._remarks |= set(commit.remarks)
         room = NAMED_AT_MOST - self.total.started + len(commit.started)
         for name in commit.started[: max(0, room)]:
             LOGGER.info("series %s starts to forecast", name, extra={"facts": {"series": name}})
