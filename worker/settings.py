@@ -356,10 +356,11 @@ class TimeSettings(CommandSettings):
         ),
     ] = "drop"
     cold_start: Annotated[
-        Literal["partial", "none"],
+        Literal["partial", "naive", "none"],
         Field(
             description="A new series: forecast from as many readings on as the model file says "
-            "(partial), or wait for a full window (none)."
+            "(partial), until then with the newest value or that of one season before (naive), or "
+            "wait for a full window (none)."
         ),
     ] = "partial"
 

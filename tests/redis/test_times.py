@@ -300,3 +300,30 @@ def test_the_models_own_pace_is_not_told(
     model = write_mean_model(tmp_path / "m.onnx", n_steps=3, **GRID)
     feed(client, *((number + 0.2 * (number % 3), number) for number in range(500)))
     assert "readings come every" not in run(tidecast, model)
+
+
+def test_a_new_series_is_forecast_naively_until_its_model_can(
+    client: redis.Redis, tidecast: Run, tmp_path: Path
+) -> None:
+    """::
+
+    minute                1  2  3  4  5    a window of five, four readings at least, season 3
+    value                 7  1  4  6  2
+    naive                 7  1             the newest, for both leads
+    one season before           7, 1       of minutes 1 and 2
+    the model                      .  .    means of 7 7 1 4 6 and 7 1 4 6 2
+    """
+    described = {"name": "mean", "n_steps": 5, "horizon": 2, "min_steps": 4, "season": 3}
+    model = write_mean_model(tmp_path / "m.onnx", **described, **GRID)
+    feed(client, *zip(range(1, 6), (7, 1, 4, 6, 2), strict=True))
+    run(tidecast, model, "--cold-start", "naive")
+    found = [(one["model"], one["forecast"]["value"]) for one in forecasts(client)]
+    assert found == [
+        ("naive", [7, 7]),
+        ("naive", [1, 1]),
+        ("seasonal-naive", [7, 1]),
+        ("mean", [5, 5]),
+        ("mean", [4, 4]),
+    ]
+    assert ["version" in one for one in forecasts(client)] == [False] * 3 + [True] * 2
+    assert not any("filled" in one for one in forecasts(client)[:3])

@@ -17,6 +17,7 @@ from tidecast.worker.commands.connection import served_client, warn_of_arguments
 from tidecast.worker.commands.options import takes
 from tidecast.worker.errors import SettingsError
 from tidecast.worker.logs import LOGGER, start_logging
+from tidecast.worker.pipeline.naive import naive_of
 from tidecast.worker.pipeline.registry import Registry, load_registry
 from tidecast.worker.pipeline.series import series_size
 from tidecast.worker.pipeline.step import largest_forecast, most_at_once
@@ -64,6 +65,12 @@ def run_command(settings: Settings) -> None:
             LOGGER.info("--gaps and --max-gap: model %s %s", model.spec.name, said)
         if settings.cold_start == "none":
             model.wait_for_full_windows()
+        if settings.cold_start == "naive" and naive_of(model.spec) is None:
+            LOGGER.warning(
+                "--cold-start naive: model %s forecasts what it does not read, so there is nothing "
+                "to repeat; its new series wait",
+                model.spec.name,
+            )
         LOGGER.info("model %s", model, extra={"facts": model.facts})
     if kept := kept_forecasts(settings, registry):
         option = "--keep-forecasts" if settings.longest_forecasts is None else "--longest-forecasts"

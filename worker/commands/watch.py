@@ -89,7 +89,8 @@ def forecast_of(text: bytes) -> dict[str, Any] | None:
     try:
         said = orjson.loads(text)
         sound = (
-            all(isinstance(said[name], str) for name in ("series", "model", "version"))
+            all(isinstance(said[name], str) for name in ("series", "model"))
+            and isinstance(said.get("version", ""), str)  # naive forecasts have none
             and 0 <= said["at"] <= LATEST_TIME
             and all(math.isfinite(sum(leads)) and leads for leads in said["forecast"].values())
         )
@@ -192,7 +193,7 @@ class Board:
                     escape(printable(target)),
                     _sparkline(leads),
                     ", ".join(f"{lead:.6g}" for lead in leads[:6]) + (" ..." * (len(leads) > 6)),
-                    escape(printable(f"{forecast['model']} {forecast['version']}")),
+                    escape(printable(f"{forecast['model']} {forecast.get('version', '')}")),
                 )
         return table
 

@@ -19,15 +19,17 @@ class RecordWriter:
     Args:
         spec: what the model says of itself.
         fleet: whose forecasts these are.
+        instead: what made them, if not the model; it has no version.
     """
 
-    def __init__(self, spec: ModelSpec, fleet: str) -> None:
+    def __init__(self, spec: ModelSpec, fleet: str, instead: str | None = None) -> None:
         self._n_steps = spec.n_steps
         step = None if spec.step_seconds is None else round(spec.step_seconds * 1000)
-        about = b',"step":%b,"model":%b,"version":%b,"fleet":%b,"entry":"' % (
+        version = b"" if instead else b',"version":%b' % orjson.dumps(spec.version)
+        about = b',"step":%b,"model":%b%b,"fleet":%b,"entry":"' % (
             orjson.dumps(step),
-            orjson.dumps(spec.name),
-            orjson.dumps(spec.version),
+            orjson.dumps(instead or spec.name),
+            version,
             orjson.dumps(fleet),
         )
         targets = [orjson.dumps(target) for target in spec.targets]

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from tidecast.worker.contract import ModelSpec
 from tidecast.worker.pipeline.changelog import NAME_SIZE, SECTION, Changelog, Section
 from tidecast.worker.pipeline.columns import FREE, ColumnSet, Ints, Table
-from tidecast.worker.pipeline.grid import Twice, grid_of
+from tidecast.worker.pipeline.grid import Grid, Twice, grid_of
+from tidecast.worker.pipeline.naive import naive_of
 from tidecast.worker.pipeline.roster import BOUNDLESS, UNSERVED, Roster
 from tidecast.worker.pipeline.snapshot import State, StateKey
 from tidecast.worker.pipeline.windows import WindowStore, column_sets
@@ -33,6 +34,11 @@ def series_size(specs: Sequence[ModelSpec]) -> int:
 def _sets(spec: ModelSpec) -> list[ColumnSet]:
     """Return all that is kept of a model's series."""
     return column_sets(spec.n_steps, len(spec.features), grid_of(spec))
+
+
+def _grid(spec: ModelSpec, twice: Twice, *, early: bool) -> Grid:
+    grid = grid_of(spec, twice)
+    return replace(grid, min_steps=1) if early and naive_of(spec) is not None else grid
 
 
 def newest(states: Iterable[State], most: int) -> Generator[None, None, Ints]:
@@ -79,6 +85,8 @@ class HeldSeries:
         room: bytes of memory that they may take, about, likewise; None: any.
         spare: how many more there may be within a batch, before ``release``; these are of the room.
         twice: which of several readings of one slot counts.
+        early: whether windows count from the first reading on, whatever a model says, where there
+            is a forecast without it.
     """
 
     def __init__(
@@ -89,12 +97,13 @@ class HeldSeries:
         room: int | None = None,
         spare: int = 0,
         twice: Twice = "last",
+        early: bool = False,
     ) -> None:
         self._match = match
         self._keys = [StateKey(s.features, s.step_seconds) for s in specs]
         self.tables = [Table(_sets(spec)) for spec in specs]
         self.windows = [
-            WindowStore(table, spec.n_steps, grid_of(spec, twice))
+            WindowStore(table, spec.n_steps, _grid(spec, twice, early=early))
             for table, spec in zip(self.tables, specs, strict=True)
         ]
         each = series_size(specs)

@@ -17,6 +17,7 @@ from tidecast.worker.pipeline.documents import MOST_READINGS
 from tidecast.worker.pipeline.epoch import iso_of
 from tidecast.worker.pipeline.fates import Fates
 from tidecast.worker.pipeline.grid import Twice, grid_of
+from tidecast.worker.pipeline.naive import Naive, naive_of
 from tidecast.worker.pipeline.readings import Readings
 from tidecast.worker.pipeline.records import RecordWriter
 from tidecast.worker.pipeline.registry import Registry
@@ -151,6 +152,7 @@ class Pipeline:
         room: how much memory it may take.
         max_skew: milliseconds that a reading may be ahead of its entry and of all before it.
         twice: which of several readings of one slot counts.
+        naive: whether readings whose window is too short for their model are forecast without it.
         late: whether a reading of a slot that no window holds any more is a dead letter, or counted
             alone.
         clock: seconds, to measure how long models take.
@@ -166,6 +168,7 @@ class Pipeline:
         max_skew: float = np.inf,
         twice: Twice = "last",
         late: Late = "drop",
+        naive: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._clock = clock
@@ -185,10 +188,12 @@ class Pipeline:
             room=room.series,
             spare=self._at_once,
             twice=twice,
+            early=naive,
         )
         """The series that have a window, and all that is kept of them."""
         self._watched = set(range(len(specs)))
         self._writers = [RecordWriter(spec, decoder.fleet) for spec in specs]
+        self._beginners = [beginner_of(spec, decoder.fleet) if naive else None for spec in specs]
         self._largest = min(LARGEST_COMMIT, LARGEST_COMMIT_BYTES // largest_forecast(specs))
 
     def step(self, entries: Sequence[Entry], pulse: Pulse = lambda: None) -> Iterator[Commit]:
@@ -256,12 +261,13 @@ class Pipeline:
             commit.fates.unserved += placed.unserved
         numbers, rows = self.held.routes[placed.slots[served]].T
         if len(self.held.windows) == 1:
-            parts = [self._serve(0, readings, served, rows, commit, pulse)]
+            parts = self._serve(0, readings, served, rows, commit, pulse)
         else:
             each = [(number, numbers == number) for number in np.unique(numbers).tolist()]
             parts = [
-                self._serve(number, readings, served[mine], rows[mine], commit, pulse)
+                part
                 for number, mine in each
+                for part in self._serve(number, readings, served[mine], rows[mine], commit, pulse)
             ]
         self._collect(parts, placed.slots, readings, commit)
         self.held.release(placed.gone)
@@ -275,8 +281,11 @@ class Pipeline:
         rows: Ints,
         commit: Commit,
         pulse: Pulse | None,
-    ) -> tuple[Ints, list[bytes]]:
-        """Run one model over its readings; return those that forecast and their records."""
+    ) -> list[tuple[Ints, list[bytes]]]:
+        """Run one model over its readings; return those that forecast and their records.
+
+        Those that are forecast without it are a part of their own.
+        """
         model = self._registry.models[number]
         values = _matrix(readings, model.spec.features, chosen)
         if not np.isfinite(values).all():
@@ -298,7 +307,12 @@ class Pipeline:
         if pulse is not None:
             self._remark(number, commit)
         if pulse is None or not len(advance.ready):
-            return chosen[:0], []
+            return []
+        parts = []
+        beginner = self._beginners[number]
+        if beginner is not None and (short := advance.runs < beginner.least).any():
+            early, advance = _some(advance, short), _some(advance, ~short)
+            parts.append(beginner.forecast(early, readings, chosen))
         ready, filled = chosen[advance.ready], advance.filled
         start = self._clock()
         answer = model.predict(advance.windows, pulse)
@@ -321,7 +335,7 @@ class Pipeline:
             forecasts,
             filled,
         )
-        return ready, records
+        return [*parts, (ready, records)]
 
     def _remark(self, number: int, commit: Commit) -> None:
         """Say once of a model that its readings come at another pace than it was fitted for."""
@@ -395,6 +409,56 @@ def _said_ahead(readings: Readings, stream_time: StreamTime, reading: int) -> st
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Beginner:
+    """Forecasts without a model while windows have fewer than ``least`` slots, too few for it."""
+
+    least: int
+    naive: Naive
+    newest: RecordWriter
+    seasonal: RecordWriter
+
+    def forecast(
+        self, advance: Advance, readings: Readings, chosen: Ints
+    ) -> tuple[Ints, list[bytes]]:
+        """Return the readings that such windows belong to, of the ``chosen`` ones, and records."""
+        ready, windows = chosen[advance.ready], advance.windows
+        records = _written(self.newest, readings, ready, self.naive.newest(windows))
+        some = np.flatnonzero(self.naive.seasonal(advance.runs))
+        if len(some):
+            before = self.naive.season_before(windows[some])
+            others = _written(self.seasonal, readings, ready[some], before)
+            for place, record in zip(some.tolist(), others, strict=True):
+                records[place] = record
+        return ready, records
+
+
+def beginner_of(spec: ModelSpec, fleet: str) -> Beginner | None:
+    """Return what forecasts until a model can, None where there is nothing to repeat."""
+    naive = naive_of(spec)
+    if naive is None:
+        return None
+    writers = (RecordWriter(spec, fleet, name) for name in ("naive", "seasonal-naive"))
+    return Beginner(min(spec.n_steps, grid_of(spec).min_steps or spec.n_steps), naive, *writers)
+
+
+def _written(
+    writer: RecordWriter, readings: Readings, ready: Ints, forecasts: Floats
+) -> list[bytes]:
+    series, ids = _chosen(readings.series, ready), _chosen(readings.ids, ready)
+    return writer.write(series, readings.times[ready], ids, forecasts)
+
+
+def _some(advance: Advance, some: npt.NDArray[np.bool_]) -> Advance:
+    return replace(
+        advance,
+        windows=advance.windows[some],
+        ready=advance.ready[some],
+        runs=advance.runs[some],
+        filled=None if advance.filled is None else advance.filled[some],
+    )
+
+
 def _count(
     advance: Advance, pushed: int, silent: npt.NDArray[np.bool_] | None, fates: Fates
 ) -> None:
@@ -413,9 +477,7 @@ def _count(
 
 def _without(advance: Advance, silent: npt.NDArray[np.bool_]) -> Advance:
     """Leave out the windows of readings that are not to be forecast."""
-    kept = ~silent[advance.ready]
-    filled = None if advance.filled is None else advance.filled[kept]
-    return replace(advance, windows=advance.windows[kept], ready=advance.ready[kept], filled=filled)
+    return _some(advance, ~silent[advance.ready])
 
 
 def _without_holes(

@@ -32,15 +32,16 @@ class Advance:
     """What a batch of readings did to the windows.
 
     ``windows`` ``[k, n_steps, F]`` are the full windows that ``ready`` ``[k]``, positions in the
-    batch in their given order, completed. ``refused`` maps the positions of readings that came too
-    late to the reason. ``filled`` ``[k]`` counts the slots of each window that no reading filled;
-    None: of none of them any. ``amended`` are the positions of readings that changed slots that
-    windows hold and completed none, ``ignored`` of those that said what was known, or came after
-    one that counts.
+    batch in their given order, completed; ``runs`` ``[k]`` are the lengths of the runs that end
+    there. ``refused`` maps the positions of readings that came too late to the reason. ``filled``
+    ``[k]`` counts the slots of each window that no reading filled; None: of none of them any.
+    ``amended`` are the positions of readings that changed slots that windows hold and completed
+    none, ``ignored`` of those that said what was known, or came after one that counts.
     """
 
     windows: Floats
     ready: Ints
+    runs: Ints
     refused: dict[int, str] = field(default_factory=dict)
     filled: Ints | None = None
     amended: Ints = field(default_factory=lambda: NOTHING)
@@ -236,7 +237,7 @@ class WindowStore:
         if len(ready) < len(runs):
             windows, runs = windows[ready], runs[ready]
             filled = None if filled is None else filled[ready]
-        return Advance(windows, ready, filled=self._extended(windows, runs, filled))
+        return Advance(windows, ready, runs, filled=self._extended(windows, runs, filled))
 
     def _together(self, parts: Sequence[tuple[Ints, Advance]]) -> Advance:
         """Return as one what parts of a batch did, each with its places there."""
@@ -252,6 +253,7 @@ class WindowStore:
         return Advance(
             np.concatenate([advance.windows for _, advance in parts])[order],
             ready[order],
+            np.concatenate([advance.runs for _, advance in parts])[order],
             {
                 int(places[place]): reason
                 for places, advance in parts
@@ -359,9 +361,8 @@ class WindowStore:
     def _joined(self, rows: Ints, times: Ints, values: Floats, order: Ints) -> Advance:
         """Append readings, none late, of series that may come often; ``order`` puts them by row."""
         if not len(rows):
-            return Advance(self._none(), order)
-        windows, ready, filled = self._append(rows[order], times[order], values[order], order)
-        return Advance(windows, ready, filled=filled)
+            return Advance(self._none(), order, order)
+        return self._append(rows[order], times[order], values[order], order)
 
     def _amend(self, rows: Ints, times: Ints, values: Floats) -> Advance:
         """Put readings into slots that are there, of rows that come once each.
@@ -374,7 +375,8 @@ class WindowStore:
         others, and all where nothing is amended, are refused.
         """
         if not self._grid.amends or self._step_ms is None:
-            return Advance(self._none(), rows[:0], self._refused(rows, times, range(len(rows))))
+            refused = self._refused(rows, times, range(len(rows)))
+            return Advance(self._none(), rows[:0], rows[:0], refused)
         back = slots_between(self._newest[rows] - times, self._step_ms)
         runs, since = self._runs[rows], times - self._table["latest"][rows]
         again = (back > 0) | (since == 0)
@@ -398,6 +400,7 @@ class WindowStore:
         return Advance(
             windows,
             ready,
+            lengths,
             self._refused(rows, times, old),
             self._extended(windows, lengths, filled),
             np.setdiff1d(changed, ready),
@@ -430,12 +433,9 @@ class WindowStore:
         fill(laid.reshape(-1, laid.shape[2]), holes, self._grid, self._n_steps)
         self._tails[rows] = laid[:, 1:]
 
-    def _append(
-        self, rows: Ints, times: Ints, values: Floats, order: Ints
-    ) -> tuple[Floats, Ints, Ints | None]:
+    def _append(self, rows: Ints, times: Ints, values: Floats, order: Ints) -> Advance:
         """Append readings sorted by row.
 
-        Returns windows, their readings in the given order and how many slots of each are filled.
         The slots of a row are laid behind its tail, so that every window is one slice::
 
             tail a | slots a | tail b | slots b | ...
@@ -479,7 +479,7 @@ class WindowStore:
                 filled = upto[chosen + 1] - upto[chosen + 1 - np.minimum(long, self._n_steps)]
         slices = np.lib.stride_tricks.sliding_window_view(laid, self._n_steps, axis=0)
         windows: Floats = slices.swapaxes(1, 2)[chosen - back + 1]
-        return windows, ready, self._extended(windows, long, filled)
+        return Advance(windows, ready, long, filled=self._extended(windows, long, filled))
 
     def _marks(self, owners: Ints, tails: Ints, lasts: Ints, holes: Ints) -> Bytes | None:
         """Return which of laid out slots no reading filled ``[L]``, None if each has one.

@@ -297,6 +297,7 @@ class Recovery:
             max_skew=1000 * self._settings.max_skew,
             twice=self._settings.twice,
             late=self._settings.late,
+            naive=self._settings.cold_start == "naive",
         )
 
     def _check(self, saved: Manifest, until: str, pipeline: Pipeline) -> None:

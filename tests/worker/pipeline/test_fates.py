@@ -49,30 +49,38 @@ def entries_of(drafts: list[tuple[str, int, Any, str | None]]) -> list[Entry]:
     return entries
 
 
-def worked(registry: Registry, entries: list[Entry], size: int) -> tuple[Pipeline, list[Commit]]:
-    pipeline = Pipeline(registry, Decoder("s", registry.features), 10, max_skew=86_400_000)
+def pipeline_of(registry: Registry, *, naive: bool = False) -> Pipeline:
+    decoder = Decoder("s", registry.features)
+    return Pipeline(registry, decoder, 10, max_skew=86_400_000, naive=naive)
+
+
+def worked(
+    registry: Registry, entries: list[Entry], size: int, *, naive: bool = False
+) -> tuple[Pipeline, list[Commit]]:
+    pipeline = pipeline_of(registry, naive=naive)
     commits = []
     for first in range(0, len(entries), size):
         commits += list(pipeline.step(entries[first : first + size]))
     return pipeline, commits
 
 
-@given(st.lists(readings, min_size=1, max_size=60), st.integers(1, 60))
+@given(st.lists(readings, min_size=1, max_size=60), st.integers(1, 60), st.booleans())
 def test_what_became_of_readings_adds_up(
-    registry: Registry, drafts: list[tuple[str, int, Any, str | None]], size: int
+    registry: Registry, drafts: list[tuple[str, int, Any, str | None]], size: int, naive: bool
 ) -> None:
     entries = entries_of(drafts)
-    pipeline, commits = worked(registry, entries, size)
+    pipeline, commits = worked(registry, entries, size, naive=naive)
     for commit in commits:
         fates = asdict(commit.fates)
         kinds = Counter(reject.kind for reject in commit.rejects)
         others = len(commit.records) + sum(kinds[kind] for kind in OF_READINGS)
         assert fates.pop("readings") == sum(fates.values()) + others
-    _, whole = worked(registry, entries, len(entries))
+    _, whole = worked(registry, entries, len(entries), naive=naive)
+    assert not (naive and pipeline.fates.waiting)
     assert pipeline.fates == sum_of(whole)
     records = [record for commit in commits for record in commit.records]
     assert records == [record for commit in whole for record in commit.records]
-    replayed = Pipeline(registry, Decoder("s", registry.features), 10, max_skew=86_400_000)
+    replayed = pipeline_of(registry, naive=naive)
     assert list(replayed.replay(entries)) == [len(entries)]
     assert replayed.fates == pipeline.fates
 
