@@ -355,6 +355,14 @@ class TimeSettings(CommandSettings):
             "make it a dead letter (dead)."
         ),
     ] = "drop"
+    series_ttl: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="Seconds of the stream's time after which a series without readings is "
+            "forgotten.  [default: none is]",
+        ),
+    ] = None
     cold_start: Annotated[
         Literal["partial", "naive", "none"],
         Field(

@@ -31,6 +31,13 @@ STEPS = ("acquired", "restored", "read", "stepped", "sent", "settled", "saved", 
 ONCE = {"acquired", "restored"}
 SERIES = 7
 START, STEP = 1_700_000_000_000, 1000
+GRID: dict[str, Any] = {
+    "step_seconds": STEP / 1000,
+    "gaps": "linear",
+    "max_gap": 2,
+    "min_steps": 2,
+}
+"""What becomes of the readings that ``feed`` puts on a stream."""
 
 
 @dataclass
@@ -101,12 +108,11 @@ def end(pid: int, number: signal.Signals) -> None:
 
 
 @contextmanager
-def nursery(folder: Path) -> Iterator[Nursery]:
+def nursery(folder: Path, **described: Any) -> Iterator[Nursery]:
     """Run a nursery whose model's arithmetic is exact, so that forecasts compare to the byte."""
     folder.mkdir(parents=True, exist_ok=True)
-    grid: dict[str, Any] = {"step_seconds": STEP / 1000, "gaps": "linear", "max_gap": 2}
     path = folder / "models" / "mean.onnx"
-    models = write_mean_model(path, name="mean", n_steps=4, min_steps=2, **grid)
+    models = write_mean_model(path, name="mean", n_steps=4, **described)
     command = [*dying_with_us(), sys.executable, "-m", "tests.redis.nursery"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

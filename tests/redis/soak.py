@@ -27,7 +27,7 @@ from pathlib import Path
 from random import Random
 
 from tests.redis import campaigns, partition_campaigns
-from tests.redis.campaigns import Nursery, nursery
+from tests.redis.campaigns import GRID, Nursery, nursery
 from tests.redis.servers import FLAVOURS, Server
 from tests.redis.verifier import Outcome
 
@@ -116,7 +116,7 @@ def _campaign(part: Part) -> Outcome:
 def _place(flavour: str) -> Iterator[tuple[Nursery, Server]]:
     with tempfile.TemporaryDirectory() as folder:
         server = Server(flavour=flavour, folder=Path(folder) / "server", durable=True)
-        with server, nursery(Path(folder) / "nursery") as home:
+        with server, nursery(Path(folder) / "nursery", **GRID) as home:
             yield home, server
 
 

@@ -8,13 +8,13 @@ import pytest
 import redis
 
 from tests.redis import campaigns, partition_campaigns
-from tests.redis.campaigns import Nursery, nursery
+from tests.redis.campaigns import GRID, Nursery, nursery
 from tests.redis.servers import Server
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Nursery]:
-    with nursery(tmp_path / "nursery") as home:
+    with nursery(tmp_path / "nursery", **GRID) as home:
         yield home
 
 

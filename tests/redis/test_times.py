@@ -327,3 +327,32 @@ def test_a_new_series_is_forecast_naively_until_its_model_can(
     ]
     assert ["version" in one for one in forecasts(client)] == [False] * 3 + [True] * 2
     assert not any("filled" in one for one in forecasts(client)[:3])
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["at once", "over a restart"])
+def test_a_quiet_series_is_forgotten(
+    client: redis.Redis, tidecast: Run, tmp_path: Path, restarts: bool
+) -> None:
+    """::
+
+    minute   0    1 2 3 4 5 6 7 8 9    10           11   12
+    a             x x x x x x x x x    x            x    x
+    b        x                         x, anew      x    x forecast
+
+    Without a step, b's reading of minute 11 would be the third of its window.
+    """
+    model = write_mean_model(tmp_path / "m.onnx", n_steps=3)
+    options, said = ["--series-ttl", "300"], ""
+    for minute in range(13):
+        for series in ("a", "b"):
+            if series == "a" or minute in (0, 10, 11, 12):
+                at = START + MINUTE * minute
+                client.xadd("readings", {"series": series, "ts": at, "value": minute})
+        if restarts and minute in (4, 8):
+            said += run(tidecast, model, *options)
+            client.xtrim("readings", maxlen=0)
+    said += run(tidecast, model, *options)
+    assert "1 quiet series forgotten (--series-ttl)" in said
+    found = [(one["series"], (one["at"] - START) // MINUTE) for one in forecasts(client)]
+    assert [minute for series, minute in found if series == "a"] == [*range(2, 13)]
+    assert [minute for series, minute in found if series == "b"] == [12]

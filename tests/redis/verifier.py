@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -80,15 +81,15 @@ def _slowly(client: redis.Redis, stream: str, spec: ModelSpec) -> list[Essence]:
     """Return the essence of the forecasts that flat readings of one value should have."""
     windows: dict[str, SlowWindow] = {}
     found: list[Essence] = []
-    for series, ts, value, history in _records(client, stream, b"series", b"ts", b"value", HISTORY):
-        if not value.isdigit():
+    for entry_id, said in _entries(client, stream):
+        if not said.get(b"value", b"").isdigit():
             continue
-        window = windows.setdefault(series.decode(), SlowWindow(spec.n_steps, grid_of(spec)))
-        outcome = window.read(int(ts), (float(value),))
-        if outcome.window is not None and not history:
+        series, at = said[b"series"].decode(), int(said.get(b"ts", entry_id.partition(b"-")[0]))
+        window = windows.setdefault(series, SlowWindow(spec.n_steps, grid_of(spec)))
+        outcome = window.read(at, (float(said[b"value"]),))
+        if outcome.window is not None and HISTORY not in said:
             mean = round(sum(value for (value,) in outcome.window) / spec.n_steps, 2)
-            share = round(outcome.filled / spec.n_steps, 4)
-            found.append((series.decode(), int(ts), mean, share))
+            found.append((series, at, mean, round(outcome.filled / spec.n_steps, 4)))
     return found
 
 
@@ -99,13 +100,16 @@ def _essence(record: Record) -> Essence:
 
 
 def _records(client: redis.Redis, stream: str, *fields: bytes) -> list[Record]:
-    records: list[Record] = []
+    return [tuple(said[name] for name in fields) for _, said in _entries(client, stream)]
+
+
+def _entries(client: redis.Redis, stream: str) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
     first = "-"
     while True:
         some: Any = client.xrange(stream, min=first, count=5000)
-        records += [tuple(entry.get(name, b"") for name in fields) for _, entry in some]
+        yield from some
         if len(some) < 5000:
-            return records
+            return
         first = f"({some[-1][0].decode()}"
 
 

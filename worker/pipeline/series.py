@@ -244,6 +244,13 @@ class HeldSeries:
         stalest = np.argsort(self._roster.touched[slots], kind="stable")
         self._forget(slots[stalest[: max(0, len(slots) - self._roster.most)]])
 
+    def forget_untouched(self, number: int) -> int:
+        """Forget series without a reading of this number or a later one; return how many."""
+        quiet = np.setdiff1d(self._roster.touched_since(0), self._roster.touched_since(number))
+        if len(quiet):
+            self._forget(quiet)
+        return len(quiet)
+
     def _forget(self, slots: Ints) -> None:
         self._roster.drop(slots.tolist())
         self.release(slots.tolist())

@@ -23,7 +23,7 @@ from tidecast.worker.pipeline.records import RecordWriter
 from tidecast.worker.pipeline.registry import Registry
 from tidecast.worker.pipeline.roster import UNSERVED
 from tidecast.worker.pipeline.series import HeldSeries, series_size
-from tidecast.worker.pipeline.stream_time import StreamTime
+from tidecast.worker.pipeline.stream_time import Silence, StreamTime
 from tidecast.worker.pipeline.windows import Advance
 from tidecast.worker.pipeline.wire import Entry, Kind, Pulse, Reject
 
@@ -121,8 +121,9 @@ class Commit:
     and ``records[i]`` the i-th forecast in stream order; ``started`` names series that forecast for
     the first time; ``fates`` counts its readings and what became of them, ``filled`` the forecasts
     from windows of which some slots had no reading; ``evicted`` counts series that were forgotten
-    to make room; ``inference`` holds the seconds that models took, by their name; ``remarks`` are
-    for people; ``told`` what rejects say of each entry.
+    to make room, ``forgotten`` those that were quiet for too long; ``inference`` holds the seconds
+    that models took, by their name; ``remarks`` are for people; ``told`` what rejects say of each
+    entry.
     """
 
     oldest: str
@@ -134,6 +135,7 @@ class Commit:
     records: list[bytes] = field(default_factory=list)
     started: list[str] = field(default_factory=list)
     filled: int = 0
+    forgotten: int = 0
     evicted: int = 0
     inference: list[tuple[str, float]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -152,6 +154,7 @@ class Pipeline:
         room: how much memory it may take.
         max_skew: milliseconds that a reading may be ahead of its entry and of all before it.
         twice: which of several readings of one slot counts.
+        ttl: milliseconds of stream time after which a quiet series is forgotten; None: never.
         naive: whether readings whose window is too short for their model are forecast without it.
         late: whether a reading of a slot that no window holds any more is a dead letter, or counted
             alone.
@@ -168,12 +171,14 @@ class Pipeline:
         max_skew: float = np.inf,
         twice: Twice = "last",
         late: Late = "drop",
+        ttl: float | None = None,
         naive: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._clock = clock
         self.stream_time = StreamTime(max_skew)
         """How far the readings have come; what is ahead of it is refused."""
+        self.silence = Silence(ttl)
         self.fates = Fates()
         """What became of all readings so far."""
         self._letters_of_late = late == "dead"
@@ -246,6 +251,7 @@ class Pipeline:
 
     def _advance(self, readings: Readings, commit: Commit, pulse: Pulse | None) -> None:
         """Move the windows on by readings, and put their forecasts behind those in the commit."""
+        latest = self.stream_time.latest
         ahead = self.stream_time.take(readings.times, readings.ids)
         if len(ahead):
             _reject(
@@ -254,6 +260,17 @@ class Pipeline:
             readings = readings.take(np.delete(np.arange(len(readings)), ahead))
         if not len(readings):
             return
+        parts = self.silence.parts(readings.times, latest)
+        for first, beyond, begun in parts:
+            if begun is not None:
+                number = self.silence.begin(begun, latest, self.held.clock)
+                commit.forgotten += self.held.forget_untouched(number)
+            part = readings if len(parts) == 1 else readings.part(first, beyond)
+            latest = max(latest, int(part.times.max()))
+            self._move(part, commit, pulse)
+
+    def _move(self, readings: Readings, commit: Commit, pulse: Pulse | None) -> None:
+        """Move the windows on by readings of one period."""
         placed = self.held.place(readings.series)
         served = np.arange(len(readings))
         if placed.unserved:

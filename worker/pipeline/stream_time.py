@@ -5,6 +5,7 @@ holds and by nothing else, so a replay decides the same.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ from tidecast.worker.pipeline.epoch import FIRST_MS
 
 Ints = npt.NDArray[np.int64]
 NEVER = -1
+PERIODS = 8
+"""Into how many periods the time after which a series is forgotten is cut."""
 
 
 class StreamTime:
@@ -72,3 +75,50 @@ def _bound(entry_id: bytes) -> float:
     except BadTimeError:
         return np.inf
     return time if time >= FIRST_MS else np.inf
+
+
+class Silence:
+    """Tells which series have been quiet for so long, by stream time, that they are forgotten.
+
+    Stream time is cut into periods of an eighth of ``ttl``. At the reading that begins one, those
+    series are forgotten of which no reading came for ``ttl`` before that; so a series goes at the
+    latest after nine eighths of it, at the same reading however the stream is cut into batches.
+
+    Args:
+        ttl: milliseconds; None: nothing is forgotten.
+    """
+
+    def __init__(self, ttl: float | None) -> None:
+        self._ttl = ttl
+        self._period = max(1, int((ttl or 0) / PERIODS))
+        self.marks: list[tuple[int, int]] = []
+        """Stream times and numbers: readings of a lower number came before that time."""
+
+    def parts(self, times: Ints, latest: int) -> list[tuple[int, int, int | None]]:
+        """Cut readings where a period begins: ``(first, beyond, when)``, None where none does.
+
+        Args:
+            times: milliseconds since 1970 ``[k]``, at least one.
+            latest: stream time before them.
+        """
+        if self._ttl is None:
+            return [(0, len(times), None)]
+        periods = np.maximum(np.maximum.accumulate(times), latest) // self._period
+        before = np.concatenate([[latest // self._period], periods[:-1]])
+        cuts = np.flatnonzero(periods != before).tolist()
+        edges = sorted({0, *cuts, len(times)})
+        begun = {cut: int(periods[cut]) * self._period for cut in cuts}
+        return [(a, b, begun.get(a)) for a, b in pairwise(edges)]
+
+    def begin(self, when: int, latest: int, number: int) -> int:
+        """Begin a period; return the number before which a series' last reading is too old.
+
+        Args:
+            when: it begins, by stream time.
+            latest: stream time until now.
+            number: of the reading that begins it.
+        """
+        self.marks.append(((latest // self._period + 1) * self._period, number))
+        old = [mark for mark in self.marks if mark[0] <= when - (self._ttl or 0)]
+        self.marks = self.marks[max(0, len(old) - 1) :]
+        return old[-1][1] if old else 0

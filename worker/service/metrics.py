@@ -62,6 +62,10 @@ COUNTERS = {
         "Readings of slots that no window holds any more; --late dead makes them dead letters.",
     ),
     "evicted": ("tidecast_evicted_series", "Series forgotten to make room for others."),
+    "forgotten": (
+        "tidecast_quiet_series",
+        "Series forgotten because they had no reading for --series-ttl.",
+    ),
     "lost": (
         "tidecast_entries_removed_unread",
         "Entries removed from an input stream before they were read; their forecasts are missing.",

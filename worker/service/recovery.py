@@ -132,6 +132,7 @@ class Recovery:
             lost=partition.lost,
             stream_time=partition.pipeline.stream_time.latest,
             fates=asdict(partition.pipeline.fates),
+            marks=partition.pipeline.silence.marks,
             sections=log.sections,
         )
         self._checkpoints.publish(stream, partition.saved, tidy=log.outdated)
@@ -239,6 +240,7 @@ class Recovery:
         partition.saved = saved
         pipeline.stream_time.latest = saved.stream_time
         pipeline.fates = fates_of(saved.fates)
+        pipeline.silence.marks = list(saved.marks)
         theirs = [meaning_of(model) for model in saved.models]
         if theirs == [meaning_of(model) for model in self._models]:
             partition.changelog = Changelog(saved.sections, saved.clock)
@@ -297,6 +299,7 @@ class Recovery:
             max_skew=1000 * self._settings.max_skew,
             twice=self._settings.twice,
             late=self._settings.late,
+            ttl=None if self._settings.series_ttl is None else 1000 * self._settings.series_ttl,
             naive=self._settings.cold_start == "naive",
         )
 

@@ -34,6 +34,7 @@ class Tally:
     missing: int = 0
     unserved: int = 0
     evicted: int = 0
+    forgotten: int = 0
     lost: int = 0
     rebuilds: int = 0
     reconnects: int = 0
@@ -48,6 +49,7 @@ class Tally:
         for name in NAMES:
             setattr(self, name, getattr(self, name) + getattr(commit.fates, name))
         self.evicted += commit.evicted
+        self.forgotten += commit.forgotten
         self.batches += 1
         self.started += len(commit.started)
 
@@ -60,6 +62,8 @@ class Tally:
             line += f", {told}"
         if self.evicted:
             line += f", {self.evicted} series forgotten to make room (--max-series, --max-memory)"
+        if self.forgotten:
+            line += f", {self.forgotten} quiet series forgotten (--series-ttl)"
         if self.lost:
             line += f", {self.lost} ENTRIES REMOVED UNREAD"
         if self.rebuilds:

@@ -50,6 +50,7 @@ class Manifest(BaseModel):
     ``offset`` is the last entry whose readings are in it, ``entries`` how many were added to the
     stream up to that, ``clock`` how many readings have been numbered, ``series`` how many are held,
     ``evicted`` and ``lost`` how many series were forgotten and entries removed unread so far.
+    ``marks`` tell which series have been quiet since when (``stream_time.Silence``).
     ``fates`` counts what became of all readings so far (``fates.Fates``).
     ``stream_time`` is the latest time of its readings, -1 where there were none.
     ``models`` tell whose state it is, ``sets`` are the layouts of the column sets in it.
@@ -69,6 +70,7 @@ class Manifest(BaseModel):
     evicted: int
     lost: int
     stream_time: int = -1
+    marks: list[tuple[int, int]] = []
     fates: dict[str, int] = {}
     sections: list[Section]
 

@@ -79,7 +79,7 @@ def values_of(field: FieldInfo) -> list[Any]:
     if get_origin(field.annotation) is Literal:
         others = [value for value in get_args(field.annotation) if value != field.default]
         return (3 * others)[:3]
-    numbers = (int, float, int | None, ByteSize, ByteSize | None)
+    numbers = (int, float, int | None, float | None, ByteSize, ByteSize | None)
     return [3, 4, 6] if field.annotation in numbers else ["a", "b", "c"]
 
 

@@ -5,7 +5,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from tidecast.worker.pipeline.stream_time import NEVER, StreamTime
+from tidecast.worker.pipeline.stream_time import NEVER, PERIODS, Silence, StreamTime
 
 NOW = 1_700_000_000_000
 DAY = 86_400_000
@@ -95,3 +95,50 @@ def test_batches_of_any_size_are_treated_as_one_by_one(seed: int) -> None:
         refused += [first + place for place in taken(stream_time, *readings[first:beyond])]
         first = beyond
     assert (refused, stream_time.latest) == expected
+
+
+def forgotten(ttl: int, readings: list[tuple[str, int]], sizes: list[int]) -> list[tuple[int, str]]:
+    """Which series are forgotten before which reading, in batches of these sizes."""
+    silence, latest, number = Silence(ttl), NEVER, 0
+    touched: dict[str, int] = {}
+    gone: list[tuple[int, str]] = []
+    rest = readings
+    for size in sizes:
+        batch, rest = rest[:size], rest[size:]
+        if not batch:
+            break
+        times = np.array([NOW + time for _, time in batch], np.int64)
+        for first, beyond, begun in silence.parts(times, latest):
+            if begun is not None:
+                old = silence.begin(begun, latest, number)
+                for name in [name for name, last in touched.items() if last < old]:
+                    gone.append((number, name))
+                    del touched[name]
+            for name, _ in batch[first:beyond]:
+                touched[name] = number
+                number += 1
+            latest = max(latest, int(times[first:beyond].max()))
+    return gone
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_quiet_series_go_at_the_same_reading_however_a_stream_is_cut(seed: int) -> None:
+    random = Random(seed)
+    ttl, at, readings = 80, 0, []
+    for _ in range(200):
+        at += random.choice([0, 0, 1, 3, 9, 200 if random.random() < 0.3 else 2])
+        readings.append((random.choice("aabbbcd"), at - random.randrange(5)))
+    one_by_one = forgotten(ttl, readings, [1] * len(readings))
+    cut = [random.randint(1, 30) for _ in readings]
+    assert sorted(forgotten(ttl, readings, cut)) == sorted(one_by_one)
+    assert one_by_one
+    for number, name in one_by_one:  # none goes early, and none stays for long
+        last = max(i for i, (one, _) in enumerate(readings[:number]) if one == name)
+        then = max(time for _, time in readings[: last + 1])
+        before = max(time for _, time in readings[:number])
+        assert max(before, readings[number][1]) - then >= ttl - 1
+        assert before - then <= ttl + 2 * ttl // PERIODS
+
+
+def test_without_a_limit_nothing_is_forgotten() -> None:
+    assert Silence(None).parts(np.array([1, 2, 10**12]), NEVER) == [(0, 3, None)]
