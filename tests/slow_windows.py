@@ -67,7 +67,7 @@ class SlowWindow:
     def _late(self, time: int, values: Values) -> Outcome:
         """Take a reading from before the newest slot, or half a step behind it at most."""
         step, before = self.grid.step_ms or 0, self.newest - time
-        back = 0 if 2 * before <= step else max(1, int(before / step + 0.5))
+        back = 0 if 2 * before <= step or time >= self.latest else max(1, int(before / step + 0.5))
         short = back - len(self.slots)
         if not self.grid.amends or back >= self.n_steps or short > self.grid.most:
             return Outcome("refused")
@@ -86,7 +86,7 @@ class SlowWindow:
                 self.latest = time
             slot.values, slot.real = values, True
         self._fill()
-        return self._forecast("amended") if back == 0 else Outcome("amended")
+        return self._forecast("extended") if back == 0 else Outcome("amended")
 
     def _forecast(self, what: What) -> Outcome:
         held = self.slots[-self.n_steps :]

@@ -93,7 +93,7 @@ def test_only_model_touches_onnxruntime(path: Path) -> None:
     assert touches == (path == WORKER / "pipeline" / "model.py")
 
 
-SHARED = {("pipeline", "model_file"), ("pipeline", "grid"), ("pipeline", "epoch")}
+SHARED = {("pipeline", name) for name in ("model_file", "grid", "epoch", "cells")}
 """What of the worker, beside the contract, the trainer works with."""
 
 

@@ -13,6 +13,7 @@ import polars as pl
 
 from tidecast.trainer.errors import DataError
 from tidecast.trainer.interleaved import check_apart
+from tidecast.worker.pipeline.cells import MARKERS
 from tidecast.worker.pipeline.epoch import (
     NO_TIME,
     TimeUnit,
@@ -202,6 +203,10 @@ def _read(path: Path) -> pl.DataFrame:
 def _numbers(path: Path, column: pl.Series) -> pl.Series:
     if column.dtype == pl.Boolean:
         column = column.cast(pl.Int8)
+    if column.dtype == pl.String:
+        text = column.str.strip_chars()
+        missing = text.str.to_lowercase().is_in([marker.decode() for marker in MARKERS])
+        column = text.set(missing, None)
     numbers = column.cast(pl.Float64, strict=False)
     text = numbers.is_null() & column.is_not_null()
     if text.any():
@@ -251,7 +256,7 @@ def _counted(path: Path, column: pl.Series, unit: TimeUnit) -> pl.Series:
             f"count {' and '.join(sorted(units))} since 1970; say --time-unit s, ms, us or ns"
         )
     whole = column.cast(pl.Int64, strict=False)
-    if whole.null_count() == column.null_count():
+    if not column.dtype.is_float() and whole.null_count() == column.null_count():
         times = milliseconds(whole.fill_null(NO_TIME).to_numpy(), unit)
     else:
         times = milliseconds_of_floats(numbers, unit)

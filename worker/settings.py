@@ -359,6 +359,7 @@ class TimeSettings(CommandSettings):
         float | None,
         Field(
             gt=0,
+            le=1e10,
             description="Seconds of the stream's time after which a series without readings is "
             "forgotten.  [default: none is]",
         ),

@@ -356,3 +356,12 @@ def test_a_quiet_series_is_forgotten(
     found = [(one["series"], (one["at"] - START) // MINUTE) for one in forecasts(client)]
     assert [minute for series, minute in found if series == "a"] == [*range(2, 13)]
     assert [minute for series, minute in found if series == "b"] == [12]
+
+
+def test_a_limit_on_quiet_series_below_that_on_clocks_is_warned_of(
+    client: redis.Redis, tidecast: Run, model: Path
+) -> None:
+    add(client, START, 1)
+    said = run(tidecast, model, "--series-ttl", "3600")
+    assert "--series-ttl 3600 is shorter than --max-skew 86400" in said
+    assert "shorter" not in run(tidecast, model, "--series-ttl", "3600", "--max-skew", "60")

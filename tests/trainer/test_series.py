@@ -79,6 +79,23 @@ def test_numbers_that_are_times(tmp_path: Path, first: str, second: str, unit: T
     assert history.step_seconds == 60
 
 
+def test_times_of_a_float_column_keep_their_fractions(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"ts": [1700000000.5, 1700000001.25], "y": [1.0, 2.0]})
+    frame.write_parquet(tmp_path / "x.parquet")
+    history = load_history(tmp_path / "x.parquet", ["y"], step_seconds=0.75)
+    assert history.series[0].times is not None
+    assert history.series[0].times.tolist() == [1700000000500, 1700000001250]
+
+
+@pytest.mark.parametrize("marker", ["", "-", "?", "NULL", "none", "n/a", " NaN ", "Na"])
+def test_what_stands_for_no_value_in_a_file_is_what_does_on_a_stream(
+    tmp_path: Path, marker: str
+) -> None:
+    path = write(tmp_path / "x.csv", f"ts,y\n0,1\n1000,{marker}\n2000,3\n")
+    values = load_history(path, ["y"]).series[0].values[:, 0]
+    np.testing.assert_array_equal(values, [1, np.nan, 3])
+
+
 def test_a_clock_that_begins_at_zero_may_be_of_any_unit(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", "ts,y\n0,1\n100000000,2\n")
     history = load_history(path, ["y"], time_unit="ms")

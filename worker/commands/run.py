@@ -72,6 +72,13 @@ def run_command(settings: Settings) -> None:
                 model.spec.name,
             )
         LOGGER.info("model %s", model, extra={"facts": model.facts})
+    if settings.series_ttl is not None and settings.series_ttl < settings.max_skew:
+        LOGGER.warning(
+            "--series-ttl %g is shorter than --max-skew %g: one clock that is ahead by less than "
+            "that makes every series go; lower --max-skew",
+            settings.series_ttl,
+            settings.max_skew,
+        )
     if kept := kept_forecasts(settings, registry):
         option = "--keep-forecasts" if settings.longest_forecasts is None else "--longest-forecasts"
         LOGGER.info("each stream keeps its newest %d forecasts or so (%s)", kept, option)

@@ -36,7 +36,8 @@ def milliseconds(numbers: Ints, unit: TimeUnit = "auto") -> Ints:
             return numbers
         return _by_size(numbers)
     if unit == "s":
-        return np.where(numbers > LATEST_TIME // 1000, NO_TIME, numbers * 1000)
+        odd = (numbers < 0) | (numbers > LATEST_TIME // 1000)
+        return np.where(odd, NO_TIME, np.where(odd, 0, numbers) * 1000)
     return numbers // (1000 if unit == "us" else 1_000_000)
 
 
@@ -110,8 +111,10 @@ def is_date(number: int) -> bool:
 def text_of(time: int, unit: TimeUnit = "auto") -> str:
     """Return a time, milliseconds since 1970, as text that is read as that time again.
 
-    That is the number where it can be, else ISO 8601.
+    That is the number where it can be, else ISO 8601; and the number beyond the year 9999.
     """
+    if time > LATEST_TIME:
+        return str(time)
     return str(time) if millisecond(time, unit) == time else iso_of(time)
 
 

@@ -150,13 +150,15 @@ def holes_in(marks: Bytes, runs: Ints, gone: Ints) -> Holes:
     Args:
         marks: 1 where no reading filled a slot ``[k, n]``; the last of a row is 0.
         runs: the length of the run that ends with each row ``[k]``.
-        gone: how many holes there were between that reading and a row that begins with one ``[k]``.
+        gone: how many holes there were between that reading and a row that begins with one ``[k]``;
+            below 0: it is not known, and such holes are left out.
     """
     n = marks.shape[1]
     hole, place = marks > 0, np.arange(n)
     before = np.maximum.accumulate(np.where(hole, -1, place), axis=1)
     behind = np.minimum.accumulate(np.where(hole, n, place)[:, ::-1], axis=1)[:, ::-1]
-    row, slot = np.nonzero(hole)
+    unknown = (before < 0) & (gone < 0)[:, None]
+    row, slot = np.nonzero(hole & ~unknown)
     first, firsts = before[row, slot], row * (n + 1) + 1
     hidden = np.where(first < 0, gone[row], 0)
     numbers, sizes = slot - first + hidden, behind[row, slot] - first - 1 + hidden

@@ -99,6 +99,10 @@ class Roster:
         touched = self.touched[: len(self.names)]
         return np.flatnonzero((touched >= number) & (touched != _FREE))
 
+    def untouched_since(self, number: int) -> Ints:
+        """Return the slots of the others."""
+        return np.flatnonzero(self.touched[: len(self.names)] < number)
+
     def slot_of(self, name: bytes) -> int:
         """Return the slot of a series, ``UNSERVED`` if it holds none."""
         return self._slots.get(name, UNSERVED)

@@ -246,7 +246,7 @@ class HeldSeries:
 
     def forget_untouched(self, number: int) -> int:
         """Forget series without a reading of this number or a later one; return how many."""
-        quiet = np.setdiff1d(self._roster.touched_since(0), self._roster.touched_since(number))
+        quiet = self._roster.untouched_since(number)
         if len(quiet):
             self._forget(quiet)
         return len(quiet)
@@ -277,8 +277,7 @@ class HeldSeries:
             part, rows = state if mine.all() else state.only(mine), self.routes[slots[mine], 1]
             self.tables[number].put(rows, part.moved, part.columns, part.arrays)
             tail = next(column for column in part.columns if column.name == "tail")
-            self.windows[number].shorten(rows, tail.shape[0])
-            self.windows[number].restored(rows)
+            self.windows[number].restored(rows, tail.shape[0])
         return fits
 
     def _serving(self, names: Sequence[bytes]) -> Ints:

@@ -176,6 +176,7 @@ class Pipeline:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._clock = clock
+        self._pulse: Pulse = lambda: None
         self.stream_time = StreamTime(max_skew)
         """How far the readings have come; what is ahead of it is refused."""
         self.silence = Silence(ttl)
@@ -212,6 +213,7 @@ class Pipeline:
             entries: in stream order.
             pulse: called whenever a part of the work is done, none of which takes long.
         """
+        self._pulse = pulse
         for readings, commit in self._decode(entries, pulse):
             yield self._forecast(readings, commit, pulse)
 
@@ -220,6 +222,7 @@ class Pipeline:
 
         Yields how many entries each part of the work took, none of which takes long.
         """
+        self._pulse = pulse
         for readings, commit in self._decode(entries, pulse):
             yield self._forecast(readings, commit, None).entries
 
@@ -265,6 +268,7 @@ class Pipeline:
             if begun is not None:
                 number = self.silence.begin(begun, latest, self.held.clock)
                 commit.forgotten += self.held.forget_untouched(number)
+                self._pulse()
             part = readings if len(parts) == 1 else readings.part(first, beyond)
             latest = max(latest, int(part.times.max()))
             self._move(part, commit, pulse)
@@ -311,7 +315,7 @@ class Pipeline:
             commit.fates.missing += int((~finite).sum()) - len(unfit)
             _reject_unfit(readings, chosen[unfit], values[unfit], model.spec.features, commit)
             chosen, rows, values = chosen[finite], rows[finite], values[finite]
-        advance = self.held.windows[number].push(rows, readings.times[chosen], values)
+        advance = self.held.windows[number].push(rows, readings.times[chosen], values, self._pulse)
         silent = None if readings.silent is None else readings.silent[chosen]
         _count(advance, len(chosen), silent, commit.fates)
         if advance.refused and not self._letters_of_late and model.spec.spec_version > 1:

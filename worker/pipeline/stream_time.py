@@ -44,8 +44,12 @@ class StreamTime:
         if not len(times):
             return np.zeros(0, np.int64)
         high = int(times.max())
-        # Ids ascend, so what is not ahead of the first is not ahead of its own.
-        if high <= max(self.latest, _bound(ids[0])) + self.max_skew:
+        # Ids ascend, so what is not ahead of the first is not ahead of its own, unless that one is
+        # no clock's and others are.
+        first = _bound(ids[0])
+        if first == np.inf and _bound(ids[-1]) != np.inf:
+            first = NEVER
+        if high <= max(self.latest, first) + self.max_skew:
             self.latest = max(self.latest, high)
             return np.zeros(0, np.int64)
         return self._take_each(times, ids)

@@ -18,10 +18,15 @@ from tidecast.worker.pipeline.grid import (
     slots_between,
 )
 from tidecast.worker.pipeline.pace import Pace
+from tidecast.worker.pipeline.wire import Pulse
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
+PARTS_AT_ONCE = 200
+"""Parts of a batch that are taken without a pulse."""
+UNKNOWN = -1
+"""How many holes lie before a row that begins with one, if the reading before them is not known."""
 NOTHING: Ints = np.zeros(0, np.int64)
 LONGEST_RUN = 2**30
 """Slots of a run that are counted."""
@@ -136,22 +141,31 @@ class WindowStore:
         self.pace = Pace(grid.step_ms)
         """How far apart the readings come."""
 
-    def shorten(self, rows: Ints, depth: int) -> None:
-        """Take rows for no longer than ``depth``, if their tails come from ones of that depth."""
+    def restored(self, rows: Ints, depth: int) -> None:
+        """Make right what a table has put back into rows from tails of some depth.
+
+        They are taken for no longer than that, and begin with a reading. Of a window that began
+        anew only what has come since was written, so marks from before may still be there; and
+        what they lack of their newest slot's readings was not kept by whoever wrote them.
+        """
         if depth < self._n_steps:
             self._runs[rows] = np.minimum(self._runs[rows], depth)
-
-    def restored(self, rows: Ints) -> None:
-        """Make right which slots of rows were filled, after a table has put those back.
-
-        Of a window that began anew only what has come since was written, so marks from before may
-        still be there; and they may come from longer windows.
-        """
-        if self._fills:
-            age = np.arange(self._n_steps, 0, -1)
-            marks = np.where(age > self._runs[rows][:, None], 0, self._table["holes"][rows])
-            self._table["holes"][rows] = marks
-            self._table["spoiled"][rows] = marks.sum(axis=1)
+        if self._amends:
+            unread = rows[(self._table["crowd"][rows] == 0) & (self._runs[rows] > 0)]
+            self._table["latest"][unread], self._table["crowd"][unread] = self._newest[unread], 1
+        if not self._fills:
+            return
+        runs, age = self._runs[rows], np.arange(self._n_steps, 0, -1)
+        counts = age <= runs[:, None]
+        marks = np.where(counts, self._table["holes"][rows], 0)
+        some = np.flatnonzero((runs > 0) & (runs < self._n_steps))
+        first = np.argmax(counts[some] & (marks[some] == 0), axis=1)
+        self._runs[rows[some]] = self._n_steps - first
+        marks[some[:, None], np.arange(self._n_steps)] *= np.arange(self._n_steps) >= first[:, None]
+        self._table["holes"][rows] = marks
+        self._table["spoiled"][rows] = marks.sum(axis=1)
+        if depth != self._n_steps:
+            self._table["gone"][rows] = UNKNOWN
 
     @property
     def _runs(self) -> Array:
@@ -165,13 +179,14 @@ class WindowStore:
     def _tails(self) -> Array:
         return self._table["tail"]
 
-    def push(self, rows: Ints, times: Ints, values: Floats) -> Advance:
+    def push(self, rows: Ints, times: Ints, values: Floats, pulse: Pulse = lambda: None) -> Advance:
         """Append readings and return the windows they complete.
 
         Args:
             rows: the series' row of each reading, ``[m]``, in the order the readings came.
             times: milliseconds since 1970, ``[m]``.
             values: finite numbers, ``[m, F]``.
+            pulse: called now and then, where many readings have to be taken one by one.
         """
         if not self.pace.is_known:
             self._watch(rows, times)
@@ -181,7 +196,7 @@ class WindowStore:
         if self._step_ms is not None:
             late = self._behind(rows[order], times[order])
             if late.any():
-                return self._push_with_late(rows, times, values, rows[order][late])
+                return self._push_with_late(rows, times, values, rows[order][late], pulse)
         return self._joined(rows, times, values, order)
 
     def _watch(self, rows: Ints, times: Ints) -> None:
@@ -264,7 +279,9 @@ class WindowStore:
             np.concatenate([places[advance.ignored] for places, advance in parts]),
         )
 
-    def _push_with_late(self, rows: Ints, times: Ints, values: Floats, odd: Ints) -> Advance:
+    def _push_with_late(
+        self, rows: Ints, times: Ints, values: Floats, odd: Ints, pulse: Pulse
+    ) -> Advance:
         """Append readings of which those of some rows, ``odd``, come late now and then.
 
         Readings of one row are taken in their order: what lies between two late ones at once, and
@@ -280,7 +297,9 @@ class WindowStore:
         told = []
         is_late = np.zeros(len(rows), np.bool_)
         is_late[rest] = late
-        for part in parts:
+        for number, part in enumerate(parts):
+            if number % PARTS_AT_ONCE == PARTS_AT_ONCE - 1:
+                pulse()
             some_rows, some_times, some_values = rows[part], times[part], values[part]
             if is_late[part[0]]:
                 told.append((part, self._amend(some_rows, some_times, some_values)))
@@ -349,7 +368,8 @@ class WindowStore:
             return None
         marks, few = self._table["holes"], rows[some]
         going = marks[few, 0]
-        self._table["gone"][few] = np.where(going, self._table["gone"][few] + 1, 0)
+        gone = self._table["gone"][few]
+        self._table["gone"][few] = np.where(going, np.where(gone < 0, UNKNOWN, gone + 1), 0)
         real = few[going == 0]
         self._table["edge"][real] = self._tails[real, 0]
         spoiled[some] -= going
@@ -379,6 +399,7 @@ class WindowStore:
             return Advance(self._none(), rows[:0], rows[:0], refused)
         back = slots_between(self._newest[rows] - times, self._step_ms)
         runs, since = self._runs[rows], times - self._table["latest"][rows]
+        back = np.where(since >= 0, 0, back)  # a step is no whole number of milliseconds, perhaps
         again = (back > 0) | (since == 0)
         held = back < np.minimum(runs, self._n_steps)
         begins = ~held & (back < self._n_steps) & (back - runs <= self._grid.most)
@@ -403,7 +424,7 @@ class WindowStore:
             lengths,
             self._refused(rows, times, old),
             self._extended(windows, lengths, filled),
-            np.setdiff1d(changed, ready),
+            changed[back[changed] > 0],
             np.flatnonzero(known),
         )
 
@@ -521,7 +542,8 @@ class WindowStore:
         before, few = lasts[some] - back, owners[some]
         real = np.maximum.accumulate(np.where(marks == 0, np.arange(len(marks)), -1))[before]
         known = real >= firsts[some]
-        further = self._table["gone"][few] + before - firsts[some] + 1
+        gone = self._table["gone"][few]
+        further = np.where(gone < 0, UNKNOWN, gone + before - firsts[some] + 1)
         self._table["gone"][few] = np.where(known, before - real, further)
         self._table["edge"][few[known]] = laid[real[known]]
 

@@ -268,12 +268,14 @@ class Holdings:
         under_way = [*islice(self.restoring, RESTORED_AT_ONCE)]
         self._turn += 1
         stream = under_way[self._turn % len(under_way)]
+        work = self.restoring[stream]
         try:
-            found = next(self.restoring[stream])
+            found = next(work)
         except ITS_OWN as error:
             self.fail(stream, error)
             return
-        if found is not None:
+        # Its lease may have been lost meanwhile.
+        if found is not None and self.restoring.get(stream) is work:
             self._drop(stream)
             self.running[stream] = found
             self.lives[stream].run()
@@ -350,7 +352,7 @@ class Holdings:
         except ITS_OWN as error:
             self.fail(stream, error)
         else:
-            self.restoring[stream] = self.recovery.restore(stream, position)
+            self.restoring[stream] = self.recovery.restore(stream, position, self.renew)
             self.changed = True
 
     def _give_up(self, stream: str) -> None:

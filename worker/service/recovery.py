@@ -7,6 +7,7 @@ readings that the stream still holds.
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -20,7 +21,7 @@ from tidecast.worker.pipeline.registry import Registry
 from tidecast.worker.pipeline.series import newest
 from tidecast.worker.pipeline.snapshot import State, decode, encode
 from tidecast.worker.pipeline.step import ANY_ROOM, Pipeline, Room, most_readings
-from tidecast.worker.pipeline.wire import Position
+from tidecast.worker.pipeline.wire import Position, Pulse
 from tidecast.worker.service.partition import Partition
 from tidecast.worker.settings import Settings
 from tidecast.worker.store.checkpoint import Checkpoints, Manifest, Section
@@ -58,7 +59,9 @@ class Recovery:
         self._told = set[str]()
         self._models = [identity_of(model.spec) for model in registry.models]
 
-    def restore(self, stream: str, position: Position) -> Iterator[Partition | None]:
+    def restore(
+        self, stream: str, position: Position, pulse: Pulse = lambda: None
+    ) -> Iterator[Partition | None]:
         """Make a partition whose windows stand at a committed offset, a part of the work at a time.
 
         Yields None after each part, none of which takes long, and at last the partition. Whoever
@@ -67,14 +70,16 @@ class Recovery:
         Args:
             stream: the input stream.
             position: where the fleet stands in it.
+            pulse: called within parts of the work that a writer may have made long.
         """
         self._see_that_ids_go_on(stream, self._streams.facts(stream), position.offset)
         entries = yield from self._streams.entries_at(stream, position)
-        found = yield from self._load(stream, position.offset)
+        found = yield from self._load(stream, position.offset, pulse)
         replayed, after = 0, found.offset
         if position.offset != after:
             batches = self._streams.replay(stream, after, position.offset)
-            for taken in chain.from_iterable(map(found.pipeline.replay, batches)):
+            replay = partial(found.pipeline.replay, pulse=pulse)
+            for taken in chain.from_iterable(map(replay, batches)):
                 replayed += taken
                 yield None
             if found.saved and found.entries + replayed < entries:
@@ -203,7 +208,7 @@ class Recovery:
                 *(stream, fleets_key(stream), fleets_key(stream), ALL.decode()),
             )
 
-    def _load(self, stream: str, until: str) -> Generator[None, None, Partition]:
+    def _load(self, stream: str, until: str, pulse: Pulse) -> Generator[None, None, Partition]:
         """Return the partition as its checkpoint has it, or an empty one at the stream's start.
 
         Yields now and then.
@@ -248,11 +253,11 @@ class Recovery:
         else:
             # No section of these models' windows may outlive the readings that move them on.
             partition.changelog = Changelog()
-            yield from self._make_up(stream, pipeline, saved, strange)
+            yield from self._make_up(stream, pipeline, saved, strange, pulse)
         return partition
 
     def _make_up(
-        self, stream: str, pipeline: Pipeline, saved: Manifest, strange: int
+        self, stream: str, pipeline: Pipeline, saved: Manifest, strange: int, pulse: Pulse
     ) -> Generator[None, None, None]:
         """Make windows that the checkpoint does not hold from the stream's entries."""
         if strange:
@@ -277,7 +282,7 @@ class Recovery:
         )
         other = self._pipeline(stream, Registry(lacking))
         for entries in self._streams.replay(stream, START, saved.offset):
-            for _ in other.replay(entries):
+            for _ in other.replay(entries, pulse):
                 yield
         pipeline.held.absorb(other.held)
 

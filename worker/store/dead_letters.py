@@ -232,8 +232,9 @@ class DeadLetters:
         for name in (self._series_field, self._time_field):
             if name not in said and name.encode() in outer:
                 said[name] = outer[name.encode()].decode("utf-8", "replace")
-        time = self._time_of(letter)
-        said.setdefault(self._time_field, int(time) if time.isdigit() else time)
+        if self._time_field not in said:
+            time = self._time_of(letter)
+            said[self._time_field] = int(time) if time.isdigit() else time
         kept = [HISTORY, outer[HISTORY]] if HISTORY in outer else []
         # By itself, an object with a list in it would be read as columns.
         item = [said] if any(isinstance(value, list) for value in said.values()) else said

@@ -57,6 +57,7 @@ def test_times_within_the_bounds(time: int) -> None:
         lambda: time_of_text(b"%d" % (LATEST_TIME // 1000 + 1), "s"),
         lambda: time_of_json(10**30),
         lambda: time_of_json(10**30, "s"),
+        lambda: time_of_json(-(2**63) + 2_000_000, "s"),  # a thousand times that is small again
         lambda: time_of_json(-1),
         lambda: time_of_id(b"%d-0" % (LATEST_TIME + 1)),
         lambda: time_of_text(b"1969-12-31T23:59:59.999Z"),
@@ -185,6 +186,11 @@ def test_a_time_that_was_read_is_not_read_again() -> None:
 @pytest.mark.parametrize("time", [0, 5, 20_240_131, 50_000_000_000, 1_709_251_200_123, LATEST_TIME])
 def test_a_time_is_written_so_that_it_is_read_again(time: int, unit: TimeUnit) -> None:
     assert time_of_text(text_of(time, unit).encode(), unit) == time
+
+
+@pytest.mark.parametrize("time", [LATEST_TIME + 1, 2**63, 2**64 - 1])
+def test_a_time_beyond_the_years_is_written_as_it_is(time: int) -> None:
+    assert text_of(time) == str(time)
 
 
 def test_a_whole_float_is_a_time() -> None:

@@ -60,6 +60,11 @@ def test_ids_that_are_no_clock_times_set_no_bound(entry_id: bytes) -> None:
     assert stream_time.latest == NOW
 
 
+def test_an_id_that_is_no_clock_time_lends_no_other_reading_its_freedom() -> None:
+    times, ids = np.array([NOW, NOW + 10 * DAY]), [b"7-0", b"%d-0" % NOW]
+    assert StreamTime(DAY).take(times, ids).tolist() == [1]
+
+
 def test_no_bound_at_all_takes_everything() -> None:
     assert taken(StreamTime(), (0, 0), (10_000 * DAY, 0)) == []
 

@@ -164,7 +164,7 @@ def test_a_table_knows_by_how_many_readings_its_rows_have_moved(several: bool) -
 def test_a_window_from_a_shorter_tail_is_no_longer_than_that() -> None:
     store = store_of(4, 1, WITHOUT, rows=2)
     push(store, [(row, 0, float(i)) for i in range(4) for row in (0, 1)])
-    store.shorten(np.array([0]), 2)  # what stood in the tail came from one of two readings
+    store.restored(np.array([0]), 2)  # what stood in the tail came from one of two readings
     assert push(store, [(0, 0, 4.0), (1, 0, 4.0)]).ready.tolist() == [1]
     assert push(store, [(0, 0, 5.0)]).ready.tolist() == [0]
 
@@ -192,8 +192,7 @@ def put_back(table: Table, saved: list[Any], n_steps: int, grid: Grid) -> Window
     for moved, arrays in saved:
         columns = [column for column in table.columns if column.name in arrays]
         again.put(np.array([0]), moved, columns, arrays)
-        store.shorten(np.array([0]), table["tail"].shape[1])
-        store.restored(np.array([0]))
+        store.restored(np.array([0]), table["tail"].shape[1])
     return store
 
 
@@ -234,3 +233,60 @@ def test_marks_move_along_where_a_checkpoint_knows_none() -> None:
     assert filled(again, [(0, 500, 1.0), (0, 600, 1.0), (0, 700, 1.0)]) == [[1], [1], []]
     old = {name: each for name, each in arrays.items() if name not in ("holes", "spoiled")}
     assert filled(put_back(table, [(moved, old)], 5, grid), [(0, 400, 1.0)]) == [[]]
+
+
+def test_many_late_readings_of_one_series_let_leases_be_looked_after() -> None:
+    """They are taken one by one, so a writer may make it long."""
+    store = store_of(3, 1, Grid(float(STEP), amends=True), rows=1)
+    push(store, [(0, STEP * slot, 1.0) for slot in range(3)])
+    pulses: list[int] = []
+    rows, times = np.zeros(1001, np.int64), np.full(1001, STEP)
+    values = np.arange(1001, dtype=np.float32)[:, None]
+    advance = store.push(rows, times, values, lambda: pulses.append(1))
+    assert len(advance.amended) == 1001
+    assert len(pulses) == 5
+
+
+LINEAR = Grid(float(STEP), "linear", 4, amends=True)
+
+
+def test_what_a_window_kept_before_it_told_readings_apart_is_no_new_reading() -> None:
+    """A checkpoint without the newest slot's readings, such as of a file of version 1."""
+    store = store_of(3, 1, LINEAR, rows=1)
+    push(store, [(0, STEP * slot, float(slot)) for slot in range(3)])
+    table = store._table  # noqa: SLF001 - what a checkpoint would write
+    moved, arrays = table.take(np.array([0]), whole=True)
+    without = {name: each for name, each in arrays.items() if name not in ("latest", "crowd")}
+    again = put_back(table, [(moved, without)], 3, LINEAR)
+    assert push(again, [(0, 2 * STEP, 2.0)]).ignored.tolist() == [0]
+    assert push(again, [(0, 2 * STEP, 9.0)]).windows[0, :, 0].tolist() == [0, 1, 9]
+    assert table["crowd"][0] == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "slots", "expected"),
+    [
+        (8, 4, [1, 2, 3, 6, 7], [20, 30, 40, 99]),
+        (6, 9, [1, 2, 3, 7, 8, 9], [50, 60, 99]),
+    ],
+    ids=["a shorter window", "a longer window"],
+)
+def test_a_hole_at_the_edge_of_another_models_window_is_not_filled_from_nowhere(
+    before: int, after: int, slots: list[int], expected: list[float]
+) -> None:
+    """Its reading before is not known there: a short window keeps it, a long one begins behind."""
+    store = store_of(before, 1, LINEAR, rows=1)
+    values = {1: 10.0, 2: 10.0, 3: 10.0, 6: 40.0, 7: 50.0, 8: 60.0, 9: 70.0}
+    push(store, [(0, STEP * slot, values[slot]) for slot in slots])
+    table = store._table  # noqa: SLF001 - as above
+    again = put_back(table, [table.take(np.array([0]), whole=True)], after, LINEAR)
+    push(again, [(0, STEP * slots[-1], 99.0)])
+    run = min(after, int(again._table["run"][0]))  # noqa: SLF001 - as above
+    assert again._table["tail"][0, -run:, 0].tolist() == expected  # noqa: SLF001 - as above
+
+
+def test_a_reading_of_a_slot_that_was_rounded_is_known_again() -> None:
+    """The step is no whole number of milliseconds."""
+    store = store_of(4, 1, Grid(33.3, "linear", 2, amends=True), rows=1)
+    push(store, [(0, 0, 1.0), (0, 10, 2.0), (0, 50, 8.0)])
+    assert push(store, [(0, 50, 8.0)]).ignored.tolist() == [0]
