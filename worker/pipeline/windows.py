@@ -437,12 +437,16 @@ class WindowStore:
         if not self._fills:
             return
         marks = self._table["holes"][rows]
-        slots = np.arange(self._n_steps)
+        slots, each = np.arange(self._n_steps), np.arange(len(rows))
+        beside = np.clip(places[:, None] + np.array([-1, 0, 1]), 0, self._n_steps - 1)
+        fills = marks[each[:, None], beside].any(axis=1) | (back > runs)
+        if self._grid.gaps == "seasonal":  # what is one season on may be a hole
+            fills[:] = True
         marks[(slots > places[:, None]) & (slots < (self._n_steps - runs)[:, None])] = 1
-        marks[np.arange(len(rows)), places] = 0
+        marks[each, places] = 0
         self._table["holes"][rows] = marks
         self._table["spoiled"][rows] = marks.sum(axis=1)
-        some = np.flatnonzero(marks.any(axis=1))
+        some = np.flatnonzero(fills)
         if len(some):
             self._fill_anew(rows[some], marks[some])
 
