@@ -2,9 +2,9 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
-from tidecast.worker.pipeline.fates import NAMES, fates_of
+from tidecast.worker.pipeline.fates import Fates
 from tidecast.worker.pipeline.step import Commit
 from tidecast.worker.pipeline.wire import KINDS
 
@@ -15,24 +15,17 @@ INFERENCE = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0
 
 @dataclass(slots=True)
 class Tally:
-    """Counts over some time.
+    """Counts over some time; ``fates`` are those of the readings.
 
     ``rebuilds`` says how often windows were to be taken from the server again: all of them because
     the server went away or failed, which ``reconnects`` counts too, or those of a partition in
     trouble.
     """
 
-    readings: int = 0
+    fates: Fates = field(default_factory=Fates)
     forecasts: int = 0
     filled: int = 0
     rejects: int = 0
-    waiting: int = 0
-    history: int = 0
-    amended: int = 0
-    ignored: int = 0
-    dropped: int = 0
-    missing: int = 0
-    unserved: int = 0
     evicted: int = 0
     forgotten: int = 0
     lost: int = 0
@@ -46,8 +39,7 @@ class Tally:
         self.forecasts += len(commit.records)
         self.filled += commit.filled
         self.rejects += sum(reject.count for reject in commit.rejects)
-        for name in NAMES:
-            setattr(self, name, getattr(self, name) + getattr(commit.fates, name))
+        self.fates.add(commit.fates)
         self.evicted += commit.evicted
         self.forgotten += commit.forgotten
         self.batches += 1
@@ -55,10 +47,10 @@ class Tally:
 
     def sentence(self, span: str) -> str:
         """Say it in words; ``span`` is the time it took."""
-        line = f"{self.readings} readings -> {self.forecasts} forecasts {span}"
+        line = f"{self.fates.readings} readings -> {self.forecasts} forecasts {span}"
         if self.rejects:
             line += f", {self.rejects} rejected (see the :dead stream)"
-        for told in fates_of(self.facts()).told():
+        for told in self.fates.told():
             line += f", {told}"
         if self.evicted:
             line += f", {self.evicted} series forgotten to make room (--max-series, --max-memory)"
@@ -72,7 +64,8 @@ class Tally:
 
     def facts(self) -> dict[str, int]:
         """Return the counts by name."""
-        return asdict(self)
+        facts = asdict(self)
+        return {**facts.pop("fates"), **facts}
 
 
 class Histogram:
