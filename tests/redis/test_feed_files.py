@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import polars as pl
 import pytest
@@ -87,58 +89,57 @@ def test_a_broken_file_is_one_line(
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_standard_input_is_sent_as_it_comes(client: redis.Redis, server_url: str) -> None:
-    """Each row is on the stream before the next one is written."""
+@contextmanager
+def feeding(server_url: str) -> Iterator[tuple[subprocess.Popen[str], IO[str], IO[str]]]:
+    """Run a ``feed`` of standard input; yield it with what it reads and what it says."""
     words = [sys.executable, "-m", "tidecast.worker", "feed", "-", "--series", "boiler"]
     words += ["--redis-url", server_url]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as feed:
         assert feed.stdin
         assert feed.stderr
-        feed.stdin.write("time,value\n")
+        yield feed, feed.stdin, feed.stderr
+
+
+def test_standard_input_is_sent_as_it_comes(client: redis.Redis, server_url: str) -> None:
+    """Each row is on the stream before the next one is written."""
+    with feeding(server_url) as (feed, rows, said):
+        rows.write("time,value\n")
         for number, row in enumerate(ROWS, 1):
-            feed.stdin.write(row + "\n")
-            feed.stdin.flush()
+            rows.write(row + "\n")
+            rows.flush()
             wait_for(partial(_holds, client, number))
-        feed.stdin.close()
-        assert feed.stderr.read() == "sent 3 readings to readings\n"
+        rows.close()
+        assert said.read() == "sent 3 readings to readings\n"
     assert feed.returncode == 0
     assert fed(client) == FED
 
 
 def test_ctrl_c_ends_what_waits_for_standard_input(client: redis.Redis, server_url: str) -> None:
-    words = [sys.executable, "-m", "tidecast.worker", "feed", "-", "--series", "boiler"]
-    words += ["--redis-url", server_url]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as feed:
-        assert feed.stdin
-        assert feed.stderr
-        feed.stdin.write(f"time,value\n{ROWS[0]}\n")
-        feed.stdin.flush()
+    with feeding(server_url) as (feed, rows, said):
+        rows.write(f"time,value\n{ROWS[0]}\n")
+        rows.flush()
         wait_for(partial(_holds, client, 1))
         feed.send_signal(signal.SIGINT)
-        assert feed.stderr.read() == "interrupted; after 1 rows\n"
+        assert said.read() == "interrupted; after 1 rows\n"
     assert feed.returncode == 1
 
 
 def test_ctrl_c_counts_what_is_on_its_way(client: redis.Redis, server_url: str) -> None:
     """Rows that the server is about to take belong to those that are in."""
-    words = [sys.executable, "-m", "tidecast.worker", "feed", "-", "--series", "boiler"]
-    words += ["--redis-url", server_url]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as feed:
-        assert feed.stdin
-        assert feed.stderr
-        feed.stdin.write(f"time,value\n{ROWS[0]}\n")
-        feed.stdin.flush()
+    with feeding(server_url) as (feed, rows, said):
+        rows.write(f"time,value\n{ROWS[0]}\n")
+        rows.flush()
         wait_for(partial(_holds, client, 1))
         client.client_pause(60_000, all=False)
         try:
-            feed.stdin.write(ROWS[1] + "\n")
-            feed.stdin.flush()
+            rows.write(ROWS[1] + "\n")
+            rows.flush()
             wait_for(partial(_waits, client))
             feed.send_signal(signal.SIGINT)
             time.sleep(0.2)  # long enough to end, were it not held back
         finally:
             client.client_unpause()
-        assert feed.stderr.read() == "interrupted; after 2 rows\n"
+        assert said.read() == "interrupted; after 2 rows\n"
     assert feed.returncode == 1
     assert _holds(client, 2)
 

@@ -14,12 +14,16 @@ import redis
 
 from tests.conftest import Run
 from tests.model_files import spec_in, write_mean_model
-from tests.redis.campaigns import end, nursery
+from tests.redis.campaigns import GRID, START, STEP, end, nursery
 from tests.redis.servers import Server
 from tests.redis.verifier import verify
 from tests.redis.waiting import wait_for
 from tidecast.worker.errors import LeaseError
+from tidecast.worker.pipeline.registry import load_registry
+from tidecast.worker.pipeline.wire import Position
 from tidecast.worker.service.loop import Worker
+from tidecast.worker.service.recovery import Recovery
+from tidecast.worker.settings import Settings
 from tidecast.worker.store.checkpoint import (
     AT_ONCE,
     PIECE,
@@ -27,6 +31,7 @@ from tidecast.worker.store.checkpoint import (
     Manifest,
     read_manifest,
 )
+from tidecast.worker.store.source import Streams
 
 
 @pytest.fixture
@@ -388,3 +393,22 @@ def test_a_stopped_worker_hands_over_at_once(tmp_path: Path, durable_server: Ser
         wait_for(lambda: client.xlen("readings:forecasts") == 30 - 3)
         end(second, signal.SIGTERM)
         assert verify(client, "readings", home.models).flawless
+
+
+def test_a_replay_that_takes_long_lets_leases_be_looked_after(
+    client: redis.Redis, tmp_path: Path
+) -> None:
+    """Readings that come late are taken one by one, and one entry may hold very many."""
+    model = write_mean_model(tmp_path / "late.onnx", n_steps=3, **GRID)
+    times = [START + STEP * slot for slot in range(3)]
+    for some in (times, times[:1] * 900):
+        body = {"series": "a", "ts": some, "value": list(range(len(some)))}
+        last: Any = client.xadd("readings", {"data": json.dumps(body)})
+    streams = Streams(client=client, count=100, block_ms=None)
+    checkpoints = Checkpoints(client, "default", "me")
+    recovery = Recovery(Settings(models=model), load_registry(model), streams, checkpoints)
+    pulses: list[int] = []
+    position = Position(last.decode(), 2)
+    parts = list(recovery.restore("readings", position, lambda: pulses.append(1)))
+    assert parts[-1] is not None
+    assert len(pulses) >= 4

@@ -119,3 +119,15 @@ def test_those_without_a_forecast_are_told() -> None:
     assert [word.partition(" ")[2] for word in told] == list(WORDS.values())
     assert list(Fates(readings=9, waiting=9).told()) == []
     assert set(OF_READINGS) < set(KINDS)
+
+
+def test_late_readings_let_leases_be_looked_after_in_a_replay_too(registry: Registry) -> None:
+    first = {"series": "a0", "ts": [START, START + STEP, START + 2 * STEP], "value": [1, 2, 3]}
+    late = {"series": "a0", "ts": [START + STEP] * 900, "value": list(range(900))}
+    entries = [
+        (b"%d-%d" % (START, number), [b"data", orjson.dumps(body)])
+        for number, body in enumerate((first, late))
+    ]
+    pulses: list[int] = []
+    list(pipeline_of(registry).replay(entries, lambda: pulses.append(1)))
+    assert len(pulses) >= 4
