@@ -70,7 +70,12 @@ def test_a_date_is_not_taken_for_a_number(client: redis.Redis, tidecast: Run, mo
 def test_a_reading_far_ahead_costs_itself_also_after_a_restart(
     client: redis.Redis, tidecast: Run, model: Path
 ) -> None:
-    """Its series goes on where it was; it was late for ever."""
+    """::
+
+    entry at   0 s    0 s         0 s    0 s, after a restart
+    time       0 s    ten years   60 s   120 s
+    forecast   x      a letter    x      x
+    """
     now = time.time_ns() // 1_000_000
     add(client, now, 1)
     add(client, now + 10 * 365 * 86_400_000, 2)
