@@ -124,5 +124,5 @@ class Silence:
         """
         self.marks.append(((latest // self._period + 1) * self._period, number))
         old = [mark for mark in self.marks if mark[0] <= when - (self._ttl or 0)]
-        self.marks = self.marks[max(0, len(old) - 1) :]
+        self.marks = self.marks[len(old) :]
         return old[-1][1] if old else 0
