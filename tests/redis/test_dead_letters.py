@@ -544,3 +544,24 @@ def test_help_has_an_example() -> None:
         words = [sys.executable, "-m", "tidecast.worker", "dead-letters", name, "--help"]
         shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
         assert f"Example: tidecast-worker dead-letters {name}" in " ".join(shown.split())
+
+
+def test_history_stays_history(client: redis.Redis, command: Run) -> None:
+    """Also where a reading of a document is put back by itself."""
+    body = '[{"value":"x"},{"value":2,"hum":1}]'
+    letters = letters_of(client, add_entry(client, "data", body, "tidecast:history", "1"))
+    assert command("retry", letters[0]).returncode == 0
+    _, fields = newest(client, "readings")
+    assert dict(zip(fields[::2], fields[1::2], strict=True))[b"tidecast:history"] == b"1"
+
+
+@pytest.mark.parametrize(
+    ("unit", "time"), [("ms", b"1700000000123"), ("s", b"2023-11-14T22:13:20.123Z")]
+)
+def test_a_reading_keeps_its_entrys_time_whatever_numbers_count(
+    client: redis.Redis, command: Run, unit: str, time: bytes
+) -> None:
+    letters = letters_of(client, add_entry(client, "value", "x", "hum", "1"))
+    assert command("retry", letters[0], "--time-unit", unit).returncode == 0
+    _, fields = newest(client, "readings")
+    assert dict(zip(fields[::2], fields[1::2], strict=True))[b"ts"] == time

@@ -278,6 +278,9 @@ def test_history_fills_windows_without_a_forecast(
         "history": 5,
         **dict.fromkeys(("waiting", "amended", "ignored", "dropped", "missing", "unserved"), 0),
     }
+    feed(client, (6, "-"))
+    run(tidecast, model)
+    assert "of 7 readings, 5 of history, 1 without a value" in tidecast("status").stdout
 
 
 @pytest.mark.parametrize(
@@ -370,3 +373,15 @@ def test_a_limit_on_quiet_series_below_that_on_clocks_is_warned_of(
     said = run(tidecast, model, "--series-ttl", "3600")
     assert "--series-ttl 3600 is shorter than --max-skew 86400" in said
     assert "shorter" not in run(tidecast, model, "--series-ttl", "3600", "--max-skew", "60")
+
+
+def test_what_holds_for_several_streams_is_told_once(
+    client: redis.Redis, tidecast: Run, tmp_path: Path
+) -> None:
+    model = write_mean_model(tmp_path / "m.onnx", n_steps=3, **GRID)
+    for stream in ("readings", "others"):
+        times = [START + 2 * MINUTE * number for number in range(300)]
+        body = {"series": stream, "ts": times, "value": [1.0] * len(times)}
+        client.xadd(stream, {"data": json.dumps(body)})
+    said = run(tidecast, model, "--input", "readings,others")
+    assert said.count("readings come every 120 s") == 1

@@ -420,3 +420,11 @@ def test_an_entry_that_comes_without_its_fields_is_refused_alone() -> None:
 def test_no_entries_hold_no_readings() -> None:
     readings, rejects = Decoder("readings", ["value"]).decode([])
     assert (len(readings), rejects) == (0, [])
+
+
+@pytest.mark.parametrize("body", ['{"value":1}', '[{"value":1}]', '{"value":[1],"ts":60}'])
+def test_a_time_that_is_told_once_is_read_once(body: str) -> None:
+    """Read again, its milliseconds would be seconds."""
+    fields = ("ts", "60", "data", body)
+    readings, rejects = Decoder("readings", ["value"], time_unit="s").decode([entry(*fields)])
+    assert (readings.times.tolist(), rejects) == ([60_000], [])

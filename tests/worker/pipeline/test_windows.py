@@ -264,15 +264,15 @@ def test_what_a_window_kept_before_it_told_readings_apart_is_no_new_reading() ->
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "slots", "expected"),
+    ("before", "after", "slots", "amended", "expected"),
     [
-        (8, 4, [1, 2, 3, 6, 7], [20, 30, 40, 99]),
-        (6, 9, [1, 2, 3, 7, 8, 9], [50, 60, 99]),
+        (8, 4, [1, 2, 3, 6, 7], 6, [20, 30, 99, 50]),
+        (6, 9, [1, 2, 3, 7, 8, 9], 7, [99, 60, 70]),
     ],
     ids=["a shorter window", "a longer window"],
 )
 def test_a_hole_at_the_edge_of_another_models_window_is_not_filled_from_nowhere(
-    before: int, after: int, slots: list[int], expected: list[float]
+    before: int, after: int, slots: list[int], amended: int, expected: list[float]
 ) -> None:
     """Its reading before is not known there: a short window keeps it, a long one begins behind."""
     store = store_of(before, 1, LINEAR, rows=1)
@@ -280,7 +280,7 @@ def test_a_hole_at_the_edge_of_another_models_window_is_not_filled_from_nowhere(
     push(store, [(0, STEP * slot, values[slot]) for slot in slots])
     table = store._table  # noqa: SLF001 - as above
     again = put_back(table, [table.take(np.array([0]), whole=True)], after, LINEAR)
-    push(again, [(0, STEP * slots[-1], 99.0)])
+    push(again, [(0, STEP * amended, 99.0)])
     run = min(after, int(again._table["run"][0]))  # noqa: SLF001 - as above
     assert again._table["tail"][0, -run:, 0].tolist() == expected  # noqa: SLF001 - as above
 
@@ -290,3 +290,41 @@ def test_a_reading_of_a_slot_that_was_rounded_is_known_again() -> None:
     store = store_of(4, 1, Grid(33.3, "linear", 2, amends=True), rows=1)
     push(store, [(0, 0, 1.0), (0, 10, 2.0), (0, 50, 8.0)])
     assert push(store, [(0, 50, 8.0)]).ignored.tolist() == [0]
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["one by one", "in one batch"])
+def test_a_hole_at_the_edge_is_filled_anew_from_the_reading_that_has_left(together: bool) -> None:
+    """::
+
+    slot         0    1    2    3   4   5   6      a window of five
+    until 5    -30 |(-10)(10)  30  40  50
+    3 is 60        |  (0)(30)  60  40  50
+    until 6    -30    (0)|(30) 60  40  50  60
+    3 is 90              |(50) 90  40  50  60
+    """
+    store = store_of(5, 1, LINEAR, rows=1)
+
+    def add(*readings: tuple[int, float]) -> list[float]:
+        batch = [(0, STEP * slot, value) for slot, value in readings]
+        for some in [batch] if together else [[reading] for reading in batch]:
+            push(store, some)
+        return store._table["tail"][0, :, 0].tolist()  # type: ignore[no-any-return]  # noqa: SLF001
+
+    assert add((0, -30.0), (3, 30.0), (4, 40.0), (5, 50.0)) == [-10, 10, 30, 40, 50]
+    assert add((3, 60.0)) == [0, 30, 60, 40, 50]
+    assert add((6, 60.0)) == [30, 60, 40, 50, 60]
+    assert add((3, 90.0)) == [50, 90, 40, 50, 60]
+
+
+def test_a_hole_one_season_on_follows_what_was_amended() -> None:
+    """::
+
+    slot       0   1   2   3   4      season 2
+    until 4    0   1   2  (1)  4
+    1 is 9     0   9   2  (9)  4
+    """
+    store = store_of(6, 1, Grid(float(STEP), "seasonal", 2, 2, amends=True), rows=1)
+    push(store, [(0, STEP * slot, float(slot)) for slot in (0, 1, 2, 4)])
+    assert store._table["tail"][0, 1:, 0].tolist() == [0, 1, 2, 1, 4]  # noqa: SLF001
+    push(store, [(0, STEP, 9.0)])
+    assert store._table["tail"][0, 1:, 0].tolist() == [0, 9, 2, 9, 4]  # noqa: SLF001
