@@ -42,8 +42,7 @@ def status_command(settings: ServerSettings, input_: Input = None, as_json: AsJs
     """Show who owns which stream, how far it is read, and what lies beside it.
 
     Series, evicted series, entries removed unread and what became of readings are as of the
-    checkpoint. A "-" says
-    that nothing is there, or that the server does not know.
+    checkpoint. A "-" says that nothing is there, or that the server does not know.
 
     Example: tidecast-worker status --input 'readings:{0..3}'
     """
