@@ -30,6 +30,7 @@ def spec_of(
     max_gap: int = 0,
     season: int = 1,
     min_steps: int | None = None,
+    aggregate: dict[str, str] | None = None,
 ) -> ModelSpec:
     """Return a description whose golden pair is all zero unless given; of version 2 with ``gaps``.
 
@@ -48,6 +49,7 @@ def spec_of(
             "horizon": horizon,
             "features": features,
             "targets": targets,
+            "aggregate": aggregate or {},
             "step_seconds": step_seconds,
             "series": series,
             "trained_at": "2026-01-01T00:00:00Z",

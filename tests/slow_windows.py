@@ -14,10 +14,11 @@ What = Literal["extended", "amended", "ignored", "refused"]
 
 @dataclass
 class Slot:
-    """A slot of a window: what its features are, and whether a reading said so."""
+    """A slot of a window: what its features are, and whether a reading said so, of all of them."""
 
     values: Values
     real: bool = True
+    partly: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,40 @@ class SlowWindow:
         self.newest, self.latest, self.crowd = opened, time, 1
         return self._forecast("extended")
 
+    def close(self, slot: Slot, opened: int, latest: int, crowd: int) -> Outcome:
+        """Take a slot that readings came together in."""
+        self.crowd = 1
+        self.read(opened, slot.values)
+        self.slots[-1].partly, self.latest, self.crowd = slot.partly, latest, crowd
+        return self._forecast("extended")
+
+    def rewrite(self, values: Values, latest: int, crowd: int) -> Outcome:
+        """Give the newest slot other values."""
+        self.slots[-1], self.latest, self.crowd = Slot(values), latest, crowd
+        self._fill()
+        return self._forecast("extended")
+
+    def complete(self, time: int, values: tuple[float | None, ...]) -> Outcome:
+        """Take a reading of a slot that is there, which may lack features."""
+        back = self._back(time)
+        if None not in values:
+            return self._late(time, tuple(float(one or 0) for one in values))
+        if back >= min(self.n_steps, len(self.slots)):
+            return Outcome("refused")
+        slot = self.slots[-1 - back]
+        partly, pairs = not slot.real or slot.partly, zip(values, slot.values, strict=True)
+        outcome = self._late(time, tuple(b if a is None else a for a, b in pairs))
+        if outcome.what != "ignored":
+            slot.partly = partly
+        return self._forecast(outcome.what) if outcome.window else outcome
+
+    def _back(self, time: int) -> int:
+        step, before = self.grid.step_ms or 0, self.newest - time
+        return 0 if 2 * before <= step or time >= self.latest else max(1, int(before / step + 0.5))
+
     def _late(self, time: int, values: Values) -> Outcome:
         """Take a reading from before the newest slot, or half a step behind it at most."""
-        step, before = self.grid.step_ms or 0, self.newest - time
-        back = 0 if 2 * before <= step or time >= self.latest else max(1, int(before / step + 0.5))
+        back = self._back(time)
         short = back - len(self.slots)
         if not self.grid.amends or back >= self.n_steps or short > self.grid.most:
             return Outcome("refused")
@@ -76,7 +107,7 @@ class SlowWindow:
             self.slots = [Slot(values), *between, *self.slots]
         else:
             slot = self.slots[-1 - back]
-            again = slot.real and (back > 0 or time == self.latest)
+            again = slot.real and not slot.partly and (back > 0 or time == self.latest)
             if again and (slot.values == values or self.grid.twice == "first"):
                 return Outcome("ignored")
             if back == 0:
@@ -84,7 +115,7 @@ class SlowWindow:
                     return Outcome("ignored")
                 self.crowd += time > self.latest
                 self.latest = time
-            slot.values, slot.real = values, True
+            slot.values, slot.real, slot.partly = values, True, False
         self._fill()
         return self._forecast("extended") if back == 0 else Outcome("amended")
 
@@ -94,7 +125,7 @@ class SlowWindow:
         if len(held) < min(self.n_steps, self.grid.min_steps or self.n_steps):
             return Outcome(what)
         window = [held[0].values] * lacking + [slot.values for slot in held]
-        return Outcome(what, window, lacking + sum(not slot.real for slot in held))
+        return Outcome(what, window, lacking + sum(slot.partly or not slot.real for slot in held))
 
     def _fill(self, *, newest_alone: bool = False) -> None:
         """Fill the holes between readings: all of them, or those before the newest."""

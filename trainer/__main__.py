@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -70,6 +70,7 @@ def fit_command(
     time_unit: options.TimeUnit = "auto",
     series: options.SeriesGlob = "*",
     step: options.Step = "auto",
+    aggregate: options.Aggregate = "last",
     arch: options.Arch = "segmented",
     segment: options.Segment = None,
     mix: options.Mix = None,
@@ -107,16 +108,18 @@ def fit_command(
     Example: tidecast-trainer fit taxi.csv --name taxi --targets value --horizon 5
     """
     check_extra()
-    from tidecast.trainer.config import fit_config
+    from tidecast.trainer.config import fit_config, rules_of, step_of
     from tidecast.trainer.relabel import contention
     from tidecast.trainer.report import Subject
     from tidecast.trainer.resume import Kept
 
     named = _names(targets)
+    used = _names(features) if features else named
     config = fit_config(
         name=name or data.stem,
         targets=named,
-        features=_names(features) if features else named,
+        features=used,
+        aggregate=rules_of(aggregate, (*used, *named)),
         n_steps=n_steps,
         horizon=horizon,
         arch=arch,
@@ -142,7 +145,7 @@ def fit_command(
         max_gap=max_gap,
         seed=seed,
         series=series,
-        step_seconds=_step(step),
+        step_seconds=step_of(step),
     )
     kept = Kept(out / f"{config.name}.unfinished.npz", resume)
     with interruptible(kept.interrupted):
@@ -208,6 +211,8 @@ def evaluate_command(
         time_column=time_column,
         time_unit=time_unit,
         step_seconds=spec.step_seconds,
+        rules=spec.aggregate,
+        joins=spec.spec_version > 1,
     )
     history = slotted(spec, history)
     windows = windows_for(spec, history)
@@ -253,6 +258,7 @@ def tune_command(
     time_column: options.TimeColumn = None,
     time_unit: options.TimeUnit = "auto",
     step: options.Step = "auto",
+    aggregate: options.Aggregate = "last",
     members: options.Members = 1,
     normalization: options.Normalization = None,
     loss: options.Loss = "mae",
@@ -272,13 +278,15 @@ def tune_command(
     Example: tidecast-trainer tune taxi.csv --targets value --horizon 5 --minutes 30
     """
     check_extra()
-    from tidecast.trainer.config import fit_config
+    from tidecast.trainer.config import fit_config, rules_of, step_of
 
     named = _names(targets)
+    used = _names(features) if features else named
     config = fit_config(
         name=name or data.stem,
         targets=named,
-        features=_names(features) if features else named,
+        features=used,
+        aggregate=rules_of(aggregate, (*used, *named)),
         horizon=horizon,
         members=members,
         normalization=normalization,
@@ -287,7 +295,7 @@ def tune_command(
         validation_rows=validation_rows,
         season=season,
         seed=seed,
-        step_seconds=_step(step),
+        step_seconds=step_of(step),
     )
     history = _load(data, config, series_column, time_column, time_unit)
     out.mkdir(parents=True, exist_ok=True)
@@ -431,10 +439,19 @@ def _load(
         time_column=time_column,
         time_unit=time_unit,
         step_seconds=config.step_seconds,
+        rules=config.aggregate,
     )
     step = "any step" if history.step_seconds is None else f"step {duration(history.step_seconds)}"
-    dropped = f", {history.dropped:,} more in the same step as a later one, which counts"
-    dropped *= bool(history.dropped)
+    fate = (
+        "aggregated with others of their step"
+        if config.aggregate
+        else (
+            "in the same step as a later one, which counts"
+            if len(config.features) == 1
+            else "in the same step as others, with which they are joined"
+        )
+    )
+    dropped = f", {history.dropped:,} more {fate}" * bool(history.dropped)
     typer.echo(
         f"{data}: {history.rows:,} rows, {len(history.series):,} series, {step}, "
         f"{history.missing:,} rows with missing values{dropped}",
@@ -578,15 +595,6 @@ def _names(text: str) -> tuple[str, ...]:
     if not all(names):
         raise ConfigError(f"an empty column name in {text!r}; write names with commas between")
     return names
-
-
-def _step(text: str) -> float | Literal["auto"] | None:
-    if text in ("auto", "none"):
-        return "auto" if text == "auto" else None
-    try:
-        return float(text)
-    except ValueError as error:
-        raise ConfigError(f"--step {text!r}: neither seconds nor 'auto' nor 'none'") from error
 
 
 def _tuples(rows: Any) -> str:

@@ -1,6 +1,7 @@
 """What a fit is told."""
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -11,6 +12,7 @@ from tidecast.worker.contract import (
     Gaps,
     Name,
     Pattern,
+    Rule,
     SeriesGlob,
     SpecError,
     StepSeconds,
@@ -21,6 +23,8 @@ Activation = Literal["tanh", "relu"]
 Arch = Literal["segmented", "lstm"]
 Normalization = Literal["last", "instance", "standard", "none"]
 Loss = Literal["mae", "huber", "mse"]
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+"""In the units that a step may be told in."""
 
 
 class FitConfig(BaseModel):
@@ -28,7 +32,8 @@ class FitConfig(BaseModel):
 
     What is None is picked by ``plan`` from the data. ``train_rows`` and ``validation_rows``
     count rows of each series; None means the first 70 % and the next 10 %. ``step_seconds`` "auto"
-    takes the data's own step, None makes every reading the next step.
+    takes the data's own step, None makes every reading the next step. ``aggregate`` names the
+    columns of which not the last reading of a step counts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,6 +66,7 @@ class FitConfig(BaseModel):
     season: Annotated[int, Field(ge=1)] | None = None
     gaps: Gaps = "linear"
     max_gap: Annotated[int, Field(ge=0)] | None = None
+    aggregate: dict[str, Rule] = {}
     series: SeriesGlob = "*"
 
     @model_validator(mode="after")
@@ -89,6 +95,15 @@ class FitConfig(BaseModel):
             raise ValueError(str(error)) from error
         return self
 
+    @model_validator(mode="after")
+    def _aggregated(self) -> Self:
+        if self.aggregate and self.step_seconds is None:
+            raise ValueError("--aggregate wants steps to aggregate in; --step none has none")
+        for name in self.aggregate:
+            if name not in self.columns:
+                raise ValueError(f"--aggregate {name}=...: neither a feature nor a target")
+        return self
+
     @property
     def pattern(self) -> Pattern:
         """Which of the six patterns this is."""
@@ -115,3 +130,41 @@ def fit_config(**choices: Any) -> FitConfig:
             raise ConfigError(reason) from error
         option = str(first["loc"][0]).replace("_", "-")
         raise ConfigError(f"--{option} {first['input']!r}: {reason}") from error
+
+
+def step_of(text: str) -> float | Literal["auto"] | None:
+    """Return the seconds that a text says, such as ``5m``; "auto" and None as in ``FitConfig``.
+
+    Raises:
+        ConfigError: it says no time.
+    """
+    if text in ("auto", "none"):
+        return "auto" if text == "auto" else None
+    count, unit = (text[:-1], text[-1]) if text[-1:] in SECONDS else (text, "s")
+    try:
+        return float(count) * SECONDS[unit]
+    except ValueError as error:
+        raise ConfigError(
+            f"--step {text!r}: neither a time (5m, 1h, 30 for seconds) nor 'auto' nor 'none'"
+        ) from error
+
+
+def rules_of(text: str, columns: Sequence[str]) -> dict[str, str]:
+    """Return the rule of each column; nothing where the last reading of all of them counts.
+
+    Args:
+        text: a rule for all columns, or for one as in ``mean,rain=sum``.
+        columns: that there are.
+
+    Raises:
+        ConfigError: it names no rule.
+    """
+    rules = dict.fromkeys(columns, "last")
+    for part in text.split(","):
+        name, _, rule = part.strip().rpartition("=")
+        if rule not in get_args(Rule):
+            raise ConfigError(
+                f"--aggregate {part.strip()!r}: {rule!r} is none of {', '.join(get_args(Rule))}"
+            )
+        rules |= {name: rule} if name else dict.fromkeys(columns, rule)
+    return {} if set(rules.values()) == {"last"} else rules

@@ -66,6 +66,7 @@ def describe(fitted: Fitted, trained_at: datetime) -> ModelSpec:
         gaps=fitted.plan.gaps,
         max_gap=fitted.plan.max_gap,
         min_steps=fitted.min_steps,
+        aggregate=config.aggregate,
         series=config.series,
         trained_at=_iso(trained_at),
         training=Training.model_validate(

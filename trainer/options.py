@@ -33,7 +33,15 @@ SeriesGlob = Annotated[
     str, typer.Option(help="Glob (* and ?) of the series that a worker serves with it.")
 ]
 Step = Annotated[
-    str, typer.Option(help="Seconds between rows, or 'auto', or 'none': any distance.")
+    str,
+    typer.Option(help="From slot to slot: 5m, 1h, 30 (seconds), 'auto', or 'none': any distance."),
+]
+Aggregate = Annotated[
+    str,
+    typer.Option(
+        help="What counts of several rows of a step: last, mean, sum, min, max or count, for all "
+        "columns or by column (mean,rain=sum)."
+    ),
 ]
 Arch = Annotated[
     Literal["segmented", "lstm"],

@@ -1,7 +1,7 @@
 """Loads histories from CSV and Parquet files: wide or long, with gaps, in order of time."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +13,8 @@ import polars as pl
 
 from tidecast.trainer.errors import DataError
 from tidecast.trainer.interleaved import check_apart
+from tidecast.trainer.resample import one_row_a_slot
+from tidecast.worker.contract import Rule
 from tidecast.worker.pipeline.cells import MARKERS
 from tidecast.worker.pipeline.epoch import (
     NO_TIME,
@@ -21,7 +23,7 @@ from tidecast.worker.pipeline.epoch import (
     milliseconds_of_floats,
     unit_of,
 )
-from tidecast.worker.pipeline.grid import is_next_step, opened_at, slots_between
+from tidecast.worker.pipeline.grid import is_next_step
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -77,7 +79,7 @@ class Series:
 class History:
     """All series of a file, with the step between their rows (None: every row is the next step).
 
-    ``dropped`` rows of the file gave way to a later one of the same step.
+    ``dropped`` rows of the file went into another of the same step.
     """
 
     columns: tuple[str, ...]
@@ -119,12 +121,15 @@ def load_history(
     time_column: str | None = None,
     time_unit: TimeUnit = "auto",
     step_seconds: float | Literal["auto"] | None = "auto",
+    rules: Mapping[str, Rule] | None = None,
+    joins: bool = True,
 ) -> History:
     """Load the named columns of a CSV or Parquet file.
 
-    Rows are sorted by time. Of several in one step, such as two with one time, the last counts; as
-    in a worker, only rows that have all ``features`` (None: all columns) do. Empty cells, NaN and
-    numbers beyond 32-bit floats are missing values.
+    Rows are sorted by time, and those of one step made one, as readings are by a worker: the last
+    counts, unless ``rules`` say otherwise, and ``features`` (None: all columns) that stand in
+    several rows are joined, unless ``joins`` is False. Empty cells, NaN and numbers beyond 32-bit
+    floats are missing values.
 
     Raises:
         DataError: no such file or column, no rows, text in a number column, an unreadable time,
@@ -154,14 +159,17 @@ def load_history(
     step = _common_step(series) if step_seconds == "auto" else step_seconds
     if time_column is None:
         step = None
-    carried = [columns.index(name) for name in features or columns]
-    if time_column is not None:
+    features = features or columns
+    if time_column is not None and not rules:
+        carried = [columns.index(name) for name in features]
         rows = frame.filter(pl.all_horizontal(pl.col(f"c{i}").is_finite() for i in carried))
         read = {*columns, time_column, series_column}
         spare = table.select(name for name in table.columns if name not in read)
         check_apart(path, rows, spare, series_column=series_column, stepwise=step is not None)
     if step is not None:
-        series = tuple(_in_step(one, step, carried) for one in series)
+        series = tuple(in_step(one, step, columns, features, rules, joins=joins) for one in series)
+    elif rules:
+        raise DataError(f"{path}: no steps in which rows could be aggregated; give --step 5m, say")
     kept = sum(map(len, series))
     return History(tuple(columns), series, step, frame.height - kept)
 
@@ -300,31 +308,22 @@ def _common_step(series: Sequence[Series]) -> float | None:
     return step / 1000 if steady else None
 
 
-def _in_step(series: Series, step_seconds: float, carried: list[int]) -> Series:
-    """Put rows with all carried columns into one that belong to one slot, as a worker does.
-
-    The last of them counts, and its time is when that slot lies (``grid.opened_at``).
-    """
+def in_step(
+    series: Series,
+    step_seconds: float,
+    columns: Sequence[str],
+    features: Sequence[str],
+    rules: Mapping[str, Rule] | None = None,
+    *,
+    joins: bool = True,
+) -> Series:
+    """Return a series with one row for each slot at most; see ``resample``."""
     if series.times is None:
         return series
-    half = 500 * step_seconds
-    whole = np.flatnonzero(np.isfinite(series.values[:, carried]).all(axis=1))
-    times = series.times[whole]
-    if (np.diff(times) > half).all():
-        return series
-    step = 1000 * step_seconds
-    kept, counts, moments = np.ones(len(series), np.bool_), np.arange(len(series)), series.times
-    moments = moments.copy()
-    opened = latest = first = crowd = 0
-    for number, (row, time) in enumerate(zip(whole.tolist(), times.tolist(), strict=True)):
-        if number and 2 * (time - opened) <= step:
-            kept[row], counts[first] = False, row
-            crowd, latest = crowd + (time > latest), time
-            continue
-        slots = slots_between(np.array([time - opened]), step)
-        opened = int(opened_at(np.array([time]), np.array([opened]), slots, crowd > 1, step)[0])
-        moments[row], latest, first, crowd = opened, time, row, 1
-    return Series(series.name, moments[kept], series.values[counts[kept]])
+    times, values = one_row_a_slot(
+        series.times, series.values, step_seconds, columns, features, rules or {}, joins=joins
+    )
+    return Series(series.name, times, values)
 
 
 def segments(series: Series, step_seconds: float | None) -> list[tuple[int, int]]:

@@ -3,10 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from tidecast.trainer.series import History, Ints, Series
 from tidecast.worker.contract import ModelSpec
 from tidecast.worker.pipeline.grid import Grid, fill, grid_of, holes_of, slots_between
+
+Bools = npt.NDArray[np.bool_]
 
 
 def slotted(spec: ModelSpec, history: History) -> History:
@@ -36,8 +39,9 @@ def in_slots(history: History, grid: Grid, features: tuple[str, ...], n_steps: i
 def _in_slots(series: Series, grid: Grid, places: Ints, n_steps: int) -> Series:
     if series.times is None or grid.step_ms is None:
         return series
+    series, partly = _held(series, grid, places)
     there = np.flatnonzero(np.isfinite(series.values[:, places]).all(axis=1))
-    if not len(there):
+    if not len(there) or series.times is None:
         return series
     times = series.times[there]
     since = np.diff(times, prepend=times[:1])
@@ -56,6 +60,7 @@ def _in_slots(series: Series, grid: Grid, places: Ints, n_steps: int) -> Series:
     values[ends], values[holes.places] = series.values[there], laid[holes.places]
     filled = np.zeros(count, np.bool_)
     filled[holes.places] = True
+    filled[ends[partly[there]]] = True
     moments = np.empty(count, np.int64)
     moments[ends] = times
     reach = np.repeat(since, empties)
@@ -65,7 +70,32 @@ def _in_slots(series: Series, grid: Grid, places: Ints, n_steps: int) -> Series:
     return Series(series.name, moments, values, filled, rows, len(series))
 
 
-def _begins(ends: Ints, broken: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> Ints:
+def _held(series: Series, grid: Grid, places: Ints) -> tuple[Series, Bools]:
+    """Give rows that lack some features those from before, if they are near; tell which ``[rows]``.
+
+    As a worker does when a slot closes: what is more than ``grid.most`` slots old is not held.
+    """
+    values, times = series.values.copy(), series.times
+    partly = np.zeros(len(values), np.bool_)
+    known = np.isfinite(values[:, places])
+    odd = known.any(axis=1) & ~known.all(axis=1)
+    if times is None or grid.step_ms is None or not odd.any():
+        return series, partly
+    whole = np.maximum.accumulate(np.where(known.all(axis=1), np.arange(len(values)), -1))
+    newest, fresh = -1, times[:1].repeat(len(places))
+    for row in np.flatnonzero(odd).tolist():
+        if whole[row] > newest:
+            newest, fresh = int(whole[row]), times[whole[row]].repeat(len(places))
+        lacks = ~known[row]
+        if newest < 0 or (slots_between(times[row] - fresh, grid.step_ms)[lacks] > grid.most).any():
+            continue
+        values[row, places[lacks]] = values[newest, places[lacks]]
+        fresh = np.where(lacks, fresh, times[row])
+        newest, partly[row] = row, True
+    return replace(series, values=values), partly
+
+
+def _begins(ends: Ints, broken: Bools) -> Ints:
     """Return where the unbroken run of each reading begins."""
     starts: Ints = np.maximum.accumulate(np.where(broken, ends, 0))
     return starts

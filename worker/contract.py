@@ -65,6 +65,8 @@ Columns = Annotated[tuple[Column, ...], Field(min_length=1), FailFast()]
 
 Gaps = Literal["linear", "hold", "seasonal", "none"]
 """What becomes of empty slots; see docs/time.md."""
+Rule = Literal["last", "mean", "sum", "min", "max", "count"]
+"""What becomes of a feature's several readings in one slot."""
 Kind = Literal["naive", "line", "network", "line and network"]
 """What has a say in a model's forecasts; a network or a line that does not is in the graph, too."""
 WITHOUT_NETWORK: Final[dict[Kind | None, str]] = {
@@ -197,7 +199,8 @@ class ModelSpec(_Part):
     ``step_seconds`` None means that every reading is the next step, whatever its time. ``series``
     is a glob (``*`` and ``?``) over series names. ``gaps`` says how empty slots are filled, up to
     ``max_gap`` of them in a row; a file of version 1 leaves them empty. ``min_steps`` is from how
-    many slots on a window is forecast from, its rest extended (None: ``n_steps``).
+    many slots on a window is forecast from, its rest extended (None: ``n_steps``). ``aggregate``
+    says what becomes of a column's readings in one slot; of others the last counts.
     """
 
     spec_version: Literal[1, 2]
@@ -212,6 +215,7 @@ class ModelSpec(_Part):
     gaps: Gaps = "none"
     max_gap: Count = 0
     min_steps: Positive | None = None
+    aggregate: Annotated[dict[Column, Rule], Field(max_length=MOST_NUMBERS)] = {}
     series: SeriesGlob
     trained_at: str
     training: Training
@@ -235,6 +239,10 @@ class ModelSpec(_Part):
             _require(rows * columns <= MOST_NUMBERS, numbers)
             shape_holds = len(table) == rows and all(len(row) == columns for row in table)
             _require(shape_holds, f"{label} is not of shape [{rows}, {columns}]")
+        unknown = self.aggregate.keys() - {*self.features, *self.targets}
+        _require(not unknown, f"aggregate names columns that there are not: {sorted(unknown)}")
+        steps = self.step_seconds is not None or not self.aggregate
+        _require(steps, "aggregate wants a step: without one, each reading is a slot")
         for label in ("mae", "mase", "naive_mae"):
             leads = len(getattr(self.validation, label))
             _require(leads == self.horizon, f"validation.{label} has {leads} leads")
@@ -292,7 +300,12 @@ def version_of(computation: Iterable[bytes | memoryview], spec: ModelSpec) -> st
     """
     deciding = spec.model_dump(mode="json", include=DECIDING)
     if spec.spec_version > 1:
-        filling = {"gaps": spec.gaps, "max_gap": spec.max_gap, "min_steps": spec.min_steps}
+        filling: dict[str, object] = {
+            "gaps": spec.gaps,
+            "max_gap": spec.max_gap,
+            "min_steps": spec.min_steps,
+        }
+        filling |= {"aggregate": spec.aggregate} if spec.aggregate else {}
         deciding = {"grid": filling | {"season": spec.training.season}, **deciding}
     digest = hashlib.sha256(json.dumps(deciding, sort_keys=True, separators=(",", ":")).encode())
     for part in computation:

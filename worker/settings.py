@@ -355,6 +355,15 @@ class TimeSettings(CommandSettings):
             "make it a dead letter (dead)."
         ),
     ] = "drop"
+    lateness: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1e10,
+            description="Seconds of the stream's time that a slot stays open behind its end, where "
+            "features are joined or readings aggregated.",
+        ),
+    ] = 0.0
     series_ttl: Annotated[
         float | None,
         Field(

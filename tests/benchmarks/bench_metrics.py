@@ -31,7 +31,8 @@ from tests.model_files import write_lstm_model
 from tests.redis.servers import HOST, free_port
 from tidecast.worker.logs import LOGGER
 from tidecast.worker.pipeline.fates import Fates
-from tidecast.worker.pipeline.step import LARGEST_COMMIT, Commit
+from tidecast.worker.pipeline.outcome import Commit
+from tidecast.worker.pipeline.step import LARGEST_COMMIT
 from tidecast.worker.service.tally import Measures
 from tidecast.worker.store import embedded
 

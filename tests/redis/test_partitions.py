@@ -16,7 +16,7 @@ from tests.redis.partition_campaigns import in_the_way
 from tests.redis.servers import Server
 from tests.redis.waiting import wait_for
 from tidecast.worker.errors import LeaseError, ServerError, WrongKeyError
-from tidecast.worker.pipeline.step import Commit
+from tidecast.worker.pipeline.outcome import Commit
 from tidecast.worker.pipeline.wire import Position
 from tidecast.worker.service import holdings
 from tidecast.worker.service.holdings import Holdings

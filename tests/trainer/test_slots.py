@@ -3,9 +3,10 @@
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,15 +15,20 @@ from tests.trainer.conftest import history_of
 from tests.trainer.test_series import opened_by
 from tidecast.trainer.dataset import make_windows
 from tidecast.trainer.gaps import pick_gap, usual_gap
-from tidecast.trainer.series import History, Series, _in_step, load_history, segments
+from tidecast.trainer.series import History, Series, in_step, load_history, segments
 from tidecast.trainer.slots import in_slots
+from tidecast.worker.contract import Rule
 from tidecast.worker.pipeline.columns import Table
 from tidecast.worker.pipeline.grid import Grid
-from tidecast.worker.pipeline.windows import WindowStore, column_sets
+from tidecast.worker.pipeline.open_slots import OpenSlots, depth_of, open_set
+from tidecast.worker.pipeline.windows import Advance, WindowStore, column_sets
 
 STEP = 100
 FEATURES = ("a", "b")
-cells = st.floats(-1e6, 1e6, width=32).map(float) | st.none()
+cells = st.floats(-1e6, 1e6, width=32).map(lambda value: value + 0.0) | st.none()
+eighths = st.integers(-80, 80).map(lambda eighth: eighth / 8) | st.none()
+"""Of which sums are exact, in whatever order."""
+rules = st.sampled_from(get_args(Rule))
 file_rows = st.lists(
     st.tuples(st.integers(0, 40).map(lambda t: t * 35), cells, cells), min_size=4, max_size=60
 ).filter(lambda rows: sound(rows))
@@ -33,6 +39,7 @@ grids = st.builds(
     st.integers(0, 5),
     st.integers(1, 6),
     amends=st.just(value=True),
+    joins=st.just(value=True),
 )
 
 
@@ -62,35 +69,110 @@ def test_windows_of_trainer_and_worker_are_equal_bit_for_bit(
     assert {time: served[time] for time in learned} == learned
     if not grid.most:
         return  # rows without a value are rows then
-    # What is served beside is what nothing follows that could be learned from.
-    times = slots.series[0].times
+    # What is served beside lacks a feature, or nothing follows that could be learned from.
+    times, real = slots.series[0].times, slots.series[0].real
     assert times is not None
-    real = times[slots.series[0].real]
-    for time in served.keys() - learned.keys():
-        after = real[real > time]
-        assert not len(after) or after[0] - time >= 1.5 * STEP
+    for time in served.keys() & set(times[real].tolist()) - learned.keys():
+        [after] = np.flatnonzero(times > time)[:1] if (times > time).any() else [None]
+        assert after is None or not real[after] or times[after] - time >= 1.5 * STEP
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 150).map(lambda t: t * 10), eighths, eighths, st.integers(0, 220)),
+        min_size=4,
+        max_size=80,
+        unique_by=lambda row: row[0],
+    ).filter(lambda rows: sound([row[:3] for row in rows])),
+    st.fixed_dictionaries({"a": rules, "b": rules}).filter(lambda r: set(r.values()) != {"last"}),
+    st.integers(1, 5),
+    st.lists(st.integers(1, 9), min_size=1, max_size=9),
+)
+def test_what_is_aggregated_of_a_shuffled_stream_is_what_is_of_the_file(
+    rows: list[tuple[int, float | None, float | None, int]],
+    aggregate: dict[str, Rule],
+    n_steps: int,
+    cuts: list[int],
+) -> None:
+    """Readings that come late, but while their slots are open; bit for bit."""
+    told = sorted(rows)
+    arrivals = [row[:3] for row in sorted(rows, key=lambda row: row[0] + row[3])]
+    arrivals = [row for row in arrivals if row[1:] != (None, None)]
+    in_order = tuple(aggregate[name] for name in FEATURES)
+    grid = Grid(float(STEP), "linear", 2, amends=True, joins=True, rules=in_order)
+    worker, served = Worker(grid, n_steps, 2, lateness=220.0), dict[int, bytes]()
+    while arrivals:
+        cuts = [*cuts[1:], cuts[0]]
+        served |= dict(worker.take(arrivals[: cuts[0]]))
+        arrivals = arrivals[cuts[0] :]
+    served |= dict(worker.take([(10_000, 0.0, 0.0)]))
+    times = np.array([row[0] for row in told])
+    values = np.array([[np.nan if v is None else v for v in row[1:3]] for row in told])
+    series = in_step(Series("", times, values), STEP / 1000, FEATURES, FEATURES, aggregate)
+    slots = in_slots(History(FEATURES, (series,), STEP / 1000), grid, FEATURES, n_steps)
+    learned = by_trainer(slots, n_steps)
+    assert learned.keys() <= served.keys()
+    assert {time: served[time] for time in learned} == learned
 
 
 def by_worker(
     rows: list[tuple[int, float | None, float | None]], grid: Grid, n_steps: int, cuts: list[int]
 ) -> dict[int, bytes]:
     """The bits of the last window that each slot completes, by when it was opened."""
-    table = Table(column_sets(n_steps, 2, grid))
-    table.add(np.array([0]))
-    store, found = WindowStore(table, n_steps, grid), {}
-    rest = [row for row in rows if None not in row]
-    opened = opened_by(np.array([time for time, *_ in rest], np.int64), STEP).tolist()
-    done = 0
+    worker, found = Worker(grid, n_steps, 2), dict[int, bytes]()
+    rest = [row for row in rows if set(row[1:]) != {None}]
+    times = [time for time, *_ in rest]
+    opened = opened_by(np.array(times, np.int64), STEP).tolist()
+    slots = dict(zip(times, opened, strict=True))
     while rest:
         cuts = [*cuts[1:], cuts[0]]
         batch, rest = rest[: cuts[0]], rest[cuts[0] :]
-        times = np.array([time for time, *_ in batch], np.int64)
-        values = np.array([pair for _, *pair in batch], np.float64).astype(np.float32)
-        advance = store.push(np.zeros(len(batch), np.int64), times, values)
-        for place, window in zip(advance.ready.tolist(), advance.windows, strict=True):
-            found[opened[done + place]] = window.tobytes()
-        done += len(batch)
+        for time, window in worker.take(batch):
+            found[slots[time]] = window
     return found
+
+
+class Worker:
+    """Open slots and windows of one series, as a model's readings come to them."""
+
+    def __init__(self, grid: Grid, n_steps: int, features: int, lateness: float = 0.0) -> None:
+        sets = column_sets(n_steps, features, grid)
+        opens = depth_of(grid, lateness) > 0
+        self.table = Table([*sets, open_set(grid, features, lateness)] if opens else sets)
+        self.table.add(np.array([0]))
+        self.windows = WindowStore(self.table, n_steps, grid)
+        self.slots = (
+            OpenSlots(self.table, self.windows, grid, features, lateness) if opens else None
+        )
+        self.latest = -1
+
+    def take(self, batch: Sequence[Sequence[float | None]]) -> list[tuple[int, bytes]]:
+        """Return the time and the bits of each window that readings complete, or slots closed."""
+        times = np.array([int(row[0] or 0) for row in batch], np.int64)
+        pairs = [[np.nan if one is None else one for one in row[1:]] for row in batch]
+        values, rows = np.array(pairs, np.float32), np.zeros(len(batch), np.int64)
+        if self.slots is None:
+            return bits(times, self.windows.push(rows, times, values))
+        found = []
+        stream = np.maximum(np.maximum.accumulate(times), self.latest)
+        for low, high, due in self.slots.parts(stream, self.latest):
+            if due is not None:
+                for closed in self.slots.close(due, lambda rows: (rows, [b"s"] * len(rows))):
+                    found += bits(closed.times, closed.advance)
+            some = slice(low, high)
+            loud = np.ones(high - low, np.bool_)
+            taken = self.slots.take(rows[some], times[some], values[some], loud)
+            for _, closed in taken.closed:
+                found += bits(closed.times, closed.advance)
+            for places, advance, own in taken.parts:
+                found += bits(times[some][places] if own is None else own, advance)
+        self.latest = int(stream[-1])
+        return found
+
+
+def bits(times: npt.NDArray[np.int64], advance: Advance) -> list[tuple[int, bytes]]:
+    windows = zip(times[advance.ready].tolist(), advance.windows, strict=True)
+    return [(time, window.tobytes()) for time, window in windows]
 
 
 def by_trainer(slots: History, n_steps: int) -> dict[int, bytes]:
@@ -155,7 +237,8 @@ def test_a_shuffled_stream_makes_the_windows_of_the_sorted_file(
         batch, arrivals = arrivals[: cuts[0]], arrivals[cuts[0] :]
         times, values = map(np.array, zip(*batch, strict=True))
         store.push(np.zeros(len(batch), np.int64), times, values[:, None].astype(np.float32))
-    history = History(("v",), (_in_step(timed(*zip(*rows, strict=True)).series[0], 0.1, [0]),), 0.1)
+    series = timed(*zip(*rows, strict=True)).series[0]
+    history = History(("v",), (in_step(series, 0.1, ["v"], ["v"]),), 0.1)
     slots = in_slots(history, grid, ("v",), n_steps).series[0]
     assert int(table["run"][0]) == len(slots)
     run = min(n_steps, len(slots))

@@ -7,6 +7,7 @@ import secrets
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import redis
@@ -15,9 +16,12 @@ from pydantic import ByteSize
 
 from tidecast.worker.commands.connection import served_client, warn_of_arguments
 from tidecast.worker.commands.options import takes
+from tidecast.worker.contract import ModelSpec
 from tidecast.worker.errors import SettingsError
 from tidecast.worker.logs import LOGGER, start_logging
+from tidecast.worker.pipeline.grid import grid_of
 from tidecast.worker.pipeline.naive import naive_of
+from tidecast.worker.pipeline.open_slots import depth_of
 from tidecast.worker.pipeline.registry import Registry, load_registry
 from tidecast.worker.pipeline.series import series_size
 from tidecast.worker.pipeline.step import largest_forecast, most_at_once
@@ -45,6 +49,8 @@ from tidecast.worker.store.lease import Leases
 from tidecast.worker.store.source import Streams
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
+MOST_OPEN = 100
+"""Slots of a series that may be open at once."""
 
 
 @takes(Settings)
@@ -79,6 +85,7 @@ def run_command(settings: Settings) -> None:
             settings.series_ttl,
             settings.max_skew,
         )
+    _check_lateness(settings.lateness, [model.spec for model in registry.models])
     if kept := kept_forecasts(settings, registry):
         option = "--keep-forecasts" if settings.longest_forecasts is None else "--longest-forecasts"
         LOGGER.info("each stream keeps its newest %d forecasts or so (%s)", kept, option)
@@ -101,6 +108,28 @@ def run_command(settings: Settings) -> None:
         gc.disable()  # the loop collects when it suits
         gc.freeze()
         worker.run()
+
+
+def _check_lateness(lateness: float, specs: Sequence[ModelSpec]) -> None:
+    """Refuse to keep very many slots open, and say where there are none.
+
+    Raises:
+        SettingsError: some model has steps that are too short for that.
+    """
+    depths = {spec.name: depth_of(grid_of(spec), 1000 * lateness) for spec in specs}
+    for spec in specs:
+        if depths[spec.name] > MOST_OPEN:
+            least = (spec.step_seconds or 0) * MOST_OPEN
+            raise SettingsError(
+                f"--lateness {lateness:g} keeps {depths[spec.name]:,} slots of each series open "
+                f"for model {spec.name} (its step is {spec.step_seconds:g} s): at most {MOST_OPEN} "
+                f"are kept; choose less than {least:g} seconds"
+            )
+    if lateness and not any(depths.values()):
+        LOGGER.warning(
+            "--lateness %g changes nothing: no model joins features or aggregates readings",
+            lateness,
+        )
 
 
 def _load(settings: Settings) -> Registry:
@@ -200,7 +229,8 @@ def _budget(settings: Settings, registry: Registry) -> Budget:
         most, source = ByteSize(container * share), f"{share} of the container's limit"
     used, streams = quota.resident(), len(settings.input)
     specs = [model.spec for model in registry.models]
-    each = series_size(specs)
+    lateness = 1000 * settings.lateness
+    each = series_size(specs, lateness)
     if most < least(used, streams, each):
         said = (
             f"{_megabytes(most)} of memory ({source}): models and libraries take "
@@ -215,7 +245,7 @@ def _budget(settings: Settings, registry: Registry) -> Budget:
     LOGGER.info(
         "memory: %s (%s), of which %s for the series of each stream: %d or so",
         *(_megabytes(most), source, _megabytes(room)),
-        min(settings.max_series, room // each - most_at_once(specs, budget.room)),
+        min(settings.max_series, room // each - most_at_once(specs, budget.room, lateness)),
     )
     return budget
 

@@ -61,8 +61,9 @@ class Table:
     """The columns of several sets, with a row for each series of one model.
 
     ``slots[row]`` is the roster's slot of the series in a row, ``FREE`` where there is none, and
-    ``moved[row]`` how often its rolling columns have moved since ``take``. All arrays have room for
-    more rows than there are; they are others after ``add`` and ``reserve``.
+    ``moved[row]`` how often its rolling columns have moved since ``take``, and ``stirred[row]``
+    whether columns have changed since then without a reading of that series. All arrays have room
+    for more rows than there are; they are others after ``add`` and ``reserve``.
     """
 
     def __init__(self, sets: Sequence[ColumnSet]) -> None:
@@ -71,6 +72,7 @@ class Table:
         self.size = 0
         self.slots: Ints = np.full(0, FREE)
         self.moved: Ints = np.zeros(0, np.int64)
+        self.stirred = np.zeros(0, np.bool_)
         self._arrays = {c.name: np.zeros((0, *c.shape), c.dtype) for c in self.columns}
         self._free: list[int] = []
 
@@ -94,12 +96,12 @@ class Table:
         rows: Ints = np.array([*(self._free.pop() for _ in range(again)), *fresh], np.int64)
         self.size += len(fresh)
         self.reserve(self.size)
-        self.slots[rows], self.moved[rows] = slots, 0
+        self.slots[rows], self.moved[rows], self.stirred[rows] = slots, 0, False
         return rows
 
     def remove(self, row: int) -> None:
         """Forget the series of a row; ``add`` may give the row to another."""
-        self.slots[row] = FREE
+        self.slots[row], self.stirred[row] = FREE, False
         for array in self._arrays.values():
             array[row] = 0
         self._free.append(row)
@@ -110,6 +112,7 @@ class Table:
             grown = max(64, rows, 2 * len(self.slots))
             self.slots = _enlarged(self.slots, grown, FREE)
             self.moved = _enlarged(self.moved, grown, 0)
+            self.stirred = _enlarged(self.stirred, grown, 0)
             for name, array in self._arrays.items():
                 self._arrays[name] = _enlarged(array, grown, 0)
 
@@ -134,7 +137,7 @@ class Table:
             else self._newest(column, rows)
             for column in self.columns
         }
-        self.moved[rows] = 0
+        self.moved[rows], self.stirred[rows] = 0, False
         return moved, taken
 
     def put(
@@ -145,7 +148,8 @@ class Table:
         Args:
             rows: ``[k]``, each once.
             moved: by how much they had moved ``[k]``.
-            columns: as they were when taken; a rolling one may have been less deep, or deeper.
+            columns: as they were when taken; a rolling one may have been less deep, or deeper, and
+                any other of another shape is left out.
             arrays: of these columns; those that this table lacks are left out, and a rolling one
                 that it has beside them moves along, by zeros.
         """
@@ -165,7 +169,8 @@ class Table:
                 continue
             array, values = self._arrays[column.name], arrays[column.name]
             if not column.rolling:
-                array[rows] = values
+                if values.shape[1:] == array.shape[1:]:
+                    array[rows] = values
             elif values.ndim == array.ndim:
                 depth = min(column.shape[0], array.shape[1])
                 array[rows] = 0

@@ -8,13 +8,16 @@ from dataclasses import dataclass, fields
 class Fates:
     """How many readings there were, and what became of them.
 
-    ``readings`` is the sum of the others, of the forecasts and of the rejects of the kinds that are
-    about readings (``wire.OF_READINGS``):
+    ``readings`` and ``closed`` are the sum of the others, of the forecasts and of the rejects of
+    the kinds that are about readings (``wire.OF_READINGS``); ``broken`` stands beside that. What
+    is forecast when a slot closes is of no reading, and ``closed`` counts it; ``broken`` slots
+    closed without a feature that was nowhere near before:
 
     ``waiting`` moved a window that is too short to forecast from; ``history`` were not to be
     forecast; ``amended`` changed an older slot of their window; ``ignored`` said what was known, or
     came after one that counts; ``dropped`` came when no window held their slot any more;
-    ``missing`` said that they have no value; ``unserved`` are of series that no model serves.
+    ``missing`` said that they have no value; ``joined`` went into a slot with others, or wait for
+    them there; ``unserved`` are of series that no model serves.
     """
 
     readings: int = 0
@@ -24,7 +27,10 @@ class Fates:
     ignored: int = 0
     dropped: int = 0
     missing: int = 0
+    joined: int = 0
     unserved: int = 0
+    closed: int = 0
+    broken: int = 0
 
     def add(self, other: "Fates") -> None:
         """Count those of another, too."""
@@ -50,5 +56,8 @@ WORDS = {
     "ignored": "ignored, as they came twice",
     "dropped": "dropped, as they came too late (--late dead keeps them)",
     "missing": "without a value",
+    "joined": "joined with others of their slot",
     "unserved": "of series that no model serves",
+    "closed": "forecasts of slots that closed",
+    "broken": "SLOTS WITHOUT A FEATURE, left out",
 }

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tidecast.worker.contract import Gaps, ModelSpec
+from tidecast.worker.contract import Gaps, ModelSpec, Rule
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -31,6 +31,9 @@ class Grid:
         min_steps: slots from which on there are forecasts, if fewer than a window's.
         amends: whether a reading of a slot that a window still holds changes it; else it is late.
         twice: which of several readings of one slot counts.
+        rules: how each feature's readings of one slot are aggregated; empty: the last of them all
+            counts, and is forecast as it comes.
+        joins: whether readings that carry some of the features are joined.
     """
 
     step_ms: float | None
@@ -40,6 +43,8 @@ class Grid:
     min_steps: int | None = None
     amends: bool = False
     twice: Twice = "last"
+    rules: tuple[Rule, ...] = ()
+    joins: bool = False
 
     @property
     def most(self) -> int:
@@ -55,7 +60,18 @@ def grid_of(spec: ModelSpec, twice: Twice = "last") -> Grid:
     # Of a window that is filled but for its newest reading, more would fill nothing.
     most = min(spec.max_gap, max(0, spec.n_steps - 2))
     season, least = spec.training.season, spec.min_steps
-    return Grid(step, spec.gaps, most, season, least, amends=True, twice=twice)
+    rules = tuple(spec.aggregate.get(name, "last") for name in spec.features)
+    return Grid(
+        step,
+        spec.gaps,
+        most,
+        season,
+        least,
+        amends=True,
+        twice=twice,
+        rules=() if set(rules) == {"last"} else rules,
+        joins=step is not None and len(spec.features) > 1,
+    )
 
 
 def extend(windows: Floats, runs: Ints) -> None:
@@ -148,13 +164,13 @@ def holes_in(marks: Bytes, runs: Ints, gone: Ints) -> Holes:
     In that slot stands the reading before the first hole of a row that begins with one.
 
     Args:
-        marks: 1 where no reading filled a slot ``[k, n]``; the last of a row is 0.
+        marks: 1 where no reading filled a slot ``[k, n]``; the last of a row is another.
         runs: the length of the run that ends with each row ``[k]``.
         gone: how many holes there were between that reading and a row that begins with one ``[k]``;
             below 0: it is not known, and such holes are left out.
     """
     n = marks.shape[1]
-    hole, place = marks > 0, np.arange(n)
+    hole, place = marks == 1, np.arange(n)
     before = np.maximum.accumulate(np.where(hole, -1, place), axis=1)
     behind = np.minimum.accumulate(np.where(hole, n, place)[:, ::-1], axis=1)[:, ::-1]
     unknown = (before < 0) & (gone < 0)[:, None]

@@ -94,7 +94,7 @@ class Model:
             f"{spec.name} {spec.version}: {spec.pattern}, {spec.n_steps} steps"
             f"{self._beginning()} of {', '.join(spec.features)} -> {spec.horizon} leads of "
             f"{', '.join(spec.targets)}, "
-            f"serves series {spec.series}{self._filling()}{alone}"
+            f"serves series {spec.series}{self._filling()}{self._rules()}{alone}"
         )
 
     def override(self, gaps: Gaps | None, max_gap: int | None) -> str:
@@ -135,6 +135,10 @@ class Model:
     def _filling(self) -> str:
         grid = grid_of(self.spec)
         return f", fills gaps of up to {grid.most} steps ({grid.gaps})" if grid.most else ""
+
+    def _rules(self) -> str:
+        rules = [f"{name} by {rule}" for name, rule in self.spec.aggregate.items()]
+        return f", aggregates {', '.join(rules)}" if grid_of(self.spec).rules else ""
 
     @property
     def facts(self) -> dict[str, str]:

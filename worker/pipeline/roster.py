@@ -1,6 +1,6 @@
 """Which series a partition holds, in which slot, and which one goes to make room; pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
 
 import numpy as np
@@ -64,16 +64,16 @@ class Roster:
         """Return how many series are held."""
         return len(self._slots) - self._unserved
 
-    def place(self, series: Sequence[bytes]) -> tuple[Ints, list[int], list[int]]:
+    def place(self, series: Sequence[bytes]) -> tuple[Ints, list[int], dict[int, int]]:
         """Return the slot of each reading's series (``UNSERVED`` where no model serves it).
 
-        Also returns the slots that hold a new series, and those whose series had to go. A slot is
-        never given to two series by one call, and one that had to go may still be in the first
-        answer; ``release`` makes it free.
+        Also returns the slots that hold a new series, and those whose series had to go, each with
+        the place of the reading that it had to go for. A slot is never given to two series by one
+        call, and one that had to go may still be in the first answer; ``release`` makes it free.
         """
         slots = list(map(self._slots.get, series))
         added: list[int] = []
-        gone: list[int] = []
+        gone: dict[int, int] = {}
         placed: Ints
         if None in slots:
             placed = np.array([self._place(n, i, added, gone) for i, n in enumerate(series)])
@@ -86,11 +86,11 @@ class Roster:
         else:
             self.touched[placed] = numbers
         if gone:
-            self.touched[gone] = _FREE
+            self.touched[list(gone)] = _FREE
         self.clock += len(placed)
         return placed, added, gone
 
-    def release(self, slots: Sequence[int]) -> None:
+    def release(self, slots: Iterable[int]) -> None:
         """Let slots that had to go be taken by other series."""
         self._free += slots
 
@@ -140,14 +140,14 @@ class Roster:
             self._letters -= len(self.names[slot])
             self.touched[slot] = _FREE
 
-    def _place(self, name: bytes, place: int, added: list[int], gone: list[int]) -> int:
+    def _place(self, name: bytes, place: int, added: list[int], gone: dict[int, int]) -> int:
         slot = self._slots.get(name)
         if slot is None:
             if not self._serves(name):
                 self._know_unserved(name)
                 return UNSERVED
             while len(self) and not self._has_room(name):
-                gone.append(self._evict())
+                gone[self._evict()] = place
             [slot] = self._add([name])
             added.append(slot)
         if slot >= 0:

@@ -15,6 +15,7 @@ from tidecast.worker.pipeline.changelog import NAME_SIZE, SECTION, Changelog, Se
 from tidecast.worker.pipeline.columns import FREE, ColumnSet, Ints, Table
 from tidecast.worker.pipeline.grid import Grid, Twice, grid_of
 from tidecast.worker.pipeline.naive import naive_of
+from tidecast.worker.pipeline.open_slots import OpenSlots, depth_of, open_set
 from tidecast.worker.pipeline.roster import BOUNDLESS, UNSERVED, Roster
 from tidecast.worker.pipeline.snapshot import State, StateKey
 from tidecast.worker.pipeline.windows import WindowStore, column_sets
@@ -24,16 +25,20 @@ BESIDE_COLUMNS = 320
 tables, and what a save looks at."""
 
 
-def series_size(specs: Sequence[ModelSpec]) -> int:
+def series_size(specs: Sequence[ModelSpec], lateness: float = 0.0) -> int:
     """Return how many bytes of memory are kept of a series at most, beside its name's letters."""
     places = 8 * len(specs)  # a table says of each of its rows which series it is
-    sizes = (sum(c.size for each in _sets(spec) for c in each.columns) for spec in specs)
+    sizes = (sum(c.size for each in _sets(spec, lateness) for c in each.columns) for spec in specs)
     return BESIDE_COLUMNS + places + max(sizes)
 
 
-def _sets(spec: ModelSpec) -> list[ColumnSet]:
+def _sets(spec: ModelSpec, lateness: float) -> list[ColumnSet]:
     """Return all that is kept of a model's series."""
-    return column_sets(spec.n_steps, len(spec.features), grid_of(spec))
+    grid = grid_of(spec)
+    sets = column_sets(spec.n_steps, len(spec.features), grid)
+    if depth_of(grid, lateness):
+        sets.append(open_set(grid, len(spec.features), lateness))
+    return sets
 
 
 def _grid(spec: ModelSpec, twice: Twice, *, early: bool) -> Grid:
@@ -64,12 +69,13 @@ class Placed:
     """Where a batch's readings belong.
 
     ``slots`` ``[m]`` are ``UNSERVED`` where no model serves the series, ``unserved`` of them.
-    ``gone`` are slots whose series are forgotten after this batch, to be given to ``release``.
+    ``gone`` are slots whose series are forgotten after this batch, to be given to ``release``, each
+    with the place of the reading that it had to go for.
     """
 
     slots: Ints
     unserved: int
-    gone: list[int]
+    gone: dict[int, int]
 
 
 class HeldSeries:
@@ -87,6 +93,7 @@ class HeldSeries:
         twice: which of several readings of one slot counts.
         early: whether windows count from the first reading on, whatever a model says, where there
             is a forecast without it.
+        lateness: milliseconds that slots stay open behind their ends.
     """
 
     def __init__(
@@ -98,15 +105,26 @@ class HeldSeries:
         spare: int = 0,
         twice: Twice = "last",
         early: bool = False,
+        lateness: float = 0.0,
     ) -> None:
         self._match = match
-        self._keys = [StateKey(s.features, s.step_seconds) for s in specs]
-        self.tables = [Table(_sets(spec)) for spec in specs]
+        self._keys = [StateKey(s.features, s.step_seconds, grid_of(s).rules) for s in specs]
+        self.tables = [Table(_sets(spec, lateness)) for spec in specs]
+        grids = [_grid(spec, twice, early=early) for spec in specs]
         self.windows = [
-            WindowStore(table, spec.n_steps, _grid(spec, twice, early=early))
-            for table, spec in zip(self.tables, specs, strict=True)
+            WindowStore(table, spec.n_steps, grid)
+            for table, spec, grid in zip(self.tables, specs, grids, strict=True)
         ]
-        each = series_size(specs)
+        self.open = [
+            OpenSlots(table, windows, grid, len(spec.features), lateness)
+            if depth_of(grid, lateness)
+            else None
+            for table, windows, grid, spec in zip(
+                self.tables, self.windows, grids, specs, strict=True
+            )
+        ]
+        """What comes before the windows, where readings are joined or aggregated."""
+        each = series_size(specs, lateness)
         self._roster = Roster(
             longest,
             lambda name: match(name.decode()) is not None,
@@ -143,7 +161,12 @@ class HeldSeries:
         unserved = 0 if self._roster.all_served else int((slots == UNSERVED).sum())
         return Placed(slots, unserved, gone)
 
-    def release(self, slots: Sequence[int]) -> None:
+    def names(self, number: int, rows: Ints) -> tuple[Ints, list[bytes]]:
+        """Return the roster's slots of the series in rows of a model's table, and their names."""
+        slots = self.tables[number].slots[rows]
+        return slots, [self._roster.names[slot] for slot in slots.tolist()]
+
+    def release(self, slots: Iterable[int]) -> None:
         """Give the rows of series that are no longer held to others."""
         for slot in slots:
             number, row = self.routes[slot].tolist()
@@ -167,6 +190,8 @@ class HeldSeries:
         slots = self._roster.touched_since(log.clock)
         for number in range(len(self.tables)):
             rows = self.routes[slots[self.routes[slots, 0] == number], 1]
+            stirred = np.flatnonzero(self.tables[number].stirred[: self.tables[number].size])
+            rows = np.union1d(rows, stirred) if len(stirred) else rows
             for delta in self._deltas(number, log.need_delta(number, rows)):
                 log.added(write(delta))
         log.end(self.clock)

@@ -26,10 +26,11 @@ _CHECK = struct.Struct("<I")
 
 @dataclass(frozen=True, slots=True)
 class StateKey:
-    """What state hangs on beside the series: the readings' features and their step."""
+    """What state hangs on beside the series: the readings' features, their step and their rules."""
 
     features: tuple[str, ...]
     step_seconds: float | None
+    rules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ def encode(state: State) -> bytes:
         {
             "features": state.key.features,
             "step_seconds": state.key.step_seconds,
+            **({"rules": state.key.rules} if state.key.rules else {}),
             "whole": state.whole,
             "rows": len(state.names),
             "columns": [(c.name, c.dtype, c.shape, c.rolling) for c in state.columns],
@@ -121,7 +123,11 @@ def decode(section: bytes) -> State:
         arrays[column.name] = parts.read(column.dtype, shape)
     ends = (parts.place + np.cumsum(lengths, dtype=np.int64)).tolist()
     return State(
-        StateKey(tuple(described["features"]), described["step_seconds"]),
+        StateKey(
+            tuple(described["features"]),
+            described["step_seconds"],
+            tuple(described.get("rules", ())),
+        ),
         whole,
         [section[a:b] for a, b in pairwise((parts.place, *ends))],
         touched.astype(np.int64),

@@ -1,7 +1,7 @@
 """Every series' rolling window, kept in arrays and moved forward a batch at a time; pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ PARTS_AT_ONCE = 200
 UNKNOWN = -1
 """How many holes lie before a row that begins with one, if the reading before them is not known."""
 NOTHING: Ints = np.zeros(0, np.int64)
+EMPTY, PARTLY = 1, 2
+"""Marks of a slot that no reading filled, and of one that has readings of some features alone."""
 LONGEST_RUN = 2**30
 """Slots of a run that are counted."""
 
@@ -64,8 +66,9 @@ def column_sets(n_steps: int, n_features: int, grid: Grid) -> list[ColumnSet]:
 def marks_of(n_steps: int, n_features: int) -> ColumnSet:
     """Return what windows keep of which slots no reading filled.
 
-    ``holes`` ``[n_steps]`` is 1 for each such of ``tail``, ``spoiled`` how many they are. Where
-    ``tail`` begins with one, ``edge`` ``[F]`` is the reading before it and ``gone`` how many others
+    ``holes`` ``[n_steps]`` is ``EMPTY`` for each such of ``tail`` and ``PARTLY`` for each that
+    holds some features from before, ``spoiled`` how many both are. Where ``tail`` begins with one
+    of the first kind, ``edge`` ``[F]`` is the reading before it and ``gone`` how many others
     lay between.
     """
     holes = Column("holes", "<u1", (n_steps,), rolling=True)
@@ -159,13 +162,37 @@ class WindowStore:
         counts = age <= runs[:, None]
         marks = np.where(counts, self._table["holes"][rows], 0)
         some = np.flatnonzero((runs > 0) & (runs < self._n_steps))
-        first = np.argmax(counts[some] & (marks[some] == 0), axis=1)
+        first = np.argmax(counts[some] & (marks[some] != EMPTY), axis=1)
         self._runs[rows[some]] = self._n_steps - first
         marks[some[:, None], np.arange(self._n_steps)] *= np.arange(self._n_steps) >= first[:, None]
         self._table["holes"][rows] = marks
-        self._table["spoiled"][rows] = marks.sum(axis=1)
+        self._table["spoiled"][rows] = np.count_nonzero(marks, axis=1)
         if depth != self._n_steps:
             self._table["gone"][rows] = UNKNOWN
+
+    def is_known(self, rows: Ints) -> npt.NDArray[np.bool_]:
+        """Tell which rows have a slot ``[k]``."""
+        known: npt.NDArray[np.bool_] = self._runs[rows] > 0
+        return known
+
+    def is_crowded(self, rows: Ints) -> npt.NDArray[np.bool_]:
+        """Tell of which rows the newest slot had several readings ``[k]``."""
+        crowded: npt.NDArray[np.bool_] = self._table["crowd"][rows] > 1
+        return crowded
+
+    def newest(self, rows: Ints) -> Ints:
+        """Return when the newest slot of each row lies ``[k]``."""
+        newest: Ints = self._newest[rows]
+        return newest
+
+    def newest_values(self, rows: Ints) -> Floats:
+        """Return what the newest slot of each row holds ``[k, F]``."""
+        values: Floats = self._tails[rows, -1]
+        return values
+
+    def newest_mark(self, rows: Ints) -> Bytes:
+        """Return the mark of the newest slot of each row ``[k]``."""
+        return self._table["holes"][rows, -1] if self._fills else np.zeros(len(rows), np.uint8)
 
     @property
     def _runs(self) -> Array:
@@ -369,10 +396,12 @@ class WindowStore:
         marks, few = self._table["holes"], rows[some]
         going = marks[few, 0]
         gone = self._table["gone"][few]
-        self._table["gone"][few] = np.where(going, np.where(gone < 0, UNKNOWN, gone + 1), 0)
-        real = few[going == 0]
+        self._table["gone"][few] = np.where(
+            going == EMPTY, np.where(gone < 0, UNKNOWN, gone + 1), 0
+        )
+        real = few[going != EMPTY]
         self._table["edge"][real] = self._tails[real, 0]
-        spoiled[some] -= going
+        spoiled[some] -= going > 0
         marks[few, :-1] = marks[few, 1:]
         marks[few, -1] = 0
         self._table["spoiled"][few] = spoiled[some]
@@ -381,10 +410,92 @@ class WindowStore:
     def _joined(self, rows: Ints, times: Ints, values: Floats, order: Ints) -> Advance:
         """Append readings, none late, of series that may come often; ``order`` puts them by row."""
         if not len(rows):
-            return Advance(self._none(), order, order)
+            return Advance(self.none(), order, order)
         return self._append(rows[order], times[order], values[order], order)
 
-    def _amend(self, rows: Ints, times: Ints, values: Floats) -> Advance:
+    def close(
+        self,
+        rows: Ints,
+        opened: Ints,
+        values: Floats,
+        partly: npt.NDArray[np.bool_],
+        latest: Ints,
+        crowded: npt.NDArray[np.bool_],
+    ) -> Advance:
+        """Append slots that came together elsewhere, one to each row; see ``open_slots``.
+
+        Args:
+            rows: ``[k]``, each once.
+            opened: when the slots lie, behind all that the rows have ``[k]``.
+            values: finite ``[k, F]``.
+            partly: which of them have features from before.
+            latest: the times of their latest readings ``[k]``.
+            crowded: which have readings of several times.
+        """
+        self._table["crowd"][rows] = 1  # or the slot would be laid where a crowd puts it
+        advance = self._push_each_once(rows, opened, values)
+        self._table["latest"][rows] = latest
+        self._table["crowd"][rows] += crowded
+        some = rows[partly]
+        if len(some):
+            self._table["holes"][some, -1] = PARTLY
+            self._table["spoiled"][some] += 1
+            none = np.zeros(len(advance.ready), np.int64)
+            filled = none if advance.filled is None else advance.filled
+            advance = replace(advance, filled=filled + partly[advance.ready])
+        return advance
+
+    def rewrite(
+        self, rows: Ints, values: Floats, latest: Ints, crowded: npt.NDArray[np.bool_]
+    ) -> Advance:
+        """Give the newest slot of rows, each once, other values, and return their windows."""
+        runs = self._runs[rows]
+        self._put(rows, np.zeros(len(rows), np.int64), values, runs)
+        self._table["latest"][rows] = latest
+        self._table["crowd"][rows] = 1 + crowded
+        ready = np.flatnonzero(runs >= self._least)
+        return self._whole(rows[ready], ready)
+
+    def complete(self, rows: Ints, times: Ints, values: Floats) -> Advance:
+        """Put readings that may lack features (NaN) into slots that windows hold, each row once.
+
+        What they lack stays as it is there. Those of a slot that is not held are refused.
+        """
+        since = times - self._table["latest"][rows]
+        back = slots_between(self._newest[rows] - times, self._step_ms or 0.0)
+        back = np.where(since >= 0, 0, back)
+        held = back < np.minimum(self._runs[rows], self._n_steps)
+        places = np.where(held, self._n_steps - 1 - back, 0)
+        lacks = np.isnan(values)
+        partly = lacks.any(axis=1) & held
+        if self._fills:
+            partly &= self._table["holes"][rows, places] > 0
+        else:
+            partly[:] = False
+        values = np.where(lacks, self._tails[rows, places], values)
+        sound = np.flatnonzero(held | ~lacks.any(axis=1))
+        old = np.flatnonzero(~held & lacks.any(axis=1))
+        advance = self._amend(rows[sound], times[sound], values[sound], partly[sound])
+        refused = Advance(
+            self.none(),
+            *(old[:0], old[:0]),
+            self._refused(rows[old], times[old], range(len(old))),
+        )
+        return self._together([(sound, advance), (old, refused)])
+
+    def _whole(self, rows: Ints, ready: Ints) -> Advance:
+        """Return the windows of rows as they are, at places of a batch."""
+        windows, lengths = self._tails[rows], self._runs[rows]
+        filled = self._table["spoiled"][rows].astype(np.int64) if self._fills else None
+        return Advance(windows, ready, lengths, filled=self._extended(windows, lengths, filled))
+
+    def _amend(
+        self,
+        rows: Ints,
+        times: Ints,
+        values: Floats,
+        partly: npt.NDArray[np.bool_] | None = None,
+    ) -> Advance:
         """Put readings into slots that are there, of rows that come once each.
 
         The reading of a slot that the window holds takes the place of what was there, and holes
@@ -392,11 +503,12 @@ class WindowStore:
         what follows them was published. One of a slot before all that a short window holds begins
         it, as far as a gap between is filled. What says the same again, comes from before the
         newest slot's latest reading, or is the second where the first counts, is ignored. All
-        others, and all where nothing is amended, are refused.
+        others, and all where nothing is amended, are refused. ``partly`` tells which readings have
+        some features from what was there; None: none.
         """
         if not self._grid.amends or self._step_ms is None:
             refused = self._refused(rows, times, range(len(rows)))
-            return Advance(self._none(), rows[:0], rows[:0], refused)
+            return Advance(self.none(), rows[:0], rows[:0], refused)
         back = slots_between(self._newest[rows] - times, self._step_ms)
         runs, since = self._runs[rows], times - self._table["latest"][rows]
         back = np.where(since >= 0, 0, back)  # a step is no whole number of milliseconds, perhaps
@@ -410,26 +522,32 @@ class WindowStore:
         if self._grid.twice == "first":
             known |= real & again
         changed = np.flatnonzero((held & ~known) | begins)
-        self._put(rows[changed], back[changed], values[changed], runs[changed])
+        some = False if partly is None else partly[changed]
+        self._put(rows[changed], back[changed], values[changed], runs[changed], some)
         newer = changed[(back[changed] == 0) & (since[changed] > 0)]
         self._table["latest"][rows[newer]] = times[newer]
         self._table["crowd"][rows[newer]] += 1
         ready = changed[(back[changed] == 0) & (runs[changed] >= self._least)]
-        windows, lengths = self._tails[rows[ready]], runs[ready]
-        filled = self._table["spoiled"][rows[ready]].astype(np.int64) if self._fills else None
         old = np.flatnonzero(~held & ~begins).tolist()
-        return Advance(
-            windows,
-            ready,
-            lengths,
-            self._refused(rows, times, old),
-            self._extended(windows, lengths, filled),
-            changed[back[changed] > 0],
-            np.flatnonzero(known),
+        return replace(
+            self._whole(rows[ready], ready),
+            refused=self._refused(rows, times, old),
+            amended=changed[back[changed] > 0],
+            ignored=np.flatnonzero(known),
         )
 
-    def _put(self, rows: Ints, back: Ints, values: Floats, runs: Ints) -> None:
-        """Write values into slots so far behind the newest of each row, and fill holes anew."""
+    def _put(
+        self,
+        rows: Ints,
+        back: Ints,
+        values: Floats,
+        runs: Ints,
+        partly: npt.NDArray[np.bool_] | bool = False,
+    ) -> None:
+        """Write values into slots so far behind the newest of each row, and fill holes anew.
+
+        ``partly`` tells which of these have some features from before.
+        """
         places = self._n_steps - 1 - back
         self._tails[rows, places] = values
         self._runs[rows] = np.maximum(runs, back + 1)
@@ -439,13 +557,13 @@ class WindowStore:
         marks = self._table["holes"][rows]
         slots, each = np.arange(self._n_steps), np.arange(len(rows))
         beside = np.clip(places[:, None] + np.array([-1, 0, 1]), 0, self._n_steps - 1)
-        fills = marks[each[:, None], beside].any(axis=1) | (back > runs)
+        fills = (marks[each[:, None], beside] == EMPTY).any(axis=1) | (back > runs)
         if self._grid.gaps == "seasonal":  # what is one season on may be a hole
             fills[:] = True
-        marks[(slots > places[:, None]) & (slots < (self._n_steps - runs)[:, None])] = 1
-        marks[each, places] = 0
+        marks[(slots > places[:, None]) & (slots < (self._n_steps - runs)[:, None])] = EMPTY
+        marks[each, places] = np.where(partly, PARTLY, 0)
         self._table["holes"][rows] = marks
-        self._table["spoiled"][rows] = marks.sum(axis=1)
+        self._table["spoiled"][rows] = np.count_nonzero(marks, axis=1)
         some = np.flatnonzero(fills)
         if len(some):
             self._fill_anew(rows[some], marks[some])
@@ -500,7 +618,7 @@ class WindowStore:
             marks = self._marks(owners, tails, lasts, holes.places)
             if marks is not None:
                 self._mark(owners, tails[:, 0], lasts, runs[ends - 1], marks, laid)
-                upto = np.r_[0, np.cumsum(marks)]
+                upto = np.r_[0, np.cumsum(marks > 0)]
                 filled = upto[chosen + 1] - upto[chosen + 1 - np.minimum(long, self._n_steps)]
         slices = np.lib.stride_tricks.sliding_window_view(laid, self._n_steps, axis=0)
         windows: Floats = slices.swapaxes(1, 2)[chosen - back + 1]
@@ -519,7 +637,7 @@ class WindowStore:
             return None
         marks = np.zeros(int(lasts[-1]) + 1, np.uint8)
         marks[tails] = self._table["holes"][owners]
-        marks[holes] = 1
+        marks[holes] = EMPTY
         return marks
 
     def _mark(
@@ -539,12 +657,12 @@ class WindowStore:
         mine = marks[lasts[:, None] + np.arange(1 - back, 1)]
         mine[np.arange(back, 0, -1) > runs[:, None]] = 0
         self._table["holes"][owners] = mine
-        self._table["spoiled"][owners] = mine.sum(axis=1)
-        some = np.flatnonzero(mine[:, 0])
+        self._table["spoiled"][owners] = np.count_nonzero(mine, axis=1)
+        some = np.flatnonzero(mine[:, 0] == EMPTY)
         if not len(some):
             return
         before, few = lasts[some] - back, owners[some]
-        real = np.maximum.accumulate(np.where(marks == 0, np.arange(len(marks)), -1))[before]
+        real = np.maximum.accumulate(np.where(marks != EMPTY, np.arange(len(marks)), -1))[before]
         known = real >= firsts[some]
         gone = self._table["gone"][few]
         further = np.where(gone < 0, UNKNOWN, gone + before - firsts[some] + 1)
@@ -634,5 +752,6 @@ class WindowStore:
         step = self._step_ms or 0.0
         return f"off step: {time - last} ms after the last, the step is {step:g} ms"
 
-    def _none(self) -> Floats:
+    def none(self) -> Floats:
+        """Return no window."""
         return np.empty((0, self._n_steps, self._tails.shape[2]), np.float32)

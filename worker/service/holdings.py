@@ -20,7 +20,7 @@ from tidecast.worker.errors import (
     ServerError,
 )
 from tidecast.worker.logs import LOGGER
-from tidecast.worker.pipeline.step import Commit
+from tidecast.worker.pipeline.outcome import Commit
 from tidecast.worker.pipeline.wire import Position
 from tidecast.worker.service.health import Health
 from tidecast.worker.service.partition import LONGEST_PAUSE, Lifecycle, Partition, State

@@ -49,6 +49,18 @@ COUNTERS = {
         "tidecast_missing_readings",
         "Readings that say to have no value for some feature; the window goes on without them.",
     ),
+    "joined": (
+        "tidecast_joined_readings",
+        "Readings that went into a slot with others: joined by feature, or aggregated.",
+    ),
+    "closed": (
+        "tidecast_closed_slot_forecasts",
+        "Forecasts made when a slot closed, and so of no reading of their own.",
+    ),
+    "broken": (
+        "tidecast_broken_slots",
+        "Slots that closed without a feature, which was too long ago, and were left out.",
+    ),
     "amended": (
         "tidecast_amended_readings",
         "Readings that changed a slot that their series' window held already.",

@@ -306,6 +306,7 @@ class Recovery:
             late=self._settings.late,
             ttl=None if self._settings.series_ttl is None else 1000 * self._settings.series_ttl,
             naive=self._settings.cold_start == "naive",
+            lateness=1000 * self._settings.lateness,
         )
 
     def _check(self, saved: Manifest, until: str, pipeline: Pipeline) -> None:

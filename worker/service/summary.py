@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tidecast.worker.logs import LOGGER
-from tidecast.worker.pipeline.step import Commit
+from tidecast.worker.pipeline.outcome import Commit
 from tidecast.worker.service.tally import Measures, Tally
 
 NAMED_AT_MOST = 20

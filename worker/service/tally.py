@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from tidecast.worker.pipeline.fates import Fates
-from tidecast.worker.pipeline.step import Commit
+from tidecast.worker.pipeline.outcome import Commit
 from tidecast.worker.pipeline.wire import KINDS
 
 COMMIT_READINGS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)

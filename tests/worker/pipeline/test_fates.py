@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from tests.model_files import write_mean_model
 from tidecast.worker.pipeline.decode import Decoder
 from tidecast.worker.pipeline.fates import NAMES, WORDS, Fates, fates_of
+from tidecast.worker.pipeline.outcome import Commit
 from tidecast.worker.pipeline.registry import Registry, load_registry
-from tidecast.worker.pipeline.step import Commit, Pipeline
+from tidecast.worker.pipeline.step import Pipeline
 from tidecast.worker.pipeline.wire import KINDS, OF_READINGS, Entry
 
 START = 1_700_000_000_000

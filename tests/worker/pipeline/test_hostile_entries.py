@@ -20,15 +20,9 @@ from tidecast.worker.pipeline.documents import (
     contents,
     slices_of,
 )
+from tidecast.worker.pipeline.outcome import MOST_LETTERS, Commit
 from tidecast.worker.pipeline.registry import load_registry
-from tidecast.worker.pipeline.step import (
-    ANY_ROOM,
-    MOST_LETTERS,
-    Commit,
-    Pipeline,
-    Room,
-    most_readings,
-)
+from tidecast.worker.pipeline.step import ANY_ROOM, Pipeline, Room, most_readings
 from tidecast.worker.pipeline.wire import Entry, Reject
 
 MB = 1_000_000

@@ -2,7 +2,7 @@
 
 from tidecast.worker.pipeline.decode import Decoder
 from tidecast.worker.pipeline.fates import Fates
-from tidecast.worker.pipeline.step import Commit
+from tidecast.worker.pipeline.outcome import Commit
 from tidecast.worker.pipeline.wire import KINDS, Reject
 from tidecast.worker.service.tally import Histogram, Measures
 

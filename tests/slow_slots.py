@@ -1,0 +1,187 @@
+"""What becomes of readings in slots that are open, one by one and in plain Python: docs/time.md."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import floor
+
+import numpy as np
+
+from tests.slow_windows import Outcome, Slot, SlowWindow
+from tidecast.worker.pipeline.grid import Grid
+
+Cells = tuple[float | None, ...]
+Forecast = tuple[str, int, Outcome]
+"""The series, the time of what is forecast from, and the window."""
+RULES: dict[str, Callable[[list[float]], float]] = {
+    "last": lambda values: values[-1],
+    "mean": lambda values: sum(values) / len(values),
+    "sum": sum,
+    "min": min,
+    "max": max,
+    "count": len,
+}
+
+
+@dataclass
+class OpenSlot:
+    """When a slot lies, and each feature's readings in it, in the order of their times."""
+
+    opened: int
+    first: int
+    said: list[list[tuple[int, float]]]
+    crowd: int = 1
+    whole: bool = False
+
+    def take(self, time: int, cells: Cells, rules: tuple[str, ...], twice: str) -> bool:
+        """Take a reading; tell whether it said anything new."""
+        self.crowd = 2 if time != self.first else self.crowd
+        news = False
+        for mine, cell, rule in zip(self.said, cells, rules, strict=True):
+            if cell is None or (mine and rule == "last" and time < mine[-1][0]):
+                continue
+            if mine and time == mine[-1][0]:
+                if cell == mine[-1][1] or twice == "first":
+                    continue
+                mine.pop()
+            mine.append((time, cell))
+            mine.sort(key=lambda one: one[0])
+            news = True
+        return news
+
+    def settled(self, rules: tuple[str, ...]) -> list[float | None]:
+        """Return each feature's value, None where it has no reading."""
+        pairs = zip(self.said, rules, strict=True)
+        return [
+            float(np.float32(RULES[rule]([v for _, v in mine]))) if mine else None
+            for mine, rule in pairs
+        ]
+
+
+@dataclass
+class SlowSlots:
+    """The series of a model that joins or aggregates."""
+
+    n_steps: int
+    grid: Grid
+    features: int
+    lateness: int = 0
+    windows: dict[str, SlowWindow] = field(default_factory=dict)
+    open: dict[str, dict[int, OpenSlot]] = field(default_factory=dict)
+    fresh: dict[str, list[int]] = field(default_factory=dict)
+    left: dict[str, OpenSlot] = field(default_factory=dict)
+    latest: int = -1
+    due: float = -np.inf
+
+    def __post_init__(self) -> None:
+        """See how slots lie."""
+        self.step, self.rules = self.grid.step_ms or 0, self.grid.rules or ("last",) * self.features
+        self.reach = self.step if self.grid.rules else self.step / 2
+
+    def read(self, series: str, time: int, cells: Cells) -> list[Forecast]:
+        """Take a reading of a partition; return what is forecast then."""
+        share = self.step if self.grid.rules else self.step / 8
+        self.latest = max(self.latest, time)
+        due, made = floor((self.latest - self.lateness) / share) * share, list[Forecast]()
+        while due != self.due and (over := self._over(due)):
+            for name in sorted(over):
+                made += self._close(name, min(over[name]))
+        self.due = due
+        window = self.windows.setdefault(series, SlowWindow(self.n_steps, self.grid))
+        return made + self._take(series, window, self.open.setdefault(series, {}), time, cells)
+
+    def _over(self, due: float) -> dict[str, list[int]]:
+        ends = {
+            name: [
+                number
+                for number, slot in slots.items()
+                if slot.opened + self.reach < due + bool(self.grid.rules)
+            ]
+            for name, slots in self.open.items()
+        }
+        return {name: numbers for name, numbers in ends.items() if numbers}
+
+    def _take(
+        self,
+        series: str,
+        window: SlowWindow,
+        slots: dict[int, OpenSlot],
+        time: int,
+        cells: Cells,
+    ) -> list[Forecast]:
+        if not self.grid.rules and None not in cells and not slots:
+            return forecast(series, time, window.read(time, tuple(c or 0.0 for c in cells)))
+        number, opened = self._number(series, window, slots, time)
+        if self.grid.rules and opened + self.step <= self.due:
+            return []
+        in_window = window.slots and 2 * (time - window.newest) <= self.step
+        if not self.grid.rules and in_window and number not in slots:
+            return forecast(series, time, window.complete(time, cells))
+        made = list[Forecast]()
+        depth = int(self.lateness // self.step) + (2 if self.grid.rules else 3)
+        for other in sorted(o for o in slots if o != number and o % depth == number % depth):
+            if other > number:
+                return []
+            for older in sorted(slots):
+                made += self._close(series, older) if older <= other else []
+        slot = slots.setdefault(number, OpenSlot(opened, time, [[] for _ in cells]))
+        news = slot.take(time, cells, self.rules, self.grid.twice)
+        values = slot.settled(self.rules)
+        if self.grid.rules or not news or None in values:
+            return made
+        for older in sorted(slots):
+            made += self._close(series, older) if older < number else []
+        at = max(time for mine in slot.said for time, _ in mine)
+        whole = tuple(value or 0.0 for value in values)
+        if slot.whole:
+            return made + forecast(series, at, window.rewrite(whole, at, slot.crowd))
+        slot.whole = True
+        return made + forecast(series, at, window.close(Slot(whole), opened, at, slot.crowd))
+
+    def _number(
+        self, series: str, window: SlowWindow, slots: dict[int, OpenSlot], time: int
+    ) -> tuple[int, int]:
+        """Return the number of a reading's slot, and when that lies."""
+        if self.grid.rules:
+            return floor(time / self.step), round(floor(time / self.step) * self.step)
+        left = self.left.get(series)
+        if slots:
+            number = max(slots)
+            base, crowd = slots[number].opened, slots[number].crowd
+        elif left and (not window.slots or left.opened > window.newest):
+            number, base, crowd = 0, left.opened, left.crowd
+        elif window.slots:
+            number, base, crowd = 0, window.newest, window.crowd
+        else:
+            return 0, time
+        ahead = int((time - base) / self.step + 0.5) if 2 * (time - base) > self.step else 0
+        back = int((base - time) / self.step + 0.5) if 2 * (base - time) > self.step else 0
+        rigid = base + round((ahead - back) * self.step)
+        return number + ahead - back, time if ahead and crowd == 1 else rigid
+
+    def _close(self, series: str, number: int) -> list[Forecast]:
+        slot, window = self.open[series].pop(number), self.windows[series]
+        if slot.whole:
+            return []
+        values = slot.settled(self.rules)
+        newest = window.slots[-1] if window.slots else None
+        fresh = self.fresh.get(series, [])
+        if newest and not newest.partly:
+            fresh = [window.newest] * len(values)
+        for value, since in zip(values, fresh or [0] * len(values), strict=True):
+            gap = int((slot.opened - since) / self.step + 0.5)
+            if value is None and (not newest or gap > self.grid.most):
+                self.left[series] = slot
+                return []
+        pairs = zip(values, fresh or [0] * len(values), strict=True)
+        self.fresh[series] = [f if v is None else slot.opened for v, f in pairs]
+        before = newest.values if newest else ()
+        held = tuple(before[i] if v is None else v for i, v in enumerate(values))
+        at = max(time for mine in slot.said for time, _ in mine)
+        at = slot.opened if self.grid.rules else at
+        closed = Slot(held, partly=None in values)
+        return forecast(series, at, window.close(closed, slot.opened, at, slot.crowd))
+
+
+def forecast(series: str, at: int, outcome: Outcome) -> list[Forecast]:
+    """Return what is forecast from an outcome, if anything is."""
+    return [(series, at, outcome)] if outcome.window is not None else []

@@ -1,0 +1,284 @@
+"""Readings that are joined and aggregated, as a plain reading of docs/time.md has them."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import product
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.model_files import write_mean_model
+from tests.slow_slots import SlowSlots
+from tidecast.worker.pipeline.changelog import Changelog
+from tidecast.worker.pipeline.decode import Decoder
+from tidecast.worker.pipeline.grid import grid_of
+from tidecast.worker.pipeline.outcome import Commit
+from tidecast.worker.pipeline.registry import Registry, load_registry
+from tidecast.worker.pipeline.snapshot import State, decode, encode
+from tidecast.worker.pipeline.step import Pipeline
+from tidecast.worker.pipeline.wire import OF_READINGS, Entry
+
+START = 1_699_999_999_000
+STEP = 1000
+N_STEPS = 4
+FEATURES = ("a", "b")
+AGGREGATES: tuple[dict[str, str], ...] = (
+    {},
+    {"a": "mean", "b": "sum"},
+    {"a": "min", "b": "max"},
+    {"b": "count"},
+)
+
+cells = st.integers(0, 5) | st.none()
+drafts = st.lists(
+    st.tuples(
+        st.sampled_from(["x", "y", "z"]),
+        st.integers(0, 30).map(lambda tenth: 250 * tenth),
+        cells,
+        cells,
+        st.booleans(),
+    ).filter(lambda one: one[2:4] != (None, None)),
+    min_size=1,
+    max_size=50,
+)
+orders = st.sampled_from(["as they come", "by time", "nearly by time"])
+kinds = st.sampled_from(range(len(AGGREGATES)))
+delays = st.sampled_from([0, 700, 2500])
+Draft = tuple[str, int, int | None, int | None, bool]
+
+
+@cache
+def registry_of(kind: int) -> Registry:
+    folder = Path(mkdtemp(prefix="tidecast-test-"))
+    grid: dict[str, Any] = {"step_seconds": 1.0, "gaps": "linear", "max_gap": 2, "min_steps": 2}
+    write_mean_model(
+        folder / "m.onnx",
+        **grid,
+        n_steps=N_STEPS,
+        features=FEATURES,
+        targets=FEATURES,
+        aggregate=AGGREGATES[kind],
+    )
+    return load_registry(folder)
+
+
+def in_order(some: list[Draft], order: str) -> list[Draft]:
+    if order == "as they come":
+        return some
+    jitter = 1500 if order == "nearly by time" else 0
+    return sorted(some, key=lambda one: one[1] + hash(one) % (jitter + 1))
+
+
+def entries_of(some: list[Draft]) -> list[Entry]:
+    entries = []
+    for number, (series, after, a, b, history) in enumerate(some):
+        said = {"series": series, "ts": START + after}
+        said |= {name: value for name, value in (("a", a), ("b", b)) if value is not None}
+        fields = [b"data", orjson.dumps(said)]
+        entries.append((b"%d-%d" % (START, number), fields + [b"tidecast:history", b"1"] * history))
+    return entries
+
+
+def pipeline_of(kind: int, lateness: float, most: int = 10) -> Pipeline:
+    registry = registry_of(kind)
+    return Pipeline(registry, Decoder("s", registry.features), most, lateness=lateness)
+
+
+def worked(pipeline: Pipeline, entries: list[Entry], size: int) -> list[Commit]:
+    return [
+        commit
+        for first in range(0, len(entries), size)
+        for commit in pipeline.step(entries[first : first + size])
+    ]
+
+
+def records_of(commits: list[Commit]) -> list[bytes]:
+    return [record for commit in commits for record in commit.records]
+
+
+@given(drafts, orders, kinds, delays)
+def test_forecasts_are_those_of_a_plain_reading(
+    some: list[Draft], order: str, kind: int, lateness: int
+) -> None:
+    some = [(*draft[:4], False) for draft in in_order(some, order)]
+    spec = registry_of(kind).models[0].spec
+    slow = SlowSlots(N_STEPS, grid_of(spec), len(FEATURES), lateness)
+    expected = []
+    for series, after, a, b, _ in some:
+        for name, at, outcome in slow.read(series, START + after, (a, b)):
+            values = [value for row in outcome.window or () for value in row]
+            filled = round(outcome.filled / N_STEPS, 4)
+            expected.append((name, at, round(float(np.mean(values)), 3), filled))
+    made = map(orjson.loads, records_of(worked(pipeline_of(kind, lateness), entries_of(some), 7)))
+    assert expected == [
+        (one["series"], one["at"], round(one["forecast"]["a"][0], 3), one.get("filled", 0.0))
+        for one in made
+    ]
+
+
+@given(drafts, orders, kinds, delays, st.integers(1, 50), st.integers(1, 3))
+def test_batches_of_any_size_make_the_same(
+    some: list[Draft], order: str, kind: int, lateness: int, size: int, most: int
+) -> None:
+    """And all that becomes of readings adds up; also where series have to go."""
+    entries = entries_of(in_order(some, order))
+    one, other = pipeline_of(kind, lateness, most), pipeline_of(kind, lateness, most)
+    commits, whole = worked(one, entries, size), worked(other, entries, len(entries))
+    assert records_of(commits) == records_of(whole)
+    assert one.fates == other.fates
+    for commit in commits:
+        fates = asdict(commit.fates)
+        kinds_of = Counter(reject.kind for reject in commit.rejects)
+        beside = len(commit.records) + sum(kinds_of[kind] for kind in OF_READINGS)
+        made = fates.pop("readings") + fates.pop("closed")
+        del fates["broken"]
+        assert made == sum(fates.values()) + beside
+    replayed = pipeline_of(kind, lateness, most)
+    list(replayed.replay(entries))
+    assert replayed.fates == one.fates
+
+
+@given(drafts, orders, kinds, delays, st.lists(st.integers(0, 50), max_size=3).map(sorted))
+def test_open_slots_are_part_of_a_checkpoint(
+    some: list[Draft], order: str, kind: int, lateness: int, saves: list[int]
+) -> None:
+    """Saved at any entries, whole and then by what has come since; then all goes on as before."""
+    entries = entries_of(in_order(some, order))
+    pipeline, log, sections = pipeline_of(kind, lateness), Changelog[Any](), list[State]()
+
+    def write(state: State) -> Any:
+        return Section(encode(state))
+
+    begun = 0
+    for save in [*saves, len(entries) // 2]:
+        worked(pipeline, entries[begun:save], 5)
+        begun = max(begun, save)
+        pipeline.held.save(log, write, whole=True)
+    sections = [decode(section.content) for section in log.sections]
+    again = pipeline_of(kind, lateness)
+    list(again.held.restore(sections, pipeline.held.clock, len(pipeline.held)))
+    again.stream_time.latest = pipeline.stream_time.latest
+    rest = entries[begun:]
+    assert records_of(worked(again, rest, 3)) == records_of(worked(pipeline, rest, 4))
+
+
+@dataclass(frozen=True)
+class Section:
+    """What was written of a state."""
+
+    content: bytes
+
+    @property
+    def size(self) -> int:
+        """How many bytes they are."""
+        return len(self.content)
+
+
+def told(pipeline: Pipeline, *readings: tuple[float, dict[str, Any]]) -> list[list[Any]]:
+    """Of each reading's forecasts: at which second, the mean of the window, the share filled."""
+    found = []
+    for number, (second, said) in enumerate(readings):
+        body = orjson.dumps({"series": "x", "ts": START + int(1000 * second), **said})
+        [commit] = pipeline.step([(b"%d-%d" % (START, number), [b"data", body])])
+        found.append(
+            [
+                ((one["at"] - START) / 1000, one["forecast"]["a"][0], one.get("filled", 0.0))
+                for one in map(orjson.loads, commit.records)
+            ]
+        )
+    return found
+
+
+def test_sensors_that_report_apart_are_joined() -> None:
+    """::
+
+    second     0.0   0.3   1.0   1.3   2.0          2.7           3.0   3.3
+    a          1           3           5                          7
+    b                2           4                                      8
+    slot of    0     0     1     1     2            closes 2      3     3
+    window                     1 3               1 3 5          1 3 5 7
+                               2 4               2 4 (4)        2 4 (4) 8
+    """
+    pipeline = pipeline_of(0, 0)
+    made = told(
+        pipeline,
+        (0.0, {"a": 1}),
+        (0.3, {"b": 2}),
+        (1.0, {"a": 3}),
+        (1.3, {"b": 4}),
+        (2.0, {"a": 5}),
+        (3.0, {"a": 7}),
+        (3.3, {"b": 8}),
+    )
+    assert made[:3] == [[], [], []]
+    assert made[3] == [(1.3, (1 + 1 + 1 + 3 + 2 + 2 + 2 + 4) / 8, 0.5)]
+    assert made[4] == []
+    assert made[5] == [(2.0, np.float32((1 + 1 + 3 + 5 + 2 + 2 + 4 + 4) / 8), 0.5)]
+    assert made[6] == [(3.3, np.float32((1 + 3 + 5 + 7 + 2 + 4 + 4 + 8) / 8), 0.25)]
+    fates = pipeline.fates
+    assert (fates.readings, fates.joined, fates.waiting, fates.closed) == (7, 4, 1, 1)
+
+
+def test_readings_of_a_slot_are_aggregated_when_it_closes() -> None:
+    """::
+
+    second     0.0  0.4  0.8 | 1.2 | 2.1            a: mean, b: sum
+    a          1    2    6   | 4   |
+    b          1    1    1   | 5   |
+    closes                     0     1
+    slot                       3     4
+                               3     5
+    """
+    pipeline = pipeline_of(1, 0)
+    both = [(0.0, 1, 1), (0.4, 2, 1), (0.8, 6, 1), (1.2, 4, 5), (2.1, 0, 0)]
+    made = told(pipeline, *((second, {"a": a, "b": b}) for second, a, b in both))
+    assert made[:4] == [[], [], [], []]
+    assert made[4] == [(1.0, (3 + 3 + 3 + 4 + 3 + 3 + 3 + 5) / 8, 0.5)]
+    assert (pipeline.fates.joined, pipeline.fates.closed, pipeline.fates.waiting) == (5, 1, 0)
+
+
+def test_lateness_keeps_slots_open_for_longer() -> None:
+    """A reading of a slot that was closed is dropped, and counted."""
+    readings = [
+        (0.0, {"a": 1, "b": 1}),
+        (1.0, {"a": 2, "b": 2}),
+        (2.2, {"a": 3, "b": 3}),
+        (1.5, {"a": 4, "b": 4}),
+        (3.5, {"a": 5, "b": 5}),
+    ]
+    prompt, patient = pipeline_of(1, 0), pipeline_of(1, 500)
+    assert [len(made) for made in told(prompt, *readings)] == [0, 0, 1, 0, 1]
+    made = told(patient, *readings)
+    assert [len(one) for one in made] == [0, 0, 0, 0, 2]
+    assert made[4][0] == (1.0, (1 * 6 + 3 + 6) / 8, 0.5)
+    assert (prompt.fates.dropped, patient.fates.dropped) == (1, 0)
+
+
+def test_what_is_missing_for_long_is_told_once() -> None:
+    """Slots whose feature was nowhere near are left out, and the worker says so."""
+    pipeline = pipeline_of(0, 0)
+    remarks = []
+    for number in range(9):
+        body = orjson.dumps({"series": "x", "ts": START + STEP * number, "a": number})
+        [commit] = pipeline.step([(b"%d-%d" % (START, number), [b"data", body])])
+        remarks += commit.remarks
+        assert not commit.records
+    [remark] = remarks
+    assert "no 'b'" in remark
+    assert "series x" in remark
+    assert pipeline.fates.broken == 8
+
+
+@pytest.mark.parametrize(("kind", "lateness"), [*product(range(len(AGGREGATES)), (0, 2500))])
+def test_history_is_not_forecast_when_its_slot_closes(kind: int, lateness: int) -> None:
+    drafts_of: list[Draft] = [("x", 1000 * n, n, n, n < 6) for n in range(12)]
+    commits = worked(pipeline_of(kind, lateness), entries_of(drafts_of), 5)
+    made = [orjson.loads(record)["at"] for record in records_of(commits)]
+    assert made[0] == START + 6000
