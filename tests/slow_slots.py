@@ -31,6 +31,7 @@ class OpenSlot:
     said: list[list[tuple[int, float]]]
     crowd: int = 1
     whole: bool = False
+    loud: bool = False
 
     def take(self, time: int, cells: Cells, rules: tuple[str, ...], twice: str) -> bool:
         """Take a reading; tell whether it said anything new."""
@@ -77,8 +78,15 @@ class SlowSlots:
         self.step, self.rules = self.grid.step_ms or 0, self.grid.rules or ("last",) * self.features
         self.reach = self.step if self.grid.rules else self.step / 2
 
-    def read(self, series: str, time: int, cells: Cells) -> list[Forecast]:
-        """Take a reading of a partition; return what is forecast then."""
+    def read(self, series: str, time: int, cells: Cells, *, loud: bool = True) -> list[Forecast]:
+        """Take a reading of these series; return what is forecast then."""
+        made = self.tick(time)
+        window = self.windows.setdefault(series, SlowWindow(self.n_steps, self.grid))
+        slots = self.open.setdefault(series, {})
+        return made + self._take(series, window, slots, time, cells, loud=loud)
+
+    def tick(self, time: int) -> list[Forecast]:
+        """Take the time of any reading of the partition; return what is forecast then."""
         share = self.step if self.grid.rules else self.step / 8
         self.latest = max(self.latest, time)
         due, made = floor((self.latest - self.lateness) / share) * share, list[Forecast]()
@@ -86,8 +94,7 @@ class SlowSlots:
             for name in sorted(over):
                 made += self._close(name, min(over[name]))
         self.due = due
-        window = self.windows.setdefault(series, SlowWindow(self.n_steps, self.grid))
-        return made + self._take(series, window, self.open.setdefault(series, {}), time, cells)
+        return made
 
     def _over(self, due: float) -> dict[str, list[int]]:
         ends = {
@@ -107,15 +114,18 @@ class SlowSlots:
         slots: dict[int, OpenSlot],
         time: int,
         cells: Cells,
+        *,
+        loud: bool,
     ) -> list[Forecast]:
         if not self.grid.rules and None not in cells and not slots:
-            return forecast(series, time, window.read(time, tuple(c or 0.0 for c in cells)))
+            outcome = window.read(time, tuple(c or 0.0 for c in cells))
+            return forecast(series, time, outcome, loud=loud)
         number, opened = self._number(series, window, slots, time)
         if self.grid.rules and opened + self.step <= self.due:
             return []
         in_window = window.slots and 2 * (time - window.newest) <= self.step
         if not self.grid.rules and in_window and number not in slots:
-            return forecast(series, time, window.complete(time, cells))
+            return forecast(series, time, window.complete(time, cells), loud=loud)
         made = list[Forecast]()
         depth = int(self.lateness // self.step) + (2 if self.grid.rules else 3)
         for other in sorted(o for o in slots if o != number and o % depth == number % depth):
@@ -125,6 +135,7 @@ class SlowSlots:
                 made += self._close(series, older) if older <= other else []
         slot = slots.setdefault(number, OpenSlot(opened, time, [[] for _ in cells]))
         news = slot.take(time, cells, self.rules, self.grid.twice)
+        slot.loud |= loud and news
         values = slot.settled(self.rules)
         if self.grid.rules or not news or None in values:
             return made
@@ -133,9 +144,10 @@ class SlowSlots:
         at = max(time for mine in slot.said for time, _ in mine)
         whole = tuple(value or 0.0 for value in values)
         if slot.whole:
-            return made + forecast(series, at, window.rewrite(whole, at, slot.crowd))
+            return made + forecast(series, at, window.rewrite(whole, at, slot.crowd), loud=loud)
         slot.whole = True
-        return made + forecast(series, at, window.close(Slot(whole), opened, at, slot.crowd))
+        outcome = window.close(Slot(whole), opened, at, slot.crowd)
+        return made + forecast(series, at, outcome, loud=loud)
 
     def _number(
         self, series: str, window: SlowWindow, slots: dict[int, OpenSlot], time: int
@@ -179,9 +191,10 @@ class SlowSlots:
         at = max(time for mine in slot.said for time, _ in mine)
         at = slot.opened if self.grid.rules else at
         closed = Slot(held, partly=None in values)
-        return forecast(series, at, window.close(closed, slot.opened, at, slot.crowd))
+        outcome = window.close(closed, slot.opened, at, slot.crowd)
+        return forecast(series, at, outcome, loud=slot.loud)
 
 
-def forecast(series: str, at: int, outcome: Outcome) -> list[Forecast]:
+def forecast(series: str, at: int, outcome: Outcome, *, loud: bool) -> list[Forecast]:
     """Return what is forecast from an outcome, if anything is."""
-    return [(series, at, outcome)] if outcome.window is not None else []
+    return [(series, at, outcome)] if outcome.window is not None and loud else []

@@ -30,6 +30,8 @@ from tidecast.worker.store.position import position_of
 STEPS = ("acquired", "restored", "read", "stepped", "sent", "settled", "saved", "renewed")
 ONCE = {"acquired", "restored"}
 SERIES = 7
+KINDS = "sssspms"
+"""What each of them is: whole readings, sensors that report apart, several readings to a slot."""
 START, STEP = 1_700_000_000_000, 1000
 GRID: dict[str, Any] = {
     "step_seconds": STEP / 1000,
@@ -111,8 +113,15 @@ def end(pid: int, number: signal.Signals) -> None:
 def nursery(folder: Path, **described: Any) -> Iterator[Nursery]:
     """Run a nursery whose model's arithmetic is exact, so that forecasts compare to the byte."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "models" / "mean.onnx"
-    models = write_mean_model(path, name="mean", n_steps=4, **described)
+    models = folder / "models"
+    own = "s*" if described else "*"
+    write_mean_model(models / "mean.onnx", name="mean", n_steps=4, series=own, **described)
+    if described:
+        slots = described | {"step_seconds": 2 * described["step_seconds"], "n_steps": 4}
+        both = {"features": ("a", "b"), "targets": ("a", "b")}
+        write_mean_model(models / "pair.onnx", name="pair", series="p*", **slots, **both)
+        rules = {"aggregate": {"value": "sum"}}
+        write_mean_model(models / "sum.onnx", name="sum", series="m*", **slots, **rules)
     command = [*dying_with_us(), sys.executable, "-m", "tests.redis.nursery"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -139,12 +148,13 @@ def feed(client: redis.Redis, stream: str, count: int, random: Random) -> None:
 
 def messy_reading(number: int, random: Random) -> dict[Any, Any]:
     """Return the next reading of the series whose turn it is, or what may come in its place."""
-    series, at = f"s{number % SERIES}", START + STEP * (number // SERIES)
     said: dict[Any, Any] = {"value": str(random.randrange(1000))}
     mess = random.randrange(20)
     if mess == 0:  # the one before once more, and this one is lost
-        series, at = f"s{(number - 1) % SERIES}", START + STEP * ((number - 1) // SERIES)
-    elif mess == 1:
+        number = max(0, number - 1)
+    place, rounds = number % SERIES, number // SERIES
+    series, at = f"{KINDS[place]}{place}", START + STEP * rounds
+    if mess == 1:
         at -= STEP * random.randrange(1, 7)
     elif mess == 2:
         said["value"] = random.choice(["-", "", "NaN"])
@@ -156,6 +166,8 @@ def messy_reading(number: int, random: Random) -> dict[Any, Any]:
         said[HISTORY] = "1"
     elif mess == 6:
         said["value"] = "abc"
+    if series[0] == "p":  # of two sensors that report by turns
+        said["ab"[rounds % 2]] = said.pop("value")
     return {"series": series, "ts": str(at), **said}
 
 

@@ -10,11 +10,10 @@ from typing import Any
 
 import redis
 
-from tests.slow_windows import SlowWindow
-from tidecast.worker.contract import ModelSpec
+from tests.slow_slots import SlowSlots
 from tidecast.worker.pipeline.decode import Decoder
 from tidecast.worker.pipeline.grid import grid_of
-from tidecast.worker.pipeline.registry import load_registry
+from tidecast.worker.pipeline.registry import Registry, load_registry
 from tidecast.worker.pipeline.step import Pipeline
 from tidecast.worker.pipeline.wire import HISTORY
 from tidecast.worker.store.position import START
@@ -71,31 +70,42 @@ def verify(client: redis.Redis, stream: str, models: Path) -> Outcome:
             rejects += [(r.reason.encode(), r.entry, r.payload) for r in commit.rejects]
     written = _records(client, f"{stream}:forecasts", b"series", b"forecast")
     dead = _records(client, f"{stream}:dead", b"reason", b"entry", b"payload")
-    slow = _slowly(client, stream, registry.models[0].spec)
+    slow = _slowly(client, stream, registry)
     unlike = sum(a != b for a, b in zip_longest(slow, map(_essence, forecasts)))
     counts = Outcome(readings, len(written), unlike=unlike)
     return counts + _compared(forecasts, written) + _compared(rejects, dead)
 
 
-def _slowly(client: redis.Redis, stream: str, spec: ModelSpec) -> list[Essence]:
-    """Return the essence of the forecasts that flat readings of one value should have."""
-    windows: dict[str, SlowWindow] = {}
+def _slowly(client: redis.Redis, stream: str, registry: Registry) -> list[Essence]:
+    """Return the essence of the forecasts that flat readings should have."""
+    specs = [model.spec for model in registry.models]
+    slots = [SlowSlots(s.n_steps, grid_of(s), len(s.features)) for s in specs]
     found: list[Essence] = []
     for entry_id, said in _entries(client, stream):
-        if not said.get(b"value", b"").isdigit():
-            continue
         series, at = said[b"series"].decode(), int(said.get(b"ts", entry_id.partition(b"-")[0]))
-        window = windows.setdefault(series, SlowWindow(spec.n_steps, grid_of(spec)))
-        outcome = window.read(at, (float(said[b"value"]),))
-        if outcome.window is not None and HISTORY not in said:
-            mean = round(sum(value for (value,) in outcome.window) / spec.n_steps, 2)
-            found.append((series, at, mean, round(outcome.filled / spec.n_steps, 4)))
+        serving = registry.match(series)
+        for number, (spec, slow) in enumerate(zip(specs, slots, strict=True)):
+            cells = [said.get(name.encode(), b"") for name in spec.features]
+            values = tuple(float(cell) if cell.isdigit() else None for cell in cells)
+            if number == serving and any(value is not None for value in values):
+                made = slow.read(series, at, values, loud=HISTORY not in said)
+            else:
+                made = slow.tick(at)
+            for name, time, outcome in made:
+                cells_of = [value for row in outcome.window or () for value in row]
+                mean = sum(cells_of) / len(cells_of)
+                found.append((name, time, _rounded(mean), round(outcome.filled / spec.n_steps, 4)))
     return found
+
+
+def _rounded(value: float) -> float:
+    """Return a mean as it is compared; eighths, which are of 64 bits or of 32, are no ties then."""
+    return round(value + 0.001, 2)
 
 
 def _essence(record: Record) -> Essence:
     said = json.loads(record[1])
-    (value,) = {round(lead, 2) for lead in said["forecast"]["value"]}
+    (value,) = {_rounded(lead) for leads in said["forecast"].values() for lead in leads}
     return said["series"], said["at"], value, said.get("filled", 0.0)
 
 

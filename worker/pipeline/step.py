@@ -24,7 +24,7 @@ from tidecast.worker.pipeline.roster import UNSERVED
 from tidecast.worker.pipeline.series import HeldSeries, series_size
 from tidecast.worker.pipeline.serving import Batch, Made, Serving
 from tidecast.worker.pipeline.stream_time import Silence, StreamTime
-from tidecast.worker.pipeline.wire import Entry, Pulse
+from tidecast.worker.pipeline.wire import Entry, Pulse, Reject
 
 Ints = npt.NDArray[np.int64]
 Late = Literal["drop", "dead"]
@@ -201,6 +201,8 @@ class Pipeline:
             for first in range(0, len(readings), self._at_once):
                 part = readings.part(first, min(first + self._at_once, len(readings)))
                 self._advance(part, commit, forecasts=forecasts)
+        # Letters come in the order of their entries, however these are cut into commits.
+        commit.rejects.sort(key=_place_in_stream)
         self.fates.add(commit.fates)
         return commit
 
@@ -284,6 +286,10 @@ def _pieces(places: Ints, entries: int, largest: int) -> Iterator[tuple[int, int
         high = max(low + 1, bisect_right(ends, first + largest))
         yield low, high, first, ends[high - 1]
         low, first = high, ends[high - 1]
+
+
+def _place_in_stream(reject: Reject) -> tuple[int, ...]:
+    return tuple(map(int, reject.entry.split(b"-")))
 
 
 def _said_ahead(readings: Readings, stream_time: StreamTime, ahead: Ints, place: int) -> str:

@@ -107,12 +107,12 @@ def records_of(commits: list[Commit]) -> list[bytes]:
 def test_forecasts_are_those_of_a_plain_reading(
     some: list[Draft], order: str, kind: int, lateness: int
 ) -> None:
-    some = [(*draft[:4], False) for draft in in_order(some, order)]
+    some = in_order(some, order)
     spec = registry_of(kind).models[0].spec
     slow = SlowSlots(N_STEPS, grid_of(spec), len(FEATURES), lateness)
     expected = []
-    for series, after, a, b, _ in some:
-        for name, at, outcome in slow.read(series, START + after, (a, b)):
+    for series, after, a, b, history in some:
+        for name, at, outcome in slow.read(series, START + after, (a, b), loud=not history):
             values = [value for row in outcome.window or () for value in row]
             filled = round(outcome.filled / N_STEPS, 4)
             expected.append((name, at, round(float(np.mean(values)), 3), filled))
