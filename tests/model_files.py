@@ -31,6 +31,7 @@ def spec_of(
     season: int = 1,
     min_steps: int | None = None,
     aggregate: dict[str, str] | None = None,
+    calendar: str | None = None,
 ) -> ModelSpec:
     """Return a description whose golden pair is all zero unless given; of version 2 with ``gaps``.
 
@@ -50,6 +51,7 @@ def spec_of(
             "features": features,
             "targets": targets,
             "aggregate": aggregate or {},
+            "calendar": calendar,
             "step_seconds": step_seconds,
             "series": series,
             "trained_at": "2026-01-01T00:00:00Z",

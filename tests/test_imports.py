@@ -93,7 +93,9 @@ def test_only_model_touches_onnxruntime(path: Path) -> None:
     assert touches == (path == WORKER / "pipeline" / "model.py")
 
 
-SHARED = {("pipeline", name) for name in ("model_file", "grid", "epoch", "cells")}
+SHARED = {
+    ("pipeline", name) for name in ("model_file", "grid", "epoch", "cells", "calendar", "aggregate")
+}
 """What of the worker, beside the contract, the trainer works with."""
 
 

@@ -27,7 +27,7 @@ from tidecast.trainer.errors import (
     interruptible,
 )
 from tidecast.trainer.extra import check_extra
-from tidecast.trainer.figures import duration, number, unit_of
+from tidecast.trainer.figures import number, unit_of
 from tidecast.usage import complaint
 from tidecast.version import Version
 
@@ -145,7 +145,7 @@ def fit_command(
         max_gap=max_gap,
         seed=seed,
         series=series,
-        step_seconds=step_of(step),
+        **step_of(step),
     )
     kept = Kept(out / f"{config.name}.unfinished.npz", resume)
     with interruptible(kept.interrupted):
@@ -211,6 +211,7 @@ def evaluate_command(
         time_column=time_column,
         time_unit=time_unit,
         step_seconds=spec.step_seconds,
+        calendar=spec.calendar,
         rules=spec.aggregate,
         joins=spec.spec_version > 1,
     )
@@ -295,7 +296,7 @@ def tune_command(
         validation_rows=validation_rows,
         season=season,
         seed=seed,
-        step_seconds=step_of(step),
+        **step_of(step),
     )
     history = _load(data, config, series_column, time_column, time_unit)
     out.mkdir(parents=True, exist_ok=True)
@@ -439,9 +440,10 @@ def _load(
         time_column=time_column,
         time_unit=time_unit,
         step_seconds=config.step_seconds,
+        calendar=config.calendar,
         rules=config.aggregate,
     )
-    step = "any step" if history.step_seconds is None else f"step {duration(history.step_seconds)}"
+    step = f"step {history.step}" if history.step_seconds else "any step"
     fate = (
         "aggregated with others of their step"
         if config.aggregate
@@ -558,7 +560,7 @@ def _draw(picture: Path, spec: Any, predict: Any, history: "History") -> None:
     starts = windows.starts["test"]
     starts = starts[windows.owner[starts] == windows.owner[starts[0]]]
     inputs, actual = windows.gather(starts)
-    times = history.series[int(windows.owner[starts[0]])].times
+    times = history.moments(history.series[int(windows.owner[starts[0]])])
     rows = starts + spec.n_steps - int(np.searchsorted(windows.owner, windows.owner[starts[0]]))
     places = rows if times is None else times[rows].astype("datetime64[ms]")
     target, series = spec.targets[0], history.series[int(windows.owner[starts[0]])].name

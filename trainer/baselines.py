@@ -4,6 +4,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tidecast.trainer.dataset import Windows
+from tidecast.worker.contract import Calendar
+from tidecast.worker.pipeline.calendar import SEASONS
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -12,8 +14,10 @@ Doubles = npt.NDArray[np.float64]
 DAY = 86_400.0
 
 
-def season_of(step_seconds: float | None) -> int:
+def season_of(step_seconds: float | None, calendar: Calendar | None = None) -> int:
     """Return the usual season in steps: a day below a day, a week, a year of weeks or months."""
+    if calendar is not None:
+        return SEASONS[calendar]
     if step_seconds is None:
         return 1
     if step_seconds < DAY:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from tidecast.trainer.errors import ConfigError
 from tidecast.worker.contract import (
     RESERVED_FIELDS,
+    Calendar,
     Column,
     Gaps,
     Name,
@@ -32,8 +33,8 @@ class FitConfig(BaseModel):
 
     What is None is picked by ``plan`` from the data. ``train_rows`` and ``validation_rows``
     count rows of each series; None means the first 70 % and the next 10 %. ``step_seconds`` "auto"
-    takes the data's own step, None makes every reading the next step. ``aggregate`` names the
-    columns of which not the last reading of a step counts.
+    takes the data's own step, None makes every reading the next step, unless ``calendar`` says it.
+    ``aggregate`` names the columns of which not the last reading of a step counts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,6 +64,7 @@ class FitConfig(BaseModel):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     step_seconds: StepSeconds | Literal["auto"] | None = "auto"
+    calendar: Calendar | None = None
     season: Annotated[int, Field(ge=1)] | None = None
     gaps: Gaps = "linear"
     max_gap: Annotated[int, Field(ge=0)] | None = None
@@ -97,7 +99,7 @@ class FitConfig(BaseModel):
 
     @model_validator(mode="after")
     def _aggregated(self) -> Self:
-        if self.aggregate and self.step_seconds is None:
+        if self.aggregate and self.step_seconds is None and self.calendar is None:
             raise ValueError("--aggregate wants steps to aggregate in; --step none has none")
         for name in self.aggregate:
             if name not in self.columns:
@@ -132,20 +134,23 @@ def fit_config(**choices: Any) -> FitConfig:
         raise ConfigError(f"--{option} {first['input']!r}: {reason}") from error
 
 
-def step_of(text: str) -> float | Literal["auto"] | None:
-    """Return the seconds that a text says, such as ``5m``; "auto" and None as in ``FitConfig``.
+def step_of(text: str) -> dict[str, Any]:
+    """Return ``step_seconds`` and ``calendar`` that a text says, such as ``5m``, ``1mo`` or auto.
 
     Raises:
         ConfigError: it says no time.
     """
+    if text in get_args(Calendar):
+        return {"step_seconds": None, "calendar": text}
     if text in ("auto", "none"):
-        return "auto" if text == "auto" else None
+        return {"step_seconds": "auto" if text == "auto" else None}
     count, unit = (text[:-1], text[-1]) if text[-1:] in SECONDS else (text, "s")
     try:
-        return float(count) * SECONDS[unit]
+        return {"step_seconds": float(count) * SECONDS[unit]}
     except ValueError as error:
         raise ConfigError(
-            f"--step {text!r}: neither a time (5m, 1h, 30 for seconds) nor 'auto' nor 'none'"
+            f"--step {text!r}: neither a time (5m, 1h, 30 for seconds), nor 1mo (months), 1bd "
+            "(business days), 'auto' or 'none'"
         ) from error
 
 

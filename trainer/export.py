@@ -62,7 +62,8 @@ def describe(fitted: Fitted, trained_at: datetime) -> ModelSpec:
         horizon=config.horizon,
         features=config.features,
         targets=config.targets,
-        step_seconds=history.step_seconds,
+        step_seconds=None if history.calendar else history.step_seconds,
+        calendar=history.calendar,
         gaps=fitted.plan.gaps,
         max_gap=fitted.plan.max_gap,
         min_steps=fitted.min_steps,
@@ -283,10 +284,10 @@ def _spread(starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 def _span(history: History, rows: npt.NDArray[np.bool_]) -> tuple[str, str] | tuple[None, None]:
     """Return the first and the last time of some rows, None where times are unknown."""
-    known = [series.times for series in history.series if series.times is not None]
-    if not known:
+    known = [history.moments(series) for series in history.series]
+    if any(times is None for times in known):
         return None, None
-    times = np.concatenate(known)[rows]
+    times = np.concatenate([times for times in known if times is not None])[rows]
     first, last = (
         _iso(datetime.fromtimestamp(int(edge) / 1000, UTC)) for edge in (times.min(), times.max())
     )

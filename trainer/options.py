@@ -34,7 +34,9 @@ SeriesGlob = Annotated[
 ]
 Step = Annotated[
     str,
-    typer.Option(help="From slot to slot: 5m, 1h, 30 (seconds), 'auto', or 'none': any distance."),
+    typer.Option(
+        help="From slot to slot: 5m, 1h, 30 (seconds), 1mo, 1bd, auto, or none: any distance."
+    ),
 ]
 Aggregate = Annotated[
     str,

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidecast.trainer.baselines import season_of
+from tidecast.trainer.calendars import longest_holiday
 from tidecast.trainer.config import FitConfig, Normalization
 from tidecast.trainer.dataset import Windows, make_windows
 from tidecast.trainer.errors import ConfigError
@@ -88,8 +89,8 @@ def make_plan(config: FitConfig, history: History) -> Plan:
     Raises:
         ConfigError: a window or a forecast would have more numbers than a worker takes.
     """
-    season = config.season or season_of(history.step_seconds)
-    usual = usual_gap(season) if config.max_gap is None else config.max_gap
+    season = config.season or season_of(history.step_seconds, history.calendar)
+    usual = max(usual_gap(season), _holidays(history)) if config.max_gap is None else config.max_gap
     usual = min(usual, max(0, (config.n_steps or USUAL_LOOKBACK) - FEWEST_STEPS))
     grid = _grid(history, config.gaps, usual, season)
     slots = in_slots(history, grid, config.features, config.n_steps or USUAL_LOOKBACK)
@@ -160,6 +161,13 @@ def _grid(history: History, gaps: Gaps, max_gap: int, season: int) -> Grid:
     )
 
 
+def _holidays(history: History) -> int:
+    """Return how many business days in a row had no row, as holidays do, where those are steps."""
+    if history.calendar != "1bd":
+        return 0
+    return longest_holiday([one.times for one in history.series if one.times is not None])
+
+
 def _fitting(grid: Grid, n_steps: int) -> Grid:
     """Return a grid that fills no more than leaves two readings in a window."""
     return replace(grid, max_gap=min(grid.most, max(0, n_steps - FEWEST_STEPS)))
@@ -170,6 +178,8 @@ def _gaps(config: FitConfig, history: History, grid: Grid, n_steps: int) -> tupl
     slots = in_slots(history, grid, config.features, n_steps)
     windows = _cut_windows(config, slots, n_steps)
     most, why = pick_gap(windows, (config.features, config.targets), grid)
+    if most < _holidays(history):
+        most, why = _holidays(history), "as long as holidays in this file"
     picked = replace(grid, max_gap=most)
     if picked != grid:
         slots = in_slots(history, picked, config.features, n_steps)

@@ -7,7 +7,6 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tidecast.trainer.errors import ModelError
-from tidecast.trainer.figures import duration
 from tidecast.trainer.fit import Fitted
 from tidecast.trainer.series import History
 
@@ -47,12 +46,13 @@ def record_of(fitted: Fitted, version: str, source: str) -> FitRecord:
 
 def fingerprint(history: History, source: str) -> dict[str, str]:
     """Return what tells one set of data from another, in words."""
-    times = [series.times for series in history.series if series.times is not None]
+    known = [history.moments(series) for series in history.series]
+    times = [each for each in known if each is not None]
     span = "unknown"
     if times:
         edges = (min(int(t[0]) for t in times), max(int(t[-1]) for t in times))
         span = " to ".join(str(np.datetime64(edge, "ms")) for edge in edges) + " UTC"
-    step = "any" if history.step_seconds is None else duration(history.step_seconds)
+    step = history.step if history.step_seconds else "any"
     return {
         "file": source,
         "rows": f"{history.rows:,}, of which {history.missing:,} with a missing value",

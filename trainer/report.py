@@ -28,6 +28,7 @@ from tidecast.trainer.record import FitRecord
 from tidecast.trainer.series import History, Part
 from tidecast.trainer.tables import HEADINGS
 from tidecast.worker.contract import ModelSpec
+from tidecast.worker.pipeline.calendar import WORDS
 
 Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
@@ -99,11 +100,7 @@ def write_report(path: Path, subject: Subject) -> None:
     )
     environment.filters["embedded"] = lambda svg: base64.b64encode(svg.encode()).decode()
     spec, evaluation = subject.spec, subject.evaluation
-    step = (
-        "every reading is a step"
-        if spec.step_seconds is None
-        else f"step {duration(spec.step_seconds)}"
-    )
+    step = f"step {_step(spec)}" if spec.has_steps else "every reading is a step"
     page = environment.get_template("report.html.jinja").render(
         title=f"{spec.name} {spec.version}",
         subtitle=f"{spec.pattern}: {', '.join(spec.features)} to {', '.join(spec.targets)}, "
@@ -164,11 +161,7 @@ def _sections(subject: Subject) -> Iterator[Section]:
         measure = "mase" if evaluation.model.mase[0] is not None else "mae"
         errors = {"model": evaluation.model, **evaluation.baselines}
         by_lead = {name: getattr(scores, measure) for name, scores in errors.items()}
-        lead = (
-            "lead (readings ahead)"
-            if spec.step_seconds is None
-            else f"lead ({duration(spec.step_seconds)} each)"
-        )
+        lead = f"lead ({_step(spec)} each)" if spec.has_steps else "lead (readings ahead)"
         note = "MASE: 1 is the error of the seasonal naive forecast on the training rows."
         yield Section(
             "Error by lead",
@@ -350,7 +343,7 @@ def _times(subject: Subject, rows: Ints) -> Any:
     """Return the times of rows of one series, or their numbers if those are unknown."""
     owner = int(subject.windows.owner[rows[0]])
     rows = rows - int(np.searchsorted(subject.windows.owner, owner))
-    times = subject.history.series[owner].times
+    times = subject.history.moments(subject.history.series[owner])
     return rows if times is None else times[rows].astype("datetime64[ms]")
 
 
@@ -359,7 +352,11 @@ def _time_label(subject: Subject) -> str:
 
 
 def _lag(spec: ModelSpec) -> str:
-    return "readings" if spec.step_seconds is None else f"steps of {duration(spec.step_seconds)}"
+    return f"steps of {_step(spec)}" if spec.has_steps else "readings"
+
+
+def _step(spec: ModelSpec) -> str:
+    return WORDS[spec.calendar] if spec.calendar else duration(spec.step_seconds or 0)
 
 
 def _words(record: FitRecord | None) -> Iterator[tuple[str, Sequence[tuple[str, str]]]]:

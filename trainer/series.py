@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -11,10 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from tidecast.trainer.calendars import calendar_of
 from tidecast.trainer.errors import DataError
+from tidecast.trainer.figures import duration
 from tidecast.trainer.interleaved import check_apart
 from tidecast.trainer.resample import one_row_a_slot
-from tidecast.worker.contract import Rule
+from tidecast.worker.contract import Calendar, Rule
+from tidecast.worker.pipeline.calendar import STEPS, WORDS, elapsed, moment
 from tidecast.worker.pipeline.cells import MARKERS
 from tidecast.worker.pipeline.epoch import (
     NO_TIME,
@@ -79,13 +82,24 @@ class Series:
 class History:
     """All series of a file, with the step between their rows (None: every row is the next step).
 
-    ``dropped`` rows of the file went into another of the same step.
+    ``dropped`` rows of the file went into another of the same step. Where the step is one of a
+    ``calendar``, times and ``step_seconds`` are of its clock (``calendar.elapsed``).
     """
 
     columns: tuple[str, ...]
     series: tuple[Series, ...]
     step_seconds: float | None
     dropped: int = 0
+    calendar: Calendar | None = None
+
+    def moments(self, series: Series) -> Ints | None:
+        """Return the times of a series' rows, in milliseconds since 1970; None if unknown."""
+        return None if series.times is None else moment(series.times, self.calendar)
+
+    @property
+    def step(self) -> str:
+        """The step in words, where there is one."""
+        return WORDS[self.calendar] if self.calendar else duration(self.step_seconds or 0)
 
     @property
     def rows(self) -> int:
@@ -121,6 +135,7 @@ def load_history(
     time_column: str | None = None,
     time_unit: TimeUnit = "auto",
     step_seconds: float | Literal["auto"] | None = "auto",
+    calendar: Calendar | None = None,
     rules: Mapping[str, Rule] | None = None,
     joins: bool = True,
 ) -> History:
@@ -156,9 +171,9 @@ def load_history(
         _one_series(str(name[0]), part, len(columns))
         for name, part in frame.group_by("name", maintain_order=True)
     )
-    step = _common_step(series) if step_seconds == "auto" else step_seconds
     if time_column is None:
-        step = None
+        step_seconds = calendar = None
+    series, step, calendar = _by_the_clock(series, step_seconds, calendar)
     features = features or columns
     if time_column is not None and not rules:
         carried = [columns.index(name) for name in features]
@@ -171,7 +186,24 @@ def load_history(
     elif rules:
         raise DataError(f"{path}: no steps in which rows could be aggregated; give --step 5m, say")
     kept = sum(map(len, series))
-    return History(tuple(columns), series, step, frame.height - kept)
+    return History(tuple(columns), series, step, frame.height - kept, calendar)
+
+
+def _by_the_clock(
+    series: tuple[Series, ...],
+    step_seconds: float | Literal["auto"] | None,
+    calendar: Calendar | None,
+) -> tuple[tuple[Series, ...], float | None, Calendar | None]:
+    """Return series by a calendar's clock, if their step is one's; the step there; and it."""
+    if step_seconds == "auto" and calendar is None:
+        calendar = calendar_of([one.times for one in series if one.times is not None])
+    if calendar is None:
+        return series, _common_step(series) if step_seconds == "auto" else step_seconds, None
+    shown = tuple(
+        one if one.times is None else replace(one, times=elapsed(one.times, calendar))
+        for one in series
+    )
+    return shown, STEPS[calendar] / 1000, calendar
 
 
 def _frame(

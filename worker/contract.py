@@ -65,6 +65,8 @@ Columns = Annotated[tuple[Column, ...], Field(min_length=1), FailFast()]
 
 Gaps = Literal["linear", "hold", "seasonal", "none"]
 """What becomes of empty slots; see docs/time.md."""
+Calendar = Literal["1mo", "1bd"]
+"""Steps that are no number of seconds: months, and business days."""
 Rule = Literal["last", "mean", "sum", "min", "max", "count"]
 """What becomes of a feature's several readings in one slot."""
 Kind = Literal["naive", "line", "network", "line and network"]
@@ -200,7 +202,8 @@ class ModelSpec(_Part):
     is a glob (``*`` and ``?``) over series names. ``gaps`` says how empty slots are filled, up to
     ``max_gap`` of them in a row; a file of version 1 leaves them empty. ``min_steps`` is from how
     many slots on a window is forecast from, its rest extended (None: ``n_steps``). ``aggregate``
-    says what becomes of a column's readings in one slot; of others the last counts.
+    says what becomes of a column's readings in one slot; of others the last counts. ``calendar`` is
+    the step where that is no number of seconds.
     """
 
     spec_version: Literal[1, 2]
@@ -212,6 +215,7 @@ class ModelSpec(_Part):
     features: Columns
     targets: Columns
     step_seconds: StepSeconds | None
+    calendar: Calendar | None = None
     gaps: Gaps = "none"
     max_gap: Count = 0
     min_steps: Positive | None = None
@@ -241,12 +245,19 @@ class ModelSpec(_Part):
             _require(shape_holds, f"{label} is not of shape [{rows}, {columns}]")
         unknown = self.aggregate.keys() - {*self.features, *self.targets}
         _require(not unknown, f"aggregate names columns that there are not: {sorted(unknown)}")
-        steps = self.step_seconds is not None or not self.aggregate
+        one = self.step_seconds is None or self.calendar is None
+        _require(one, f"both step_seconds and calendar {self.calendar!r} say the step")
+        steps = self.has_steps or not self.aggregate
         _require(steps, "aggregate wants a step: without one, each reading is a slot")
         for label in ("mae", "mase", "naive_mae"):
             leads = len(getattr(self.validation, label))
             _require(leads == self.horizon, f"validation.{label} has {leads} leads")
         return self
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether readings fall into slots; else each one is the next step."""
+        return self.step_seconds is not None or self.calendar is not None
 
     @property
     def without_network(self) -> str:
@@ -306,6 +317,7 @@ def version_of(computation: Iterable[bytes | memoryview], spec: ModelSpec) -> st
             "min_steps": spec.min_steps,
         }
         filling |= {"aggregate": spec.aggregate} if spec.aggregate else {}
+        filling |= {"calendar": spec.calendar} if spec.calendar else {}
         deciding = {"grid": filling | {"season": spec.training.season}, **deciding}
     digest = hashlib.sha256(json.dumps(deciding, sort_keys=True, separators=(",", ":")).encode())
     for part in computation:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidecast.worker.contract import Gaps, ModelSpec, Rule
+from tidecast.worker.pipeline.calendar import STEPS
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -24,7 +25,8 @@ class Grid:
     """How the slots of a model's series follow one another, and what becomes of empty ones.
 
     Args:
-        step_ms: milliseconds from slot to slot; None: each reading is the next slot.
+        step_ms: milliseconds from slot to slot, by the clock of a calendar where the step is one's;
+            None: each reading is the next slot.
         gaps: how empty slots are filled.
         max_gap: how many of them in a row, at most; behind more of them windows start anew.
         season: slots in one season, for ``seasonal``.
@@ -55,6 +57,8 @@ class Grid:
 def grid_of(spec: ModelSpec, twice: Twice = "last") -> Grid:
     """Return a model's grid; a file of version 1 fills and amends nothing and has full windows."""
     step = None if spec.step_seconds is None else 1000 * spec.step_seconds
+    if spec.calendar is not None:
+        step = STEPS[spec.calendar]
     if spec.spec_version == 1:
         return Grid(step)
     # Of a window that is filled but for its newest reading, more would fill nothing.

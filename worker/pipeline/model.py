@@ -24,6 +24,7 @@ from tidecast.worker.contract import (
     version_of,
 )
 from tidecast.worker.errors import ModelError
+from tidecast.worker.pipeline.calendar import WORDS
 from tidecast.worker.pipeline.grid import grid_of
 from tidecast.worker.pipeline.model_file import (
     ExternalDataError,
@@ -94,7 +95,7 @@ class Model:
             f"{spec.name} {spec.version}: {spec.pattern}, {spec.n_steps} steps"
             f"{self._beginning()} of {', '.join(spec.features)} -> {spec.horizon} leads of "
             f"{', '.join(spec.targets)}, "
-            f"serves series {spec.series}{self._filling()}{self._rules()}{alone}"
+            f"{self._steps()}serves series {spec.series}{self._filling()}{self._rules()}{alone}"
         )
 
     def override(self, gaps: Gaps | None, max_gap: int | None) -> str:
@@ -110,7 +111,7 @@ class Model:
             "min_steps": grid_of(spec).min_steps,
             "spec_version": SPEC_VERSION,
         }
-        if spec.step_seconds is None:
+        if not spec.has_steps:
             return "has no step, so it has no gaps to fill: each reading is the next"
         self.spec = spec.model_copy(update=known)
         before, after = grid_of(spec), grid_of(self.spec)
@@ -135,6 +136,9 @@ class Model:
     def _filling(self) -> str:
         grid = grid_of(self.spec)
         return f", fills gaps of up to {grid.most} steps ({grid.gaps})" if grid.most else ""
+
+    def _steps(self) -> str:
+        return f"a step each {WORDS[self.spec.calendar]}, " if self.spec.calendar else ""
 
     def _rules(self) -> str:
         rules = [f"{name} by {rule}" for name, rule in self.spec.aggregate.items()]

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from tidecast.worker.contract import Rule
 from tidecast.worker.pipeline.aggregate import NAMES, Cells, Rules, ranks
 from tidecast.worker.pipeline.columns import Array, Column, ColumnSet, Table
-from tidecast.worker.pipeline.epoch import iso_of
 from tidecast.worker.pipeline.grid import Grid, opened_at, slots_between
 from tidecast.worker.pipeline.windows import PARTLY, PARTS_AT_ONCE, Advance, WindowStore
 from tidecast.worker.pipeline.wire import Pulse
@@ -231,7 +230,7 @@ class OpenSlots:
         if self._aggregates:
             late = opened + self._reach <= self.due
             if late.any():
-                taken.parts.append((each[late], self._late(opened[late]), None))
+                taken.parts.append((each[late], self._late(int(late.sum())), None))
         else:
             late = held & ~self._is_there(rows, places, numbers)
             if late.any():
@@ -239,7 +238,7 @@ class OpenSlots:
                 taken.parts.append((each[late], advance, None))
             before = self._make_way(each, rows, places, np.where(late, NEVER, numbers), taken)
             if before.any():
-                advance = self._late(times[before])
+                advance = self._late(int(before.sum()))
                 taken.parts.append((each[before], advance, None))
             late |= before
         some = np.flatnonzero(~late)
@@ -394,14 +393,11 @@ class OpenSlots:
         earlier: Bools = (numbers > NEVER) & (taker > numbers)
         return earlier
 
-    def _late(self, times: Ints) -> Advance:
-        """Refuse readings of slots, from some times on, that were closed."""
+    def _late(self, count: int) -> Advance:
+        """Refuse so many readings, of slots that were closed."""
         none = np.zeros(0, np.int64)
-        refused = {
-            place: f"late: its slot ({iso_of(time)}) was closed before; --lateness keeps slots "
-            "open for longer"
-            for place, time in enumerate(times.tolist())
-        }
+        said = "late: its slot was closed before; --lateness keeps slots open for longer"
+        refused = dict.fromkeys(range(count), said)
         return Advance(self._windows.none(), none, none, refused)
 
     def _is_there(self, rows: Ints, places: Ints, numbers: Ints) -> Bools:

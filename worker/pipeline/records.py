@@ -26,8 +26,10 @@ class RecordWriter:
         self._n_steps = spec.n_steps
         step = None if spec.step_seconds is None else round(spec.step_seconds * 1000)
         version = b"" if instead else b',"version":%b' % orjson.dumps(spec.version)
-        about = b',"step":%b,"model":%b%b,"fleet":%b,"entry":"' % (
+        calendar = b',"calendar":%b' % orjson.dumps(spec.calendar) if spec.calendar else b""
+        about = b',"step":%b%b,"model":%b%b,"fleet":%b,"entry":"' % (
             orjson.dumps(step),
+            calendar,
             orjson.dumps(instead or spec.name),
             version,
             orjson.dumps(fleet),

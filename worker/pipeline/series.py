@@ -41,6 +41,11 @@ def _sets(spec: ModelSpec, lateness: float) -> list[ColumnSet]:
     return sets
 
 
+def _key(spec: ModelSpec) -> StateKey:
+    calendar = (spec.calendar,) if spec.calendar else ()
+    return StateKey(spec.features, spec.step_seconds, (*calendar, *grid_of(spec).rules))
+
+
 def _grid(spec: ModelSpec, twice: Twice, *, early: bool) -> Grid:
     grid = grid_of(spec, twice)
     return replace(grid, min_steps=1) if early and naive_of(spec) is not None else grid
@@ -108,7 +113,7 @@ class HeldSeries:
         lateness: float = 0.0,
     ) -> None:
         self._match = match
-        self._keys = [StateKey(s.features, s.step_seconds, grid_of(s).rules) for s in specs]
+        self._keys = [_key(spec) for spec in specs]
         self.tables = [Table(_sets(spec, lateness)) for spec in specs]
         grids = [_grid(spec, twice, early=early) for spec in specs]
         self.windows = [

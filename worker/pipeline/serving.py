@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidecast.worker.contract import ModelSpec
+from tidecast.worker.pipeline.calendar import elapsed, moment
 from tidecast.worker.pipeline.cells import MISSING
 from tidecast.worker.pipeline.grid import grid_of
 from tidecast.worker.pipeline.model import Model
@@ -112,6 +113,7 @@ class Serving:
         self._writer = RecordWriter(model.spec, fleet)
         self._beginner = beginner_of(model.spec, fleet) if naive else None
         self._joins = grid_of(model.spec).joins
+        self._calendar = model.spec.calendar
         self._told_pace = self._told_broken = False
 
     @property
@@ -143,7 +145,8 @@ class Serving:
         """
         chosen, rows, values = self._sound(batch.readings, chosen, rows, commit)
         if self._slots is None or not self._slots.wants(values):
-            advance = self._windows.push(rows, batch.readings.times[chosen], values, pulse)
+            times = elapsed(batch.readings.times[chosen], self._calendar)
+            advance = self._windows.push(rows, times, values, pulse)
             dues: Iterator[Due] = iter([self._due(batch, chosen, advance, None, commit)])
         else:
             dues = self._by_slots(self._slots, batch, chosen, rows, values, commit, names, pulse)
@@ -175,18 +178,21 @@ class Serving:
         loud = np.ones(len(chosen), np.bool_)
         if readings.silent is not None:
             loud = ~readings.silent[chosen]
-        for number, (low, high, due) in enumerate(slots.parts(batch.stream, batch.before)):
+        stream, before = elapsed(batch.stream, self._calendar), np.array([batch.before])
+        parts = slots.parts(stream, int(elapsed(before, self._calendar)[0]))
+        for number, (low, high, due) in enumerate(parts):
             if number % 100 == 99:
                 pulse()
             if due is not None:
                 gone = {slot for slot, since in batch.gone.items() if since < low}
                 for closed in slots.close(due, names, gone, self._most):
+                    pulse()
                     yield self._closed(np.full(len(closed.rows), low), closed, commit, names)
             first, beyond = np.searchsorted(chosen, (low, high)).tolist()
             if first == beyond:
                 continue
             some = slice(first, beyond)
-            times = readings.times[chosen[some]]
+            times = elapsed(readings.times[chosen[some]], self._calendar)
             taken = slots.take(rows[some], times, values[some], loud[some], pulse)
             yield from self._taken(batch, chosen[some], taken, commit, names)
 
@@ -228,7 +234,7 @@ class Serving:
             ready,
             _chosen(readings.series, ready),
             batch.slots[ready],
-            readings.times[ready] if times is None else times[advance.ready],
+            readings.times[ready] if times is None else self._moment(times[advance.ready]),
         )
         return due if silent is None else due.some(~silent[advance.ready])
 
@@ -249,7 +255,7 @@ class Serving:
             places[ready],
             series,
             slots,
-            closed.times[ready],
+            self._moment(closed.times[ready]),
         ).some(closed.loud[ready])
         commit.fates.closed += len(due.places)
         commit.fates.broken += len(closed.broken)
@@ -302,6 +308,10 @@ class Serving:
         ids = _chosen(batch.readings.ids, due.places)
         records = self._writer.write(due.series, due.times, ids, forecasts, due.filled)
         return [*made, Made(due.places, due.series, due.slots, records)]
+
+    def _moment(self, shown: Ints) -> Ints:
+        """Return when the clock of the model's calendar shows something."""
+        return moment(shown, self._calendar)
 
     def _remark(self, commit: Commit) -> None:
         """Say once that readings come at another pace than the model was fitted for."""

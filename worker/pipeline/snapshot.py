@@ -26,7 +26,10 @@ _CHECK = struct.Struct("<I")
 
 @dataclass(frozen=True, slots=True)
 class StateKey:
-    """What state hangs on beside the series: the readings' features, their step and their rules."""
+    """What state hangs on beside the series: the readings' features, their step and their rules.
+
+    A step of a calendar stands among the rules.
+    """
 
     features: tuple[str, ...]
     step_seconds: float | None

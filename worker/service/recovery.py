@@ -346,6 +346,8 @@ def identity_of(spec: ModelSpec) -> dict[str, object]:
         "n_steps": spec.n_steps,
         "features": list(spec.features),
         "step_seconds": spec.step_seconds,
+        **({"calendar": spec.calendar} if spec.calendar else {}),
+        **({"aggregate": spec.aggregate} if spec.aggregate else {}),
     }
 
 
