@@ -68,6 +68,7 @@ def fit_command(
     series_column: options.SeriesColumn = None,
     time_column: options.TimeColumn = None,
     time_unit: options.TimeUnit = "auto",
+    time_zone: options.TimeZone = None,
     series: options.SeriesGlob = "*",
     step: options.Step = "auto",
     aggregate: options.Aggregate = "last",
@@ -149,7 +150,7 @@ def fit_command(
     )
     kept = Kept(out / f"{config.name}.unfinished.npz", resume)
     with interruptible(kept.interrupted):
-        history = _load(data, config, series_column, time_column, time_unit)
+        history = _load(data, config, series_column, time_column, time_unit, time_zone)
         out.mkdir(parents=True, exist_ok=True)  # if it cannot be, that is better known before
         fitted = _fit_with_bar(config, history, kept)
         for remark in fitted.remarks:
@@ -180,6 +181,7 @@ def evaluate_command(
     series_column: options.SeriesColumn = None,
     time_column: options.TimeColumn = None,
     time_unit: options.TimeUnit = "auto",
+    time_zone: options.TimeZone = None,
     picture: options.Picture = None,
     report: options.Report = True,
     as_json: options.Json = False,
@@ -210,11 +212,13 @@ def evaluate_command(
         series_column=series_column,
         time_column=time_column,
         time_unit=time_unit,
+        time_zone=time_zone,
         step_seconds=spec.step_seconds,
         calendar=spec.calendar,
         rules=spec.aggregate,
         joins=spec.spec_version > 1,
     )
+    _warn(history.remark and f"{data}: {history.remark}")
     history = slotted(spec, history)
     windows = windows_for(spec, history)
     evaluation = evaluate_windows(spec, predict, history, windows)
@@ -258,6 +262,7 @@ def tune_command(
     series_column: options.SeriesColumn = None,
     time_column: options.TimeColumn = None,
     time_unit: options.TimeUnit = "auto",
+    time_zone: options.TimeZone = None,
     step: options.Step = "auto",
     aggregate: options.Aggregate = "last",
     members: options.Members = 1,
@@ -298,7 +303,7 @@ def tune_command(
         seed=seed,
         **step_of(step),
     )
-    history = _load(data, config, series_column, time_column, time_unit)
+    history = _load(data, config, series_column, time_column, time_unit, time_zone)
     out.mkdir(parents=True, exist_ok=True)
     storage = out / f"{config.name}.tune.sqlite"
     found = _search_with_bar(config, history, storage, minutes, trials)
@@ -429,6 +434,7 @@ def _load(
     series_column: str | None,
     time_column: str | None,
     time_unit: options.TimeUnit,
+    time_zone: str | None,
 ) -> "History":
     from tidecast.trainer.series import load_history
 
@@ -439,6 +445,7 @@ def _load(
         series_column=series_column,
         time_column=time_column,
         time_unit=time_unit,
+        time_zone=time_zone,
         step_seconds=config.step_seconds,
         calendar=config.calendar,
         rules=config.aggregate,
@@ -459,6 +466,7 @@ def _load(
         f"{history.missing:,} rows with missing values{dropped}",
         err=True,
     )
+    _warn(history.remark and f"{data}: {history.remark}")
     return history
 
 

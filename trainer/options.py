@@ -20,6 +20,13 @@ TimeUnit = Annotated[
     Literal["auto", "s", "ms", "us", "ns"],
     typer.Option(help="What numbers there count; auto: told by their size."),
 ]
+TimeZone = Annotated[
+    str | None,
+    typer.Option(
+        help="Zone of times that name none, such as Europe/Berlin.  [default: UTC]",
+        show_default=False,
+    ),
+]
 Targets = Annotated[str, typer.Option(help="Columns to forecast, with commas between.")]
 Features = Annotated[
     str | None, typer.Option(help="Columns to forecast from.  [default: the targets]")

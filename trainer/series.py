@@ -16,6 +16,7 @@ from tidecast.trainer.errors import DataError
 from tidecast.trainer.figures import duration
 from tidecast.trainer.interleaved import check_apart
 from tidecast.trainer.resample import one_row_a_slot
+from tidecast.trainer.zones import in_utc, told
 from tidecast.worker.contract import Calendar, Rule
 from tidecast.worker.pipeline.calendar import STEPS, WORDS, elapsed, moment
 from tidecast.worker.pipeline.cells import MARKERS
@@ -39,6 +40,8 @@ ZONED_FORMATS = tuple(f"%Y-%m-%d{daytime}%#z" for daytime in DAYTIMES)
 EARLIEST_TIME, LATEST_TIME = -62_135_596_800_000, 253_402_300_799_999  # the years 1 to 9999
 MISSING = ["", "NA", "N/A", "null", "nan", "NaN", "None"]
 STEADY_SHARE = 0.9
+MOST_LOOKED_AT = 20
+"""Series in whose times a change of the clock is looked for."""
 TRAIN_SHARE, VALIDATION_SHARE = 0.7, 0.1
 
 
@@ -83,7 +86,8 @@ class History:
     """All series of a file, with the step between their rows (None: every row is the next step).
 
     ``dropped`` rows of the file went into another of the same step. Where the step is one of a
-    ``calendar``, times and ``step_seconds`` are of its clock (``calendar.elapsed``).
+    ``calendar``, times and ``step_seconds`` are of its clock (``calendar.elapsed``). ``remark`` is
+    what people should know of the file.
     """
 
     columns: tuple[str, ...]
@@ -91,6 +95,7 @@ class History:
     step_seconds: float | None
     dropped: int = 0
     calendar: Calendar | None = None
+    remark: str = ""
 
     def moments(self, series: Series) -> Ints | None:
         """Return the times of a series' rows, in milliseconds since 1970; None if unknown."""
@@ -134,6 +139,7 @@ def load_history(
     series_column: str | None = None,
     time_column: str | None = None,
     time_unit: TimeUnit = "auto",
+    time_zone: str | None = None,
     step_seconds: float | Literal["auto"] | None = "auto",
     calendar: Calendar | None = None,
     rules: Mapping[str, Rule] | None = None,
@@ -161,7 +167,7 @@ def load_history(
     usual = (name for name in table.columns if name.lower() in TIME_COLUMNS)
     time_column = time_column or next((name for name in usual if name not in columns), None)
     try:
-        frame = _frame(path, table, columns, series_column, time_column, time_unit)
+        frame = _frame(path, table, columns, series_column, time_column, time_unit, time_zone)
     except pl.exceptions.PolarsError as error:
         reason = str(error).splitlines()[0]
         raise DataError(
@@ -186,7 +192,19 @@ def load_history(
     elif rules:
         raise DataError(f"{path}: no steps in which rows could be aggregated; give --step 5m, say")
     kept = sum(map(len, series))
-    return History(tuple(columns), series, step, frame.height - kept, calendar)
+    remark = "" if time_column is None or time_zone else _changes(frame)
+    return History(tuple(columns), series, step, frame.height - kept, calendar, remark)
+
+
+def _changes(frame: pl.DataFrame) -> str:
+    """Say that the clock of a file's times seems to be a local one; empty if not."""
+    for part in frame.sort("row").partition_by("name", maintain_order=True)[:MOST_LOOKED_AT]:
+        if said := told(part["time"].to_numpy()):
+            return (
+                f"its times have no zone and are taken for UTC, but {said}: --time-zone "
+                "Europe/Berlin, say, reads them as local times of there"
+            )
+    return ""
 
 
 def _by_the_clock(
@@ -213,15 +231,18 @@ def _frame(
     series_column: str | None,
     time_column: str | None,
     time_unit: TimeUnit,
+    time_zone: str | None,
 ) -> pl.DataFrame:
     """Return the rows by time: columns ``c0``, ``c1``, ..., ``name`` and, if known, ``time``.
 
     ``row`` is the row of the table that it was.
     """
+    names = pl.Series([""]).new_from_index(0, len(table))
+    if series_column:
+        names = table[series_column].cast(pl.String)
     parts = {f"c{i}": _numbers(path, table[name]) for i, name in enumerate(columns)}
     if time_column is not None:
-        parts["time"] = _times(path, table[time_column], time_unit)
-    names = table[series_column].cast(pl.String) if series_column else pl.lit("")
+        parts["time"] = _times(path, table[time_column], time_unit, names, time_zone)
     frame = pl.DataFrame(parts).with_columns(name=names).with_row_index("row")
     return frame if time_column is None else frame.sort("time", maintain_order=True)
 
@@ -260,15 +281,18 @@ def _numbers(path: Path, column: pl.Series) -> pl.Series:
     return numbers
 
 
-def _times(path: Path, column: pl.Series, unit: TimeUnit) -> pl.Series:
+def _times(
+    path: Path, column: pl.Series, unit: TimeUnit, names: pl.Series, zone: str | None
+) -> pl.Series:
     if column.dtype == pl.String:
         column = column.str.strip_chars()
         whole = column.cast(pl.Float64, strict=False)
-        times = (
-            _counted(path, column, unit) if whole.null_count() < len(column) else _parsed(column)
-        )
+        counts = whole.null_count() < len(column)
+        times = _counted(path, column, unit) if counts else _parsed(column, names, zone)
     elif column.dtype.is_temporal():
-        times = column.cast(pl.Datetime("ms")).cast(pl.Int64)
+        local = zone is not None and getattr(column.dtype, "time_zone", None) is None
+        column = column.cast(pl.Datetime("ms"))
+        times = (in_utc(column, names, zone) if local and zone else column).cast(pl.Int64)
     else:
         times = _counted(path, column, unit)
     unread = times.is_null() | ~times.is_between(EARLIEST_TIME, LATEST_TIME)
@@ -277,7 +301,7 @@ def _times(path: Path, column: pl.Series, unit: TimeUnit) -> pl.Series:
         raise DataError(
             f"{path}: column {column.name!r}, data row {row + 1}: {column[row]!r} is no time; ISO "
             "8601 or a number since 1970 is (seconds to nanoseconds), and a date has hyphens; "
-            "--time-column names another column"
+            f"--time-column names another column{_never(zone)}"
         )
     return times
 
@@ -309,8 +333,15 @@ def _ends(numbers: Floats) -> list[float]:
     return [some.min(), some.max()] if len(some) else []
 
 
-def _parsed(column: pl.Series) -> pl.Series:
-    """Return ISO 8601 text as milliseconds since 1970, null where it is none."""
+def _never(zone: str | None) -> str:
+    return f"; in {zone}, clocks may have gone forward over it" if zone else ""
+
+
+def _parsed(column: pl.Series, names: pl.Series, zone: str | None) -> pl.Series:
+    """Return ISO 8601 text as milliseconds since 1970, null where it is none.
+
+    Without a zone of its own it is a time in ``zone``; None: UTC.
+    """
     text = pl.col(column.name).str.strip_chars()
     unit: Literal["ms"] = "ms"
     plain = [text.str.to_datetime(f, time_unit=unit, strict=False) for f in TIME_FORMATS]
@@ -318,7 +349,9 @@ def _parsed(column: pl.Series) -> pl.Series:
         text.str.to_datetime(f, time_unit=unit, strict=False).dt.replace_time_zone(None)
         for f in ZONED_FORMATS
     ]
-    return column.to_frame().select(pl.coalesce(*plain, *zoned).cast(pl.Int64)).to_series()
+    found = column.to_frame().select(local=pl.coalesce(*plain), utc=pl.coalesce(*zoned))
+    local = in_utc(found["local"], names, zone) if zone else found["local"]
+    return pl.select(pl.coalesce(local, found["utc"]).cast(pl.Int64)).to_series()
 
 
 def _one_series(name: str, part: pl.DataFrame, columns: int) -> Series:
