@@ -87,6 +87,8 @@ class SlowSlots:
 
     def tick(self, time: int) -> list[Forecast]:
         """Take the time of any reading of the partition; return what is forecast then."""
+        if not self.step:
+            return []
         share = self.step if self.grid.rules else self.step / 8
         self.latest = max(self.latest, time)
         due, made = floor((self.latest - self.lateness) / share) * share, list[Forecast]()
@@ -146,7 +148,7 @@ class SlowSlots:
         if slot.whole:
             return made + forecast(series, at, window.rewrite(whole, at, slot.crowd), loud=loud)
         slot.whole = True
-        outcome = window.close(Slot(whole), opened, at, slot.crowd)
+        outcome = window.close(Slot(whole), slot.opened, at, slot.crowd)
         return made + forecast(series, at, outcome, loud=loud)
 
     def _number(
@@ -165,10 +167,15 @@ class SlowSlots:
             number, base, crowd = 0, window.newest, window.crowd
         else:
             return 0, time
-        ahead = int((time - base) / self.step + 0.5) if 2 * (time - base) > self.step else 0
-        back = int((base - time) / self.step + 0.5) if 2 * (base - time) > self.step else 0
+        ahead, back = self._between(base, time), self._between(time, base)
+        if window.slots and 2 * (time - window.newest) > self.step:
+            back = max(0, min(back, self._between(window.newest, base) - 1))
         rigid = base + round((ahead - back) * self.step)
         return number + ahead - back, time if ahead and crowd == 1 else rigid
+
+    def _between(self, one: int, other: int) -> int:
+        since = other - one
+        return int(since / self.step + 0.5) if 2 * since > self.step else 0
 
     def _close(self, series: str, number: int) -> list[Forecast]:
         slot, window = self.open[series].pop(number), self.windows[series]

@@ -7,7 +7,6 @@ import numpy.typing as npt
 
 from tidecast.worker.contract import Rule
 from tidecast.worker.pipeline.aggregate import Rules, ranks
-from tidecast.worker.pipeline.grid import opened_at, slots_between
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -56,16 +55,17 @@ def _opened(times: Ints, step: float) -> Ints:
     opened = times.copy()
     slot = latest = crowd = 0
     for place, time in enumerate(times.tolist()):
-        if place and 2 * (time - slot) <= step:
+        since = time - slot
+        if place and 2 * since <= step:
             crowd, latest = crowd + (time > latest), time
-        elif place:
-            slots = slots_between(np.array([time - slot]), step)
-            one = np.array([time]), np.array([slot])
-            slot = int(opened_at(*one, slots, crowd > 1, step)[0])
-            latest, crowd = time, 1
+            opened[place] = slot
+            continue
+        if place and crowd > 1:  # as grid.opened_at has it of one
+            slots = 1 if 2 * since < 3 * step else max(2, int((2 * since + step) // (2 * step)))
+            slot += round(slots * step)
         else:
-            slot, latest, crowd = time, time, 1
-        opened[place] = slot
+            slot = time
+        opened[place], latest, crowd = slot, time, 1
     return opened
 
 
@@ -89,8 +89,8 @@ def _aggregated(
     slots, owner = np.unique(begun, return_inverse=True)
     folding, turns, narrow = Rules(rules), ranks(owner), values.astype(np.float32)
     cells = folding.empty(len(slots))
-    for turn in range(int(turns.max(initial=-1)) + 1):
-        mine = turns == turn
+    order = np.argsort(turns, kind="stable")
+    for mine in np.split(order, np.flatnonzero(np.diff(turns[order])) + 1):
         some = cells.some(owner[mine])
         folding.take(some, times[mine], narrow[mine])
         cells.put(owner[mine], some)

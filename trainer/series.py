@@ -363,14 +363,20 @@ def _one_series(name: str, part: pl.DataFrame, columns: int) -> Series:
 
 
 def _common_step(series: Sequence[Series]) -> float | None:
-    """Return the median step in seconds if nearly all rows keep it, else None."""
-    gaps = [np.diff(np.unique(s.times)) for s in series if s.times is not None and len(s) > 1]
-    if not gaps:
-        return None
-    deltas = np.concatenate(gaps)
-    step = float(np.median(deltas))
-    steady = is_next_step(deltas, step).mean() >= STEADY_SHARE
-    return step / 1000 if steady else None
+    """Return the median step in seconds if nearly all rows keep it, else None.
+
+    Of rows, or of each column's where columns stand in rows of their own.
+    """
+    known = [(one.times, np.isfinite(one.values)) for one in series if one.times is not None]
+    rows = [times for times, _ in known]
+    columns = [times[there] for times, values in known for there in values.T]
+    for each in (rows, columns):
+        gaps = [np.diff(np.unique(times)) for times in each if len(times) > 1]
+        deltas = np.concatenate([np.zeros(0, np.int64), *gaps])
+        step = float(np.median(deltas)) if len(deltas) else 0.0
+        if step and is_next_step(deltas, step).mean() >= STEADY_SHARE:
+            return step / 1000
+    return None
 
 
 def in_step(

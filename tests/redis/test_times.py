@@ -277,6 +277,7 @@ def test_history_fills_windows_without_a_forecast(
         "readings": 6,
         "history": 5,
         **dict.fromkeys(("waiting", "amended", "ignored", "dropped", "missing", "unserved"), 0),
+        **dict.fromkeys(("joined", "closed", "broken"), 0),
     }
     feed(client, (6, "-"))
     run(tidecast, model)

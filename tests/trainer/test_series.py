@@ -299,3 +299,18 @@ def test_windows_never_straddle_and_cover_everything(
         for _, inputs, outputs in windows.batches(part, 5):
             assert np.isfinite(inputs).all()
             assert np.isfinite(outputs).all()
+
+
+def test_the_step_of_sensors_in_rows_of_their_own_is_each_ones(tmp_path: Path) -> None:
+    """Of two that report each minute, ten seconds apart, in two series."""
+    rows = [
+        f"{60 * minute + after},{name},{a},{b}"
+        for minute in range(30)
+        for name in ("x", "y")
+        for after, a, b in ((0, minute, ""), (10, "", -minute))
+    ]
+    path = write(tmp_path / "x.csv", "ts,name,a,b\n" + "\n".join(rows) + "\n")
+    history = load_history(path, ["a", "b"], series_column="name", time_unit="s")
+    assert history.step_seconds == 60
+    assert history.series[0].values.tolist() == [[minute, -minute] for minute in range(30)]
+    assert history.dropped == 60

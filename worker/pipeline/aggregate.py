@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from tidecast.worker.contract import Rule
+from tidecast.worker.contract import LARGEST_FLOAT32, Rule
 from tidecast.worker.pipeline.grid import Twice
 
 Ints = npt.NDArray[np.int64]
@@ -117,7 +117,7 @@ class Rules:
     def settle(self, cells: Cells) -> Floats:
         """Return each slot's values ``[k, F]``.
 
-        NaN where no reading has a feature, or all of them together are too large for 32 bits.
+        NaN where no reading has a feature; what is too large for 32 bits is as large as can be.
         """
         values = cells.value.astype(np.float64)
         for place, rule in self._rules:
@@ -133,9 +133,8 @@ class Rules:
                 values[:, place] = (folded + latest) / np.maximum(count, 1)
             elif rule == "count":
                 values[:, place] = count
-        with np.errstate(over="ignore"):
-            settled = values.astype(np.float32)
-        settled[~cells.known | ~np.isfinite(settled)] = np.nan
+        settled = np.clip(values, -LARGEST_FLOAT32, LARGEST_FLOAT32).astype(np.float32)
+        settled[~cells.known] = np.nan
         return settled
 
 

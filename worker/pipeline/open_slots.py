@@ -5,17 +5,18 @@ time has passed its end, or when a later slot of its series is whole. ``docs/tim
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from tidecast.worker.contract import Rule
-from tidecast.worker.pipeline.aggregate import NAMES, Cells, Rules, ranks
+from tidecast.worker.pipeline.aggregate import NAMES, Cells, Rules
 from tidecast.worker.pipeline.columns import Array, Column, ColumnSet, Table
 from tidecast.worker.pipeline.grid import Grid, opened_at, slots_between
-from tidecast.worker.pipeline.windows import PARTLY, PARTS_AT_ONCE, Advance, WindowStore
+from tidecast.worker.pipeline.snapshot import State
+from tidecast.worker.pipeline.windows import PARTLY, Advance, WindowStore
 from tidecast.worker.pipeline.wire import Pulse
 
 Ints = npt.NDArray[np.int64]
@@ -25,7 +26,11 @@ FREE, OPEN, WHOLE = 0, 1, 2
 """What a place for a slot holds: none, one that is to be forecast, one that was and may change."""
 SHARES = 8
 """Parts of a step, at whose ends it is seen which slots of joined features are to be closed."""
+TURNS_AT_ONCE = 20
+"""Readings of a series that are taken without a pulse, where they are taken one by one."""
 NEVER = -(2**62)
+BY_SLOT = {"state", "slot", "opened", "first", "crowded", "loud", *NAMES}
+"""Columns that have a place for each open slot."""
 LAST: tuple[Rule, ...] = ("last",)
 
 
@@ -121,20 +126,27 @@ class OpenSlots:
         self, table: Table, windows: WindowStore, grid: Grid, n_features: int, lateness: float
     ) -> None:
         self._table, self._windows, self._most = table, windows, grid.most
-        self._step = grid.step_ms or 0.0
+        self._step = float(grid.step_ms or 0.0)
         self._aggregates = bool(grid.rules)
         self._rules = Rules(grid.rules or LAST * n_features, grid.twice)
         self._lateness = lateness
-        self._depth = depth_of(grid, lateness)
-        self._reach = self._step if self._aggregates else self._step / 2
+        self.depth = depth_of(grid, lateness)
+        """How many slots of a series may be open at once."""
         self._share = self._step if self._aggregates else self._step / SHARES
         self.due: float = NEVER
         """Slots that end before that are closed."""
+        self._earliest: float = NEVER
+        """No open slot ends before that, if it is known."""
+        self._beats = 0
 
     @property
     def any(self) -> bool:
         """Whether a slot is open."""
-        return bool(self._table["state"][: self._table.size].any())
+        return self._earliest < np.inf and bool(self._table["state"][: self._table.size].any())
+
+    def restored(self) -> None:
+        """Take note that others wrote into the table."""
+        self._earliest = NEVER
 
     def wants(self, values: Floats) -> bool:
         """Tell whether such readings ``[m, F]`` have to do with open slots."""
@@ -175,6 +187,8 @@ class OpenSlots:
         """
         self.due = due
         table = self._table
+        if self._earliest > due:
+            return
         spared = np.isin(table.slots[: table.size], list(without)) if without else None
         while True:
             rows, places = np.nonzero(table["state"][: table.size])
@@ -183,6 +197,7 @@ class OpenSlots:
             if spared is not None:
                 over &= ~spared[rows]
             if not over.any():
+                self._earliest = float(self._ends(rows, places).min(initial=np.inf))
                 return
             rows, places = self._oldest(rows[over], places[over])
             named = names(rows)[1]
@@ -203,32 +218,44 @@ class OpenSlots:
             loud: which are to be forecast ``[m]``.
             pulse: called now and then.
         """
-        taken = Taken()
-        usual = np.zeros(len(rows), np.bool_)
-        if not self._aggregates:
-            odd = np.isnan(values).any(axis=1) | (self._table["state"][rows] > 0).any(axis=1)
-            usual = ~np.isin(rows, rows[odd])
-            some = np.flatnonzero(usual)
-            if len(some):
+        taken, order = Taken(), np.argsort(rows, kind="stable")
+        firsts = np.flatnonzero(np.r_[True, np.diff(rows[order]) != 0])
+        ends = np.append(firsts[1:], len(rows))
+        partial = np.asarray(self._aggregates | np.isnan(values).any(axis=1))
+        following = np.where(partial[order], np.arange(len(rows)), len(rows))
+        following = np.minimum.accumulate(following[::-1])[::-1]
+        while len(firsts):
+            each = order[firsts]
+            beyond = np.minimum(following[firsts], ends)
+            beyond = np.where(self._is_open(rows[each]), firsts, beyond)
+            if (beyond > firsts).any():  # whole readings of rows that have no slot open
+                some = np.sort(order[_ranges(firsts, beyond)])
                 advance = self._windows.push(rows[some], times[some], values[some], pulse)
                 taken.parts.append((some, advance, None))
-        rest = np.flatnonzero(~usual)
-        turns = ranks(rows[rest])
-        for turn in range(int(turns.max(initial=-1)) + 1):
-            if turn % PARTS_AT_ONCE == PARTS_AT_ONCE - 1:
-                pulse()
-            each = rest[turns == turn]
-            self._take_each(each, rows[each], times[each], values[each], loud[each], taken)
+            going_on = beyond < ends
+            firsts, ends = beyond[going_on], ends[going_on]
+            each = order[firsts]
+            if len(each):
+                self._take_each(each, rows[each], times[each], values[each], loud[each], taken)
+            firsts = firsts + 1
+            firsts, ends = firsts[firsts < ends], ends[firsts < ends]
+            self.beat(pulse)
         return taken
+
+    def beat(self, pulse: Pulse) -> None:
+        """Call ``pulse`` now and then."""
+        self._beats += 1
+        if self._beats % TURNS_AT_ONCE == 0:
+            pulse()
 
     def _take_each(
         self, each: Ints, rows: Ints, times: Ints, values: Floats, loud: Bools, taken: Taken
     ) -> None:
         """Take readings, one of each row, at places of a batch."""
         numbers, opened, held = self._numbers(rows, times)
-        places = numbers % self._depth
+        places = numbers % self.depth
         if self._aggregates:
-            late = opened + self._reach <= self.due
+            late = (numbers + 1) * self._step <= self.due
             if late.any():
                 taken.parts.append((each[late], self._late(int(late.sum())), None))
         else:
@@ -340,6 +367,9 @@ class OpenSlots:
         since = times - base
         ahead = slots_between(since, self._step)
         back = slots_between(-since, self._step)
+        # What the window does not have comes after all that it has.
+        most = np.where(known, slots_between(base - newest, self._step) - 1, back)
+        back = np.where(held, back, np.maximum(np.minimum(back, most), 0))
         numbers = np.where(has_base, number + ahead - back, 0)
         opened = opened_at(times, base, ahead, crowded, self._step)
         earlier = base - np.rint(back * self._step).astype(np.int64)
@@ -378,6 +408,7 @@ class OpenSlots:
             table["opened"][rows, places] = opened[~there]
             table["first"][rows, places] = times[~there]
             table["crowded"][rows, places] = table["loud"][rows, places] = 0
+            self._earliest = min(self._earliest, float(self._ends(rows, places).min()))
             self._keep(rows, places, self._rules.empty(len(rows)))
 
     def _make_way(self, each: Ints, rows: Ints, places: Ints, numbers: Ints, taken: Taken) -> Bools:
@@ -407,8 +438,13 @@ class OpenSlots:
 
     def _ends(self, rows: Ints, places: Ints) -> Array:
         """Return when slots end."""
-        ends: Array = self._table["opened"][rows, places] + self._reach
-        return ends
+        if self._aggregates:  # as stream time is cut, whatever a step is
+            return np.asarray((self._table["slot"][rows, places] + 1) * self._step)
+        return np.asarray(self._table["opened"][rows, places] + self._step / 2)
+
+    def _is_open(self, rows: Ints) -> Bools:
+        """Tell which rows have an open slot ``[k]``."""
+        return np.asarray((self._table["state"][rows] > FREE).any(axis=1))
 
     def _oldest(self, rows: Ints, places: Ints) -> tuple[Ints, Ints]:
         """Return of each row the oldest of some of its slots."""
@@ -423,6 +459,35 @@ class OpenSlots:
     def _keep(self, rows: Ints, places: Ints, cells: Cells) -> None:
         for name in NAMES:
             self._table[name][rows, places] = getattr(cells, name)
+
+
+def _ranges(firsts: Ints, ends: Ints) -> Ints:
+    """Return the numbers from each of ``firsts`` to before its end, one behind the other."""
+    counts = ends - firsts
+    behind = np.cumsum(counts)
+    return np.asarray(np.arange(counts.sum()) + np.repeat(firsts - behind + counts, counts))
+
+
+def reshaped(state: State, depth: int) -> State:
+    """Return a state whose open slots have places for so many of a series.
+
+    Where that is too few, later ones stay.
+    """
+    if "state" not in state.arrays or state.arrays["state"].shape[1] == depth:
+        return state
+    rows, places = np.nonzero(state.arrays["state"])
+    order = np.argsort(state.arrays["slot"][rows, places], kind="stable")
+    rows, places = rows[order], places[order]
+    there = state.arrays["slot"][rows, places] % depth
+    columns, arrays = [], dict(state.arrays)
+    for column in state.columns:
+        if column.name in BY_SLOT:
+            column = replace(column, shape=(depth, *column.shape[1:]))
+            array = np.zeros((len(state.names), *column.shape), column.dtype)
+            array[rows, there] = state.arrays[column.name][rows, places]
+            arrays[column.name] = array
+        columns.append(column)
+    return replace(state, columns=columns, arrays=arrays)
 
 
 def names_of(broken: Sequence[str], most: int = 3) -> str:

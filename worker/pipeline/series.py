@@ -15,7 +15,7 @@ from tidecast.worker.pipeline.changelog import NAME_SIZE, SECTION, Changelog, Se
 from tidecast.worker.pipeline.columns import FREE, ColumnSet, Ints, Table
 from tidecast.worker.pipeline.grid import Grid, Twice, grid_of
 from tidecast.worker.pipeline.naive import naive_of
-from tidecast.worker.pipeline.open_slots import OpenSlots, depth_of, open_set
+from tidecast.worker.pipeline.open_slots import OpenSlots, depth_of, open_set, reshaped
 from tidecast.worker.pipeline.roster import BOUNDLESS, UNSERVED, Roster
 from tidecast.worker.pipeline.snapshot import State, StateKey
 from tidecast.worker.pipeline.windows import WindowStore, column_sets
@@ -267,7 +267,9 @@ class HeldSeries:
         behind = self.clock - other.clock
         for number, table in enumerate(other.tables):
             state = other.base(number, 0, table.size)
-            longer = state.arrays["run"] > [self._length(name) for name in state.names]
+            open_ones = state.arrays.get("state", np.zeros((len(state.names), 1))).any(axis=1)
+            further = 2 * state.arrays["run"].astype(np.int64) + open_ones
+            longer = further > [self._progress(name) for name in state.names]
             touched = np.maximum(state.touched + behind, 0)
             self._adopt(replace(state, touched=touched).only(longer))
         slots = self._roster.touched_since(0)
@@ -285,13 +287,14 @@ class HeldSeries:
         self._roster.drop(slots.tolist())
         self.release(slots.tolist())
 
-    def _length(self, name: bytes) -> int:
-        """Return the length of a series' run, 0 where it is not held."""
+    def _progress(self, name: bytes) -> int:
+        """Return twice the length of a series' run, and 1 more with a slot open; 0: not held."""
         slot = self._roster.slot_of(name)
         if slot == UNSERVED:
             return 0
         number, row = self.routes[slot].tolist()
-        return int(self.tables[number]["run"][row])
+        table, opens = self.tables[number], self.open[number]
+        return 2 * int(table["run"][row]) + int(opens is not None and table["state"][row].any())
 
     def _adopt(self, state: State) -> npt.NDArray[np.bool_]:
         """Put a state into the tables; tell which series have a model that it fits ``[k]``."""
@@ -304,6 +307,9 @@ class HeldSeries:
         self._open(slots[new], serving[new])
         for number in np.unique(serving).tolist():
             mine = serving == number
+            if (opens := self.open[number]) is not None:
+                opens.restored()
+                state = reshaped(state, opens.depth)
             part, rows = state if mine.all() else state.only(mine), self.routes[slots[mine], 1]
             self.tables[number].put(rows, part.moved, part.columns, part.arrays)
             tail = next(column for column in part.columns if column.name == "tail")

@@ -180,9 +180,8 @@ class Serving:
             loud = ~readings.silent[chosen]
         stream, before = elapsed(batch.stream, self._calendar), np.array([batch.before])
         parts = slots.parts(stream, int(elapsed(before, self._calendar)[0]))
-        for number, (low, high, due) in enumerate(parts):
-            if number % 100 == 99:
-                pulse()
+        for low, high, due in parts:
+            slots.beat(pulse)
             if due is not None:
                 gone = {slot for slot, since in batch.gone.items() if since < low}
                 for closed in slots.close(due, names, gone, self._most):
@@ -273,27 +272,30 @@ class Serving:
     def _forecast(
         self, dues: Sequence[Due], batch: Batch, commit: Commit, pulse: Pulse
     ) -> list[Made]:
-        """Return the records of what is due; those that are made without the model by themselves.
-
-        Those of one reading are in the order of ``dues``.
-        """
+        """Return the records of what is due; those of one reading in the order of ``dues``."""
         dues = [due for due in dues if len(due.places)]
         if not dues:
             return []
         due = dues[0] if len(dues) == 1 else _together(dues)
         if (np.diff(due.places) < 0).any():
             due = _sorted(due)
-        made = []
-        if (
-            self._beginner is not None
-            and (short := np.asarray(due.runs < self._beginner.least)).any()
-        ):
-            early, due = due.some(short), due.some(~short)
-            ids = _chosen(batch.readings.ids, early.places)
-            records = self._beginner.forecast(early, ids)
-            made.append(Made(early.places, early.series, early.slots, records))
-            if not len(due.places):
-                return made
+        short = np.zeros(len(due.places), np.bool_)
+        if self._beginner is not None:
+            short = np.asarray(due.runs < self._beginner.least)
+        if self._beginner is None or not short.any():
+            return [self._made(due, batch, commit, pulse)[0]]
+        early = due.some(short)
+        ids = _chosen(batch.readings.ids, early.places)
+        records = self._beginner.forecast(early, ids)
+        naive = Made(early.places, early.series, early.slots, records)
+        if short.all():
+            return [naive]
+        made, finite = self._made(due.some(~short), batch, commit, pulse)
+        numbers = np.append(np.flatnonzero(short), np.flatnonzero(~short)[finite])
+        return [_in_order(naive, made, np.argsort(numbers))]
+
+    def _made(self, due: Due, batch: Batch, commit: Commit, pulse: Pulse) -> tuple[Made, Bools]:
+        """Return the records that the model makes of windows, and of which it does ``[k]``."""
         start = self._clock()
         answer = self._model.predict(due.windows, pulse)
         forecasts = answer.forecasts
@@ -307,7 +309,7 @@ class Serving:
         commit.filled += 0 if due.filled is None else int((due.filled > 0).sum())
         ids = _chosen(batch.readings.ids, due.places)
         records = self._writer.write(due.series, due.times, ids, forecasts, due.filled)
-        return [*made, Made(due.places, due.series, due.slots, records)]
+        return Made(due.places, due.series, due.slots, records), finite
 
     def _moment(self, shown: Ints) -> Ints:
         """Return when the clock of the model's calendar shows something."""
@@ -390,6 +392,17 @@ def _together(dues: Sequence[Due]) -> Due:
     )
 
 
+def _in_order(one: Made, other: Made, order: Ints) -> Made:
+    """Return what two have made, in an order of both."""
+    series, records = [*one.series, *other.series], [*one.records, *other.records]
+    return Made(
+        np.append(one.places, other.places)[order],
+        [series[place] for place in order.tolist()],
+        np.append(one.slots, other.slots)[order],
+        [records[place] for place in order.tolist()],
+    )
+
+
 def _sorted(due: Due) -> Due:
     """Return the same by the readings at which they are forecast, else in their order."""
     order = np.argsort(due.places, kind="stable")
@@ -441,38 +454,27 @@ def _unfit(
 ) -> Ints:
     """Return the places of the readings of which some value is none, and not said to be missing.
 
-    Where features are joined, a reading may be without some of them.
+    Where features are joined, a reading that names one may be without others.
     """
-    odd = np.asarray(~np.isfinite(values))
+    missing, wrong = _faults(readings, chosen, features)
+    unfit = ~np.isfinite(values) & ~missing
     if joins:
-        some = ~odd.all(axis=1)
-        odd[some] &= ~np.isnan(values[some]) | _faulty(readings, chosen[some], features)
-    places = np.flatnonzero(odd.any(axis=1))
-    if not readings.faults:
-        return places
-    return np.array(
-        [
-            place
-            for place in places.tolist()
-            if any(
-                readings.faults.get((int(chosen[place]), features[feature])) != MISSING
-                for feature in np.flatnonzero(odd[place]).tolist()
-            )
-        ],
-        np.int64,
-    )
+        some = (np.isfinite(values) | missing).any(axis=1)
+        unfit[some] &= wrong[some] | np.isinf(values[some])
+    return np.flatnonzero(unfit.any(axis=1))
 
 
-def _faulty(readings: Readings, chosen: Ints, features: Sequence[str]) -> Bools:
-    """Tell of which values of the chosen readings something is wrong ``[k, F]``."""
-    faulty = np.zeros((len(chosen), len(features)), np.bool_)
+def _faults(readings: Readings, chosen: Ints, features: Sequence[str]) -> tuple[Bools, Bools]:
+    """Tell which values of the chosen readings are said to be missing, and which are wrong."""
+    missing, wrong = (np.zeros((len(chosen), len(features)), np.bool_) for _ in range(2))
     if readings.faults:
         rows = {reading: place for place, reading in enumerate(chosen.tolist())}
         columns = {name: place for place, name in enumerate(features)}
-        for reading, name in readings.faults:
+        for (reading, name), fault in readings.faults.items():
             if reading in rows and name in columns:
-                faulty[rows[reading], columns[name]] = True
-    return faulty
+                marks = missing if fault == MISSING else wrong
+                marks[rows[reading], columns[name]] = True
+    return missing, wrong
 
 
 def _refuse_unfit(

@@ -40,7 +40,7 @@ cells = st.integers(0, 5) | st.none()
 drafts = st.lists(
     st.tuples(
         st.sampled_from(["x", "y", "z"]),
-        st.integers(0, 30).map(lambda tenth: 250 * tenth),
+        st.integers(0, 30).map(lambda quarter: 250 * quarter) | st.integers(0, 7500),
         cells,
         cells,
         st.booleans(),
@@ -282,3 +282,97 @@ def test_history_is_not_forecast_when_its_slot_closes(kind: int, lateness: int) 
     commits = worked(pipeline_of(kind, lateness), entries_of(drafts_of), 5)
     made = [orjson.loads(record)["at"] for record in records_of(commits)]
     assert made[0] == START + 6000
+
+
+def pipeline_for(folder: Path, lateness: float = 0.0, **described: Any) -> Pipeline:
+    grid: dict[str, Any] = {"step_seconds": 1.0, "gaps": "linear", "max_gap": 2, "min_steps": 1}
+    both = {"features": FEATURES, "targets": FEATURES, "n_steps": N_STEPS}
+    write_mean_model(folder / "m.onnx", **(grid | both | described))
+    registry = load_registry(folder)
+    return Pipeline(registry, Decoder("s", registry.features), 10, lateness=lateness)
+
+
+def test_a_reading_behind_its_window_opens_no_slot_that_is_there(tmp_path: Path) -> None:
+    """Also where nothing is filled, so that what is missing cannot be held."""
+    pipeline = pipeline_for(tmp_path, gaps="none", max_gap=0)
+    made = told(
+        pipeline,
+        *((0.0, {"a": 1, "b": 1}), (2.499, {"a": 2}), (0.501, {"a": 9}), (10.0, {"a": 1, "b": 1})),
+    )
+    assert [len(one) for one in made] == [1, 0, 0, 1]
+    assert pipeline.fates.broken == 2
+
+
+@pytest.mark.parametrize(("step", "lateness"), [(1 / 3, 633.4), (0.0335, 63.65), (0.0335, 0.0)])
+def test_no_slot_is_lost_where_a_step_is_no_whole_number_of_milliseconds(
+    tmp_path: Path, step: float, lateness: float
+) -> None:
+    pipeline = pipeline_for(tmp_path, lateness, step_seconds=step, aggregate={"a": "count"})
+    readings = [(number * step / 5, {"a": 1, "b": 1}) for number in range(200)]
+    made = [one for each in told(pipeline, *readings) for one in each]
+    assert len(made) >= 38 - lateness / 1000 / step
+    assert pipeline.fates.closed == len(made)
+    numbers = [round(second / step) for second, *_ in made]
+    assert np.diff(numbers).tolist() == [1] * (len(numbers) - 1)
+
+
+@pytest.mark.parametrize("after", [0.0, 5000.0, 20_000.0])
+def test_open_slots_outlive_another_lateness(tmp_path: Path, after: float) -> None:
+    rules: dict[str, Any] = {"step_seconds": 10.0, "aggregate": {"a": "sum"}}
+    pipeline, log = pipeline_for(tmp_path, 5000.0, **rules), Changelog[Any]()
+    told(pipeline, *((float(second), {"a": 1, "b": 1}) for second in range(14)))
+    pipeline.held.save(log, lambda state: Section(encode(state)), whole=True)
+    again = pipeline_for(tmp_path, after, **rules)
+    states = [decode(section.content) for section in log.sections]
+    list(again.held.restore(states, pipeline.held.clock, len(pipeline.held)))
+    again.stream_time.latest = pipeline.stream_time.latest
+    later = told(again, (15.0, {"a": 1, "b": 1}), (50.0, {"a": 1, "b": 1}))
+    # Slots begin at whole tens of seconds; the first one has one reading.
+    assert [one for each in later for one in each] == [
+        (1.0, (1 + 1 + 1 + 10 + 4) / 8, 0.5),
+        (11.0, (1 + 1 + 10 + 4 + 4) / 8, 0.25),
+    ]
+
+
+def test_a_missing_value_of_a_sensor_that_reports_apart_is_a_hole(tmp_path: Path) -> None:
+    """And a reading that names no feature, or has a word for one, is a dead letter."""
+    pipeline = pipeline_for(tmp_path)
+    said: list[dict[str, Any]] = [
+        {"a": None},
+        {"a": "-"},
+        {"a": "", "c": 3},
+        {"a": None, "b": 1},
+        {"c": 1},
+        {"a": "x"},
+    ]
+    bodies = [orjson.dumps({"series": "x", "ts": START, **one}) for one in said]
+    entries = [(b"%d-%d" % (START, n), [b"data", body]) for n, body in enumerate(bodies)]
+    [commit] = pipeline.step(entries)
+    assert [reject.entry for reject in commit.rejects] == [b"%d-4" % START, b"%d-5" % START]
+    assert (commit.fates.missing, commit.fates.joined) == (3, 1)
+
+
+def test_sums_that_are_too_large_stay_numbers(tmp_path: Path) -> None:
+    pipeline = pipeline_for(tmp_path, aggregate={"a": "sum"}, n_steps=1)
+    huge = {"a": 3e38, "b": 0}
+    [*_, last] = told(pipeline, (0.0, huge), (0.5, huge), (1.5, huge))
+    assert last[0][1] > 1e38
+    assert pipeline.fates.broken == 0
+
+
+def test_open_slots_are_taken_over_from_another_that_made_them(tmp_path: Path) -> None:
+    one = pipeline_for(tmp_path, aggregate={"a": "sum"})
+    other = pipeline_for(tmp_path, aggregate={"a": "sum"})
+    told(one, *((number / 10, {"a": 1, "b": 1}) for number in range(5)))
+    other.held.absorb(one.held)
+    other.stream_time.latest = one.stream_time.latest
+    *_, [(_, mean, _)] = told(other, (0.9, {"a": 1, "b": 1}), (1.5, {"a": 1, "b": 1}))
+    assert mean == (6 + 1) / 2
+
+
+def test_letters_and_leases_while_one_sensor_says_very_much(tmp_path: Path) -> None:
+    pulses: list[int] = []
+    body = {"series": "x", "ts": [START + n for n in range(2000)], "a": [*range(2000)]}
+    entry = (b"%d-0" % START, [b"data", orjson.dumps(body)])
+    list(pipeline_for(tmp_path).step([entry], lambda: pulses.append(1)))
+    assert len(pulses) > 90
