@@ -1,5 +1,6 @@
 """Every option of the trainer arrives where it is meant to; nothing is fitted here."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,10 @@ def test_every_option_reaches_the_configuration(command: str, asked: Any) -> Non
     assert all(getattr(usual, name) != value for name, value in told.items() if name != "arch")
     words = [command, "data.csv", "--targets", "a", "--features", "a, b", "--horizon", "6"]
     columns = ("--series-column", "site", "--time-column", "when", "--time-unit", "s")
-    data, config, *named = asked(*words, *words_of(told), *columns)
-    assert (data, named) == (Path("data.csv"), ["site", "when", "s"])
+    more = ("--time-zone", "Europe/Berlin", "--aggregate", "mean,a=sum")
+    data, config, *named = asked(*words, *words_of(told), *columns, *more)
+    assert (data, named) == (Path("data.csv"), ["site", "when", "s", "Europe/Berlin"])
+    assert config.aggregate == {"a": "sum", "b": "mean"}
     assert (config.targets, config.features, config.horizon) == (("a",), ("a", "b"), 6)
     assert {name: getattr(config, name) for name in told} == told
 
@@ -79,7 +82,7 @@ def test_every_option_reaches_the_configuration(command: str, asked: Any) -> Non
 @pytest.mark.parametrize("command", ["fit", "tune"])
 def test_without_options_the_configurations_own_defaults_stand(command: str, asked: Any) -> None:
     _, config, *named = asked(command, "folder/taxi.csv", "--targets", "a", "--horizon", "1")
-    assert named == [None, None, "auto"]
+    assert named == [None, None, "auto", None]
     assert (config.name, config.features) == ("taxi", ("a",))
     given = {"name", "targets", "features", "horizon"}
     fields = type(config).model_fields
@@ -124,3 +127,39 @@ def test_what_the_extra_lacks_is_named(
     monkeypatch.setattr(extra, "find_spec", lambda name: None if name in absent else object())
     with pytest.raises(ExtraError, match=rf"^{told}.*pip install 'tidecast\[trainer\]'$"):
         extra.check_extra()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "calendar"),
+    [
+        ("5m", 300.0, None),
+        ("30", 30.0, None),
+        ("1.5h", 5400.0, None),
+        ("1d", 86_400.0, None),
+        ("2w", 1_209_600.0, None),
+        ("auto", "auto", None),
+        ("none", None, None),
+        ("1mo", None, "1mo"),
+        ("1bd", None, "1bd"),
+    ],
+)
+def test_a_step_may_be_told_in_several_ways(
+    text: str, seconds: object, calendar: str | None, asked: Any
+) -> None:
+    _, config, *_ = asked("fit", "x.csv", "--targets", "a", "--horizon", "1", "--step", text)
+    assert (config.step_seconds, config.calendar) == (seconds, calendar)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--step", "5q"), "--step '5q': neither a time"),
+        (("--aggregate", "middle"), "'middle' is none of last, mean"),
+        (("--aggregate", "mean,z=sum"), "--aggregate z=...: neither a feature nor a target"),
+        (("--aggregate", "mean", "--step", "none"), "--step none has none"),
+    ],
+)
+def test_what_makes_no_slots_is_refused(words: tuple[str, ...], said: str) -> None:
+    given = ("fit", "x.csv", "--targets", "a", "--horizon", "1", *words)
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        program.app(given, standalone_mode=False)
