@@ -119,7 +119,9 @@ class SlowSlots:
         *,
         loud: bool,
     ) -> list[Forecast]:
-        if not self.grid.rules and None not in cells and not slots:
+        left = self.left.get(series)
+        behind = left is not None and (not window.slots or left.opened > window.newest)
+        if not self.grid.rules and None not in cells and not slots and not behind:
             outcome = window.read(time, tuple(c or 0.0 for c in cells))
             return forecast(series, time, outcome, loud=loud)
         number, opened = self._number(series, window, slots, time)

@@ -137,16 +137,22 @@ class OpenSlots:
         """Slots that end before that are closed."""
         self._earliest: float = NEVER
         """No open slot ends before that, if it is known."""
+        self._left_out = True
+        """Whether slots of some row may have been left out."""
         self._beats = 0
 
     @property
     def any(self) -> bool:
-        """Whether a slot is open."""
-        return self._earliest < np.inf and bool(self._table["state"][: self._table.size].any())
+        """Whether a slot is open, or one was left out behind which the next one lies."""
+        size = self._table.size
+        if self._earliest < np.inf and self._table["state"][:size].any():
+            return True
+        self._left_out = self._left_out and bool(self._table["was"][:size].any())
+        return self._left_out
 
     def restored(self) -> None:
         """Take note that others wrote into the table."""
-        self._earliest = NEVER
+        self._earliest, self._left_out = NEVER, True
 
     def wants(self, values: Floats) -> bool:
         """Tell whether such readings ``[m, F]`` have to do with open slots."""
@@ -299,7 +305,7 @@ class OpenSlots:
             advance = self._windows.close(
                 rows[new], opened[new], values[new], never[new], latest[new], crowded[new]
             )
-            table["state"][rows[new], places[new]] = WHOLE
+            table["state"][rows[new], places[new]], table["was"][rows[new]] = WHOLE, 0
             taken.parts.append((each[new], advance, latest[new]))
 
     def _close_older(self, each: Ints, rows: Ints, numbers: Ints, taken: Taken) -> None:
@@ -332,6 +338,8 @@ class OpenSlots:
         gaps = slots_between((opened[:, None] - fresh).ravel(), self._step).reshape(fresh.shape)
         sound = ~(lacks & ((gaps > self._most) | ~known[:, None])).any(axis=1)
         some = np.flatnonzero(sound)
+        self._left_out |= not sound.all()
+        table["was"][rows] = 0
         table["before"][rows[~sound]] = opened[~sound]
         crowded = table["crowded"][rows, places] > 0
         table["was"][rows[~sound]] = 1 + crowded[~sound]
@@ -443,8 +451,9 @@ class OpenSlots:
         return np.asarray(self._table["opened"][rows, places] + self._step / 2)
 
     def _is_open(self, rows: Ints) -> Bools:
-        """Tell which rows have an open slot ``[k]``."""
-        return np.asarray((self._table["state"][rows] > FREE).any(axis=1))
+        """Tell which rows have an open slot, or one behind their window that was left out."""
+        found = (self._table["state"][rows] > FREE).any(axis=1)
+        return np.asarray(found | (self._table["was"][rows] > 0))
 
     def _oldest(self, rows: Ints, places: Ints) -> tuple[Ints, Ints]:
         """Return of each row the oldest of some of its slots."""
