@@ -305,7 +305,8 @@ class OpenSlots:
             advance = self._windows.close(
                 rows[new], opened[new], values[new], never[new], latest[new], crowded[new]
             )
-            table["state"][rows[new], places[new]], table["was"][rows[new]] = WHOLE, 0
+            table["state"][rows[new], places[new]] = WHOLE
+            self._forget_left_out(rows[new], opened[new])
             taken.parts.append((each[new], advance, latest[new]))
 
     def _close_older(self, each: Ints, rows: Ints, numbers: Ints, taken: Taken) -> None:
@@ -339,7 +340,7 @@ class OpenSlots:
         sound = ~(lacks & ((gaps > self._most) | ~known[:, None])).any(axis=1)
         some = np.flatnonzero(sound)
         self._left_out |= not sound.all()
-        table["was"][rows] = 0
+        self._forget_left_out(rows, opened)
         table["before"][rows[~sound]] = opened[~sound]
         crowded = table["crowded"][rows, places] > 0
         table["was"][rows[~sound]] = 1 + crowded[~sound]
@@ -398,7 +399,7 @@ class OpenSlots:
         known, base = self._windows.is_known(rows), self._windows.newest(rows)
         crowded = self._windows.is_crowded(rows)
         was, before = table["was"][rows], table["before"][rows]
-        later = (was > 0) & (~known | (before > base))
+        later = self._is_behind(rows)
         base, crowded = np.where(later, before, base), np.where(later, was > 1, crowded)
         base = np.where(idle, base, table["opened"][rows, place])
         crowded = np.where(idle, crowded, table["crowded"][rows, place] > 0)
@@ -453,7 +454,17 @@ class OpenSlots:
     def _is_open(self, rows: Ints) -> Bools:
         """Tell which rows have an open slot, or one behind their window that was left out."""
         found = (self._table["state"][rows] > FREE).any(axis=1)
-        return np.asarray(found | (self._table["was"][rows] > 0))
+        return np.asarray(found | self._is_behind(rows))
+
+    def _is_behind(self, rows: Ints) -> Bools:
+        """Tell of which rows a slot was left out that lies behind their window ``[k]``."""
+        before, newest = self._table["before"][rows], self._windows.newest(rows)
+        later = ~self._windows.is_known(rows) | (before > newest)
+        return np.asarray((self._table["was"][rows] > 0) & later)
+
+    def _forget_left_out(self, rows: Ints, opened: Ints) -> None:
+        """Forget slots that were left out, of rows that have a later one now."""
+        self._table["was"][rows[self._table["before"][rows] <= opened]] = 0
 
     def _oldest(self, rows: Ints, places: Ints) -> tuple[Ints, Ints]:
         """Return of each row the oldest of some of its slots."""
