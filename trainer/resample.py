@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidecast.worker.contract import Rule
-from tidecast.worker.pipeline.aggregate import Rules, ranks
+from tidecast.worker.pipeline.aggregate import Rules
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -87,7 +87,7 @@ def _aggregated(
 ) -> tuple[Ints, Floats]:
     """Return a row for each slot that has a reading."""
     slots, owner = np.unique(begun, return_inverse=True)
-    folding, turns, narrow = Rules(rules), ranks(owner), values.astype(np.float32)
+    folding, turns, narrow = Rules(rules), _ranks(owner), values.astype(np.float32)
     cells = folding.empty(len(slots))
     order = np.argsort(turns, kind="stable")
     for mine in np.split(order, np.flatnonzero(np.diff(turns[order])) + 1):
@@ -95,3 +95,14 @@ def _aggregated(
         folding.take(some, times[mine], narrow[mine])
         cells.put(owner[mine], some)
     return slots, folding.settle(cells).astype(np.float64)
+
+
+def _ranks(keys: Ints) -> Ints:
+    """Return the how manieth of its key each is, from 0 ``[m]``, in their order."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    first = np.r_[True, ordered[1:] != ordered[:-1]][: len(keys)]
+    place = np.arange(len(keys))
+    found = np.empty(len(keys), np.int64)
+    found[order] = place - np.maximum.accumulate(np.where(first, place, 0))
+    return found

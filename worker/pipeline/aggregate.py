@@ -136,14 +136,3 @@ class Rules:
         settled = np.clip(values, -LARGEST_FLOAT32, LARGEST_FLOAT32).astype(np.float32)
         settled[~cells.known] = np.nan
         return settled
-
-
-def ranks(keys: Ints) -> Ints:
-    """Return the how manieth of its key each is, from 0 ``[m]``, in their order."""
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    first = np.r_[True, ordered[1:] != ordered[:-1]][: len(keys)]
-    place = np.arange(len(keys))
-    found = np.empty(len(keys), np.int64)
-    found[order] = place - np.maximum.accumulate(np.where(first, place, 0))
-    return found

@@ -4,7 +4,7 @@ A slot is closed when all its features are there (and the last reading of each c
 time has passed its end, or when a later slot of its series is whole. ``docs/time.md`` draws it.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -508,9 +508,3 @@ def reshaped(state: State, depth: int) -> State:
             arrays[column.name] = array
         columns.append(column)
     return replace(state, columns=columns, arrays=arrays)
-
-
-def names_of(broken: Sequence[str], most: int = 3) -> str:
-    """Return some of the names of series, in words."""
-    more = f" and {len(broken) - most} more" if len(broken) > most else ""
-    return ", ".join(broken[:most]) + more

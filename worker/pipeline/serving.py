@@ -13,7 +13,7 @@ from tidecast.worker.pipeline.cells import MISSING
 from tidecast.worker.pipeline.grid import grid_of
 from tidecast.worker.pipeline.model import Model
 from tidecast.worker.pipeline.naive import Naive, naive_of
-from tidecast.worker.pipeline.open_slots import Closed, OpenSlots, Taken, names_of
+from tidecast.worker.pipeline.open_slots import Closed, OpenSlots, Taken
 from tidecast.worker.pipeline.outcome import Commit, refuse
 from tidecast.worker.pipeline.readings import Readings
 from tidecast.worker.pipeline.records import RecordWriter
@@ -260,7 +260,7 @@ class Serving:
         commit.fates.broken += len(closed.broken)
         if len(closed.broken) and not self._told_broken:
             self._told_broken = True
-            some = names_of([name.decode() for name in names(closed.broken)[1]])
+            some = _some_of([name.decode() for name in names(closed.broken)[1]])
             lacking = [self._model.spec.features[place] for place in closed.lacking]
             commit.remarks.append(
                 f"model {self._model.spec.name}: slots of series {some} are left out, as they have "
@@ -303,7 +303,13 @@ class Serving:
         finite = np.asarray(np.isfinite(forecasts).all(axis=(1, 2)))
         if not finite.all():
             failed = np.flatnonzero(~finite).tolist()
-            reasons = [answer.failed.get(place, NOT_FINITE) for place in failed]
+            # What is forecast when a slot closes may be of another series than the reading.
+            reasons = [
+                f"series {due.series[place].decode()}: {answer.failed.get(place, NOT_FINITE)}"
+                if due.series[place] != batch.readings.series[due.places[place]]
+                else answer.failed.get(place, NOT_FINITE)
+                for place in failed
+            ]
             refuse(commit, batch.readings, due.places[failed], reasons.__getitem__, "forecast")
             due, forecasts = due.some(finite), forecasts[finite]
         commit.filled += 0 if due.filled is None else int((due.filled > 0).sum())
@@ -415,6 +421,12 @@ def _sorted(due: Due) -> Due:
         due.slots[order],
         due.times[order],
     )
+
+
+def _some_of(names: Sequence[str], most: int = 3) -> str:
+    """Return the first of names in words, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _count(advance: Advance, pushed: int, silent: Bools | None, commit: Commit) -> None:
