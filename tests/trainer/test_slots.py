@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.trainer.conftest import history_of
@@ -50,6 +50,12 @@ def sound(rows: list[tuple[int, float | None, float | None]]) -> bool:
 
 
 @given(file_rows, grids, st.integers(1, 5), st.lists(st.integers(1, 9), min_size=1, max_size=9))
+@example(  # the first slot is left out, and the next lies behind it
+    rows=[(105, 0.0, None), (140, 0.0, None), *[(time, 0.0, 0.0) for time in (175, 245, 280)]],
+    grid=Grid(float(STEP), "linear", 1, 1, amends=True, joins=True),
+    n_steps=2,
+    cuts=[1],
+)
 def test_windows_of_trainer_and_worker_are_equal_bit_for_bit(
     rows: list[tuple[int, float | None, float | None]], grid: Grid, n_steps: int, cuts: list[int]
 ) -> None:

@@ -21,6 +21,7 @@ from tidecast.worker.pipeline.decode import Decoder
 from tidecast.worker.pipeline.grid import grid_of
 from tidecast.worker.pipeline.outcome import Commit
 from tidecast.worker.pipeline.registry import Registry, load_registry
+from tidecast.worker.pipeline.serving import NOT_FINITE
 from tidecast.worker.pipeline.snapshot import State, decode, encode
 from tidecast.worker.pipeline.step import Pipeline
 from tidecast.worker.pipeline.wire import OF_READINGS, Entry
@@ -364,15 +365,91 @@ def test_open_slots_are_taken_over_from_another_that_made_them(tmp_path: Path) -
     one = pipeline_for(tmp_path, aggregate={"a": "sum"})
     other = pipeline_for(tmp_path, aggregate={"a": "sum"})
     told(one, *((number / 10, {"a": 1, "b": 1}) for number in range(5)))
+    later = orjson.dumps({"series": "y", "ts": START + 5500, "a": 1, "b": 1})
+    list(other.step([(b"%d-0" % START, [b"data", later])]))  # it knows when its first slot ends
     other.held.absorb(one.held)
     other.stream_time.latest = one.stream_time.latest
     *_, [(_, mean, _)] = told(other, (0.9, {"a": 1, "b": 1}), (1.5, {"a": 1, "b": 1}))
     assert mean == (6 + 1) / 2
 
 
-def test_letters_and_leases_while_one_sensor_says_very_much(tmp_path: Path) -> None:
+def test_leases_are_looked_after_while_one_sensor_says_very_much(tmp_path: Path) -> None:
     pulses: list[int] = []
     body = {"series": "x", "ts": [START + n for n in range(2000)], "a": [*range(2000)]}
     entry = (b"%d-0" % START, [b"data", orjson.dumps(body)])
     list(pipeline_for(tmp_path).step([entry], lambda: pulses.append(1)))
     assert len(pulses) > 90
+
+
+def test_a_forecast_that_fails_as_a_slot_closes_names_its_series(tmp_path: Path) -> None:
+    """The reading that closed it is of another one."""
+    pipeline = pipeline_for(tmp_path, aggregate={"a": "sum"})
+    said = [("x", 0, 3e38), ("y", 1200, 1)]
+    bodies = [
+        orjson.dumps({"series": series, "ts": START + after, "a": value, "b": 3e38})
+        for series, after, value in said
+    ]
+    entries = [(b"%d-%d" % (START, n), [b"data", body]) for n, body in enumerate(bodies)]
+    [commit] = pipeline.step(entries)
+    [letter] = commit.rejects
+    assert letter.reason == f"series x: {NOT_FINITE}"
+    assert (commit.fates.closed, commit.fates.joined, commit.records) == (1, 2, [])
+
+
+def test_what_closed_for_another_series_is_saved(tmp_path: Path) -> None:
+    """No reading of its own came since the last save."""
+    rules: dict[str, Any] = {"aggregate": {"a": "sum"}}
+    pipeline, log = pipeline_for(tmp_path, **rules), Changelog[Any]()
+
+    def save() -> None:
+        pipeline.held.save(log, lambda state: Section(encode(state)), whole=True)
+
+    def entry(series: str, second: float) -> Entry:
+        said = {"series": series, "ts": START + int(1000 * second), "a": 1, "b": 1}
+        return b"%d-%d" % (START, int(1000 * second)), [b"data", orjson.dumps(said)]
+
+    list(pipeline.step([entry("x", 0.0), entry("y", 0.1)]))
+    save()
+    list(pipeline.step([entry("y", 1.2)]))
+    save()
+    again = pipeline_for(tmp_path, **rules)
+    states = [decode(section.content) for section in log.sections]
+    list(again.held.restore(states, pipeline.held.clock, len(pipeline.held)))
+    again.stream_time.latest = pipeline.stream_time.latest
+    rest = [entry("y", 2.2), entry("x", 2.3), entry("y", 3.4)]
+    expected = [(one.records, one.fates) for one in pipeline.step(rest)]
+    assert [(one.records, one.fates) for one in again.step(rest)] == expected
+
+
+def test_a_backlog_of_one_sensor_loses_no_slot(tmp_path: Path) -> None:
+    """It comes when stream time is far ahead, so nothing closes by that."""
+    pipeline = pipeline_for(tmp_path)
+    slow = SlowSlots(N_STEPS, grid_of(load_registry(tmp_path).models[0].spec), len(FEATURES))
+    said: list[tuple[int, int | None, int | None]] = [(0, 1, 1), (60_000, None, 1)]
+    said += [(1000 * slot, slot, None) for slot in range(1, 8)]
+    said += [(1000 * slot, None, 10 * slot) for slot in range(1, 8)]
+    names = ["x", "y", *["x"] * 14]
+    drafts_of: list[Draft] = [(name, *one, False) for name, one in zip(names, said, strict=True)]
+    expected = [
+        (name, at)
+        for series, after, a, b, _ in drafts_of
+        for name, at, _ in slow.read(series, START + after, (a, b))
+    ]
+    made = map(orjson.loads, records_of(worked(pipeline, entries_of(drafts_of), 5)))
+    assert [(one["series"], one["at"]) for one in made] == expected
+    assert len(expected) >= 7
+
+
+def test_a_reading_of_another_models_series_closes_slots(tmp_path: Path) -> None:
+    pipeline_for(tmp_path, series="x", aggregate={"a": "sum"})
+    write_mean_model(tmp_path / "other.onnx", name="other", n_steps=1, series="z")
+    registry = load_registry(tmp_path)
+    pipeline = Pipeline(registry, Decoder("s", registry.features), 10)
+    said = [{"series": "x", "ts": START, "a": 1, "b": 1}]
+    said += [{"series": "z", "ts": START + 1200, "value": 1}]
+    made = [
+        [orjson.loads(record)["series"] for record in commit.records]
+        for number, one in enumerate(said)
+        for commit in pipeline.step([(b"%d-%d" % (START, number), [b"data", orjson.dumps(one)])])
+    ]
+    assert made == [[], ["x", "z"]]
