@@ -93,10 +93,20 @@ def test_only_model_touches_onnxruntime(path: Path) -> None:
     assert touches == (path == WORKER / "pipeline" / "model.py")
 
 
-SHARED = {
-    ("pipeline", name) for name in ("model_file", "grid", "epoch", "cells", "calendar", "aggregate")
-}
+SHARED = {("pipeline", name) for name in ("model_file", "grid", "calendar", "aggregate")}
 """What of the worker, beside the contract, the trainer works with."""
+
+
+FILES = {("pipeline", "epoch"), ("pipeline", "cells")}
+"""What of the worker files of readings are read by."""
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "tidecast" / "files").glob("*.py")), ids=lambda p: p.stem
+)
+def test_files_know_of_the_worker_times_and_markers_alone(path: Path) -> None:
+    assert {found[:2] for found in internal(path)} <= FILES
+    assert not any(name.startswith("tidecast.trainer") for name in imports(path))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "trainer").glob("*.py")), ids=lambda p: p.stem)
@@ -110,7 +120,7 @@ def test_the_worker_loads_no_tensorflow() -> None:
         "import pkgutil, importlib, sys, tidecast.worker as worker\n"
         "for m in pkgutil.walk_packages(worker.__path__, 'tidecast.worker.'):\n"
         "    importlib.import_module(m.name)\n"
-        "banned = {'tensorflow', 'keras', 'tidecast.trainer', 'tf2onnx', 'polars', 'matplotlib'}\n"
+        "banned = {'tensorflow', 'keras', 'tidecast.trainer', 'tf2onnx', 'polars', 'clevercsv'}\n"
         "sys.exit(str(banned & set(sys.modules)) if banned & set(sys.modules) else 0)\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

@@ -17,6 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from typer.exceptions import TyperException
 
+from tidecast.files.command import takes_file
+from tidecast.files.options import FileOptions
 from tidecast.trainer import options
 from tidecast.trainer.backend import load_tensorflow
 from tidecast.trainer.errors import (
@@ -28,7 +30,7 @@ from tidecast.trainer.errors import (
 )
 from tidecast.trainer.extra import check_extra
 from tidecast.trainer.figures import number, unit_of
-from tidecast.usage import complaint
+from tidecast.usage import GroupedCommand, complaint
 from tidecast.version import Version
 
 if TYPE_CHECKING:
@@ -57,18 +59,18 @@ def options_of_all(_version: Version = False) -> None:
     """Take what stands before a command."""
 
 
-@app.command("fit")
+@app.command("fit", cls=GroupedCommand)
+@takes_file()
 def fit_command(
+    file: FileOptions,
     data: options.Data,
-    targets: options.Targets,
     horizon: options.Horizon,
+    targets: options.Targets = None,
+    target: options.Target = None,
     n_steps: options.NSteps = None,
     name: options.Name = None,
     features: options.Features = None,
-    series_column: options.SeriesColumn = None,
-    time_column: options.TimeColumn = None,
-    time_unit: options.TimeUnit = "auto",
-    time_zone: options.TimeZone = None,
+    feature: options.Feature = None,
     series: options.SeriesGlob = "*",
     step: options.Step = "auto",
     aggregate: options.Aggregate = "last",
@@ -114,8 +116,8 @@ def fit_command(
     from tidecast.trainer.report import Subject
     from tidecast.trainer.resume import Kept
 
-    named = _names(targets)
-    used = _names(features) if features else named
+    named = _names("target", targets, target)
+    used = _names("feature", features, feature) if features or feature else named
     config = fit_config(
         name=name or data.stem,
         targets=named,
@@ -150,7 +152,7 @@ def fit_command(
     )
     kept = Kept(out / f"{config.name}.unfinished.npz", resume)
     with interruptible(kept.interrupted):
-        history = _load(data, config, series_column, time_column, time_unit, time_zone)
+        history = _load(data, config, file)
         out.mkdir(parents=True, exist_ok=True)  # if it cannot be, that is better known before
         fitted = _fit_with_bar(config, history, kept)
         for remark in fitted.remarks:
@@ -174,14 +176,12 @@ def fit_command(
     _warn(contention(path, spec))
 
 
-@app.command("evaluate")
+@app.command("evaluate", cls=GroupedCommand)
+@takes_file()
 def evaluate_command(
+    file: FileOptions,
     model: Annotated[Path, typer.Argument(help="The .onnx file that 'fit' wrote.")],
     data: options.Data,
-    series_column: options.SeriesColumn = None,
-    time_column: options.TimeColumn = None,
-    time_unit: options.TimeUnit = "auto",
-    time_zone: options.TimeZone = None,
     picture: options.Picture = None,
     report: options.Report = True,
     as_json: options.Json = False,
@@ -209,16 +209,13 @@ def evaluate_command(
         data,
         columns,
         features=spec.features,
-        series_column=series_column,
-        time_column=time_column,
-        time_unit=time_unit,
-        time_zone=time_zone,
+        file=file,
         step_seconds=spec.step_seconds,
         calendar=spec.calendar,
         rules=spec.aggregate,
         joins=spec.spec_version > 1,
     )
-    _warn(history.remark and f"{data}: {history.remark}")
+    _warn(*history.remarks)
     history = slotted(spec, history)
     windows = windows_for(spec, history)
     evaluation = evaluate_windows(spec, predict, history, windows)
@@ -245,24 +242,23 @@ def evaluate_command(
     typer.echo(evaluation.verdict())
     if spec.without_network:
         typer.echo(f"{spec.name} is {spec.without_network}")
-    for written in (page if report else None, picture):
-        if written is not None:
-            typer.echo(f"see {written}")
+    for written in filter(None, (page if report else None, picture)):
+        typer.echo(f"see {written}")
 
 
-@app.command("tune")
+@app.command("tune", cls=GroupedCommand)
+@takes_file()
 def tune_command(
+    file: FileOptions,
     data: options.Data,
-    targets: options.Targets,
     horizon: options.Horizon,
+    targets: options.Targets = None,
+    target: options.Target = None,
     minutes: options.Minutes = 15.0,
     trials: options.Trials = None,
     name: options.Name = None,
     features: options.Features = None,
-    series_column: options.SeriesColumn = None,
-    time_column: options.TimeColumn = None,
-    time_unit: options.TimeUnit = "auto",
-    time_zone: options.TimeZone = None,
+    feature: options.Feature = None,
     step: options.Step = "auto",
     aggregate: options.Aggregate = "last",
     members: options.Members = 1,
@@ -286,8 +282,8 @@ def tune_command(
     check_extra()
     from tidecast.trainer.config import fit_config, rules_of, step_of
 
-    named = _names(targets)
-    used = _names(features) if features else named
+    named = _names("target", targets, target)
+    used = _names("feature", features, feature) if features or feature else named
     config = fit_config(
         name=name or data.stem,
         targets=named,
@@ -303,7 +299,7 @@ def tune_command(
         seed=seed,
         **step_of(step),
     )
-    history = _load(data, config, series_column, time_column, time_unit, time_zone)
+    history = _load(data, config, file)
     out.mkdir(parents=True, exist_ok=True)
     storage = out / f"{config.name}.tune.sqlite"
     found = _search_with_bar(config, history, storage, minutes, trials)
@@ -423,29 +419,19 @@ def _errors(spec: "ModelSpec") -> str:
     return f"MAE on the {told.rows} rows {own}, naive {floor}"
 
 
-def _warn(remark: str) -> None:
-    if remark:
+def _warn(*remarks: str) -> None:
+    for remark in filter(None, remarks):
         typer.echo(f"note: {remark}", err=True)
 
 
-def _load(
-    data: Path,
-    config: "FitConfig",
-    series_column: str | None,
-    time_column: str | None,
-    time_unit: options.TimeUnit,
-    time_zone: str | None,
-) -> "History":
+def _load(data: Path, config: "FitConfig", file: FileOptions) -> "History":
     from tidecast.trainer.series import load_history
 
     history = load_history(
         data,
         config.columns,
         features=config.features,
-        series_column=series_column,
-        time_column=time_column,
-        time_unit=time_unit,
-        time_zone=time_zone,
+        file=file,
         step_seconds=config.step_seconds,
         calendar=config.calendar,
         rules=config.aggregate,
@@ -461,12 +447,13 @@ def _load(
         )
     )
     dropped = f", {history.dropped:,} more {fate}" * bool(history.dropped)
+    typer.echo(f"{data}: {'; '.join(history.told)}", err=True)
     typer.echo(
         f"{data}: {history.rows:,} rows, {len(history.series):,} series, {step}, "
         f"{history.missing:,} rows with missing values{dropped}",
         err=True,
     )
-    _warn(history.remark and f"{data}: {history.remark}")
+    _warn(*history.remarks)
     return history
 
 
@@ -600,8 +587,12 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=200)
 
 
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(","))
+def _names(what: str, text: str | None, each: list[str] | None) -> tuple[str, ...]:
+    """Return the columns of ``--targets a,b`` and of each ``--target``."""
+    if text is None and not each:
+        raise ConfigError(f"no {what}: name columns with --{what}s a,b or with --{what} for each")
+    names = tuple(name.strip() for name in text.split(",")) if text is not None else ()
+    names += tuple(name.strip() for name in each or ())
     if not all(names):
         raise ConfigError(f"an empty column name in {text!r}; write names with commas between")
     return names

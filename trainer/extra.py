@@ -5,6 +5,8 @@ from importlib.util import find_spec
 from tidecast.trainer.errors import ExtraError
 
 PACKAGES = (
+    "chardet",
+    "clevercsv",
     "jinja2",
     "matplotlib",
     "onnx",
@@ -13,6 +15,7 @@ PACKAGES = (
     "statsmodels",
     "tensorflow",
     "tf2onnx",
+    "zstandard",
 )
 """Names to import, which are those to install."""
 

@@ -5,32 +5,22 @@ from typing import Annotated, Literal
 
 import typer
 
-Data = Annotated[Path, typer.Argument(help="CSV or Parquet file, wide or long.")]
+Data = Annotated[
+    Path,
+    typer.Argument(help="CSV, Parquet, JSON lines or Excel file, packed or not, wide or long."),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
-SeriesColumn = Annotated[
-    str | None, typer.Option(help="Column that names the series of each row (long files).")
+Targets = Annotated[
+    str | None, typer.Option(help="Columns to forecast, with commas between.", show_default=False)
 ]
-TimeColumn = Annotated[
-    str | None,
-    typer.Option(
-        help="Column of times (ISO 8601, or numbers since 1970).  [default: a usual name]"
-    ),
+Target = Annotated[
+    list[str] | None,
+    typer.Option(help="One column to forecast, whatever its name holds; repeatable."),
 ]
-TimeUnit = Annotated[
-    Literal["auto", "s", "ms", "us", "ns"],
-    typer.Option(help="What numbers there count; auto: told by their size."),
-]
-TimeZone = Annotated[
-    str | None,
-    typer.Option(
-        help="Zone of times that name none, such as Europe/Berlin.  [default: UTC]",
-        show_default=False,
-    ),
-]
-Targets = Annotated[str, typer.Option(help="Columns to forecast, with commas between.")]
 Features = Annotated[
     str | None, typer.Option(help="Columns to forecast from.  [default: the targets]")
 ]
+Feature = Annotated[list[str] | None, typer.Option(help="One of them; repeatable.")]
 Horizon = Annotated[int, typer.Option(help="Leads: steps ahead to forecast.")]
 NSteps = Annotated[
     int | None, typer.Option(help="Lookback: readings in a window.  [default: by the data]")

@@ -1,7 +1,7 @@
-"""Loads histories from CSV and Parquet files: wide or long, with gaps, in order of time."""
+"""Histories: the series of a file, with gaps, in order of time and in steps."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,35 +11,28 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from tidecast.files import odd
+from tidecast.files.errors import FileError
+from tidecast.files.interleaved import check_apart
+from tidecast.files.layout import Rows, rows_of
+from tidecast.files.options import USUAL, FileOptions
+from tidecast.files.table import read_table
+from tidecast.files.zones import told
 from tidecast.trainer.calendars import calendar_of
 from tidecast.trainer.errors import DataError
 from tidecast.trainer.figures import duration
-from tidecast.trainer.interleaved import check_apart
 from tidecast.trainer.resample import one_row_a_slot
-from tidecast.trainer.zones import in_utc, told
 from tidecast.worker.contract import Calendar, Rule
 from tidecast.worker.pipeline.calendar import STEPS, WORDS, elapsed, moment
-from tidecast.worker.pipeline.cells import MARKERS
-from tidecast.worker.pipeline.epoch import (
-    NO_TIME,
-    TimeUnit,
-    milliseconds,
-    milliseconds_of_floats,
-    unit_of,
-)
 from tidecast.worker.pipeline.grid import is_next_step
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Part = Literal["train", "validation", "test"]
 
-TIME_COLUMNS = ("timestamp", "ts", "time", "datetime", "date", "ds")
-DAYTIMES = ("T%H:%M:%S%.f", " %H:%M:%S%.f", "T%H:%M", " %H:%M")
-TIME_FORMATS = (*(f"%Y-%m-%d{daytime}" for daytime in DAYTIMES), "%Y-%m-%d")
-ZONED_FORMATS = tuple(f"%Y-%m-%d{daytime}%#z" for daytime in DAYTIMES)
-EARLIEST_TIME, LATEST_TIME = -62_135_596_800_000, 253_402_300_799_999  # the years 1 to 9999
-MISSING = ["", "NA", "N/A", "null", "nan", "NaN", "None"]
 STEADY_SHARE = 0.9
+MOST_DROPPED = 0.5
+"""Of the rows of a file, where nobody said which step it has."""
 MOST_LOOKED_AT = 20
 """Series in whose times a change of the clock is looked for."""
 TRAIN_SHARE, VALIDATION_SHARE = 0.7, 0.1
@@ -86,8 +79,8 @@ class History:
     """All series of a file, with the step between their rows (None: every row is the next step).
 
     ``dropped`` rows of the file went into another of the same step. Where the step is one of a
-    ``calendar``, times and ``step_seconds`` are of its clock (``calendar.elapsed``). ``remark`` is
-    what people should know of the file.
+    ``calendar``, times and ``step_seconds`` are of its clock (``calendar.elapsed``). ``remarks``
+    are what people should know of the file, ``told`` how it was read.
     """
 
     columns: tuple[str, ...]
@@ -95,7 +88,8 @@ class History:
     step_seconds: float | None
     dropped: int = 0
     calendar: Calendar | None = None
-    remark: str = ""
+    remarks: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
 
     def moments(self, series: Series) -> Ints | None:
         """Return the times of a series' rows, in milliseconds since 1970; None if unknown."""
@@ -135,17 +129,14 @@ def load_history(
     path: Path,
     columns: Sequence[str],
     *,
+    file: FileOptions = USUAL,
     features: Sequence[str] | None = None,
-    series_column: str | None = None,
-    time_column: str | None = None,
-    time_unit: TimeUnit = "auto",
-    time_zone: str | None = None,
     step_seconds: float | Literal["auto"] | None = "auto",
     calendar: Calendar | None = None,
     rules: Mapping[str, Rule] | None = None,
     joins: bool = True,
 ) -> History:
-    """Load the named columns of a CSV or Parquet file.
+    """Load the named columns of a file; see ``tidecast.files`` for what it may be.
 
     Rows are sorted by time, and those of one step made one, as readings are by a worker: the last
     counts, unless ``rules`` say otherwise, and ``features`` (None: all columns) that stand in
@@ -154,46 +145,67 @@ def load_history(
 
     Raises:
         DataError: no such file or column, no rows, text in a number column, an unreadable time,
-            several series read as one.
+            several series read as one, or most rows would be left out.
     """
-    table = _read(path)
-    if table.is_empty():
-        raise DataError(f"{path}: no rows; a header line and rows of numbers are needed")
-    for wanted in (*columns, series_column, time_column):
-        if wanted is not None and wanted not in table.columns:
-            raise DataError(
-                f"{path}: no column {wanted!r}; the file has {', '.join(table.columns)}"
-            )
-    usual = (name for name in table.columns if name.lower() in TIME_COLUMNS)
-    time_column = time_column or next((name for name in usual if name not in columns), None)
     try:
-        frame = _frame(path, table, columns, series_column, time_column, time_unit, time_zone)
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{path}: a column is no plain number, time or name ({reason}); choose other columns"
-        ) from error
+        rows = rows_of(read_table(path, file, columns), columns)
+    except FileError as error:
+        raise DataError(str(error)) from error
+    frame = _frame(path, rows, columns)
     series = tuple(
         _one_series(str(name[0]), part, len(columns))
         for name, part in frame.group_by("name", maintain_order=True)
     )
-    if time_column is None:
+    if rows.times is None:
         step_seconds = calendar = None
+    steps_are_seen = step_seconds == "auto" and calendar is None
     series, step, calendar = _by_the_clock(series, step_seconds, calendar)
     features = features or columns
-    if time_column is not None and not rules:
+    if rows.times is not None and not rules:
         carried = [columns.index(name) for name in features]
-        rows = frame.filter(pl.all_horizontal(pl.col(f"c{i}").is_finite() for i in carried))
-        read = {*columns, time_column, series_column}
-        spare = table.select(name for name in table.columns if name not in read)
-        check_apart(path, rows, spare, series_column=series_column, stepwise=step is not None)
+        whole = frame.filter(pl.all_horizontal(pl.col(f"c{i}").is_finite() for i in carried))
+        spare = rows.table.frame.select(name for name in rows.values if name not in columns)
+        try:
+            check_apart(path, whole, spare, file.series_column, stepwise=step is not None)
+        except FileError as error:
+            raise DataError(str(error)) from error
     if step is not None:
         series = tuple(in_step(one, step, columns, features, rules, joins=joins) for one in series)
     elif rules:
         raise DataError(f"{path}: no steps in which rows could be aggregated; give --step 5m, say")
-    kept = sum(map(len, series))
-    remark = "" if time_column is None or time_zone else _changes(frame)
-    return History(tuple(columns), series, step, frame.height - kept, calendar, remark)
+    dropped = frame.height - sum(map(len, series))
+    if (
+        dropped > frame.height * MOST_DROPPED
+        and steps_are_seen
+        and not rules
+        and len(features) == 1
+    ):
+        raise DataError(
+            f"{path}: {dropped:,} of {frame.height:,} rows would be left out, as later ones are in "
+            f"the same step of {History(tuple(columns), series, step).step}: --step with "
+            "--aggregate mean, say, makes one value of them, --step none takes each for the next "
+            "step, and --series-column names the series of each"
+        )
+    return History(
+        tuple(columns),
+        series,
+        step,
+        dropped,
+        calendar,
+        tuple(_remarks(path, rows, frame, columns, file)),
+        (f"read {frame.height:,} rows", *rows.told),
+    )
+
+
+def _remarks(
+    path: Path, rows: Rows, frame: pl.DataFrame, columns: Sequence[str], file: FileOptions
+) -> Iterator[str]:
+    """Yield what people should know of a file."""
+    if rows.times is not None and not file.time_zone and (said := _changes(frame)):
+        yield f"{path}: {said}"
+    for place, name in enumerate(columns):
+        for said in odd.told(name, frame[f"c{place}"].to_numpy()):
+            yield f"{path}: {said}"
 
 
 def _changes(frame: pl.DataFrame) -> str:
@@ -224,50 +236,29 @@ def _by_the_clock(
     return shown, STEPS[calendar] / 1000, calendar
 
 
-def _frame(
-    path: Path,
-    table: pl.DataFrame,
-    columns: Sequence[str],
-    series_column: str | None,
-    time_column: str | None,
-    time_unit: TimeUnit,
-    time_zone: str | None,
-) -> pl.DataFrame:
+def _frame(path: Path, rows: Rows, columns: Sequence[str]) -> pl.DataFrame:
     """Return the rows by time: columns ``c0``, ``c1``, ..., ``name`` and, if known, ``time``.
 
     ``row`` is the row of the table that it was.
     """
-    names = pl.Series([""]).new_from_index(0, len(table))
-    if series_column:
-        names = table[series_column].cast(pl.String)
+    table = rows.table.frame
     parts = {f"c{i}": _numbers(path, table[name]) for i, name in enumerate(columns)}
-    if time_column is not None:
-        parts["time"] = _times(path, table[time_column], time_unit, names, time_zone)
-    frame = pl.DataFrame(parts).with_columns(name=names).with_row_index("row")
-    return frame if time_column is None else frame.sort("time", maintain_order=True)
-
-
-def _read(path: Path) -> pl.DataFrame:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; name a CSV or Parquet file")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: an empty file; a header line and rows of numbers are needed")
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            return pl.read_parquet(path, glob=False)
-        return pl.read_csv(path, infer_schema=False, null_values=MISSING, glob=False)
-    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: not a readable CSV or Parquet file ({reason})") from error
+    if rows.times is not None:
+        parts["time"] = rows.times
+    frame = pl.DataFrame(parts).with_columns(name=rows.series).with_row_index("row")
+    if rows.times is None or rows.times.is_sorted():
+        return frame
+    return frame.sort("time", maintain_order=True)
 
 
 def _numbers(path: Path, column: pl.Series) -> pl.Series:
     if column.dtype == pl.Boolean:
         column = column.cast(pl.Int8)
-    if column.dtype == pl.String:
-        text = column.str.strip_chars()
-        missing = text.str.to_lowercase().is_in([marker.decode() for marker in MARKERS])
-        column = text.set(missing, None)
+    if column.dtype.is_nested() or column.dtype.is_temporal():
+        raise DataError(
+            f"{path}: column {column.name!r} holds no plain numbers ({column.dtype}); choose other "
+            "columns"
+        )
     numbers = column.cast(pl.Float64, strict=False)
     text = numbers.is_null() & column.is_not_null()
     if text.any():
@@ -279,79 +270,6 @@ def _numbers(path: Path, column: pl.Series) -> pl.Series:
     if not numbers.is_finite().any():
         raise DataError(f"{path}: column {column.name!r} holds no number at all")
     return numbers
-
-
-def _times(
-    path: Path, column: pl.Series, unit: TimeUnit, names: pl.Series, zone: str | None
-) -> pl.Series:
-    if column.dtype == pl.String:
-        column = column.str.strip_chars()
-        whole = column.cast(pl.Float64, strict=False)
-        counts = whole.null_count() < len(column)
-        times = _counted(path, column, unit) if counts else _parsed(column, names, zone)
-    elif column.dtype.is_temporal():
-        local = zone is not None and getattr(column.dtype, "time_zone", None) is None
-        column = column.cast(pl.Datetime("ms"))
-        times = (in_utc(column, names, zone) if local and zone else column).cast(pl.Int64)
-    else:
-        times = _counted(path, column, unit)
-    unread = times.is_null() | ~times.is_between(EARLIEST_TIME, LATEST_TIME)
-    if unread.any():
-        row = int(unread.arg_max() or 0)
-        raise DataError(
-            f"{path}: column {column.name!r}, data row {row + 1}: {column[row]!r} is no time; ISO "
-            "8601 or a number since 1970 is (seconds to nanoseconds), and a date has hyphens; "
-            f"--time-column names another column{_never(zone)}"
-        )
-    return times
-
-
-def _counted(path: Path, column: pl.Series, unit: TimeUnit) -> pl.Series:
-    """Return numbers as milliseconds since 1970, null where they are no times.
-
-    Raises:
-        DataError: by their sizes, they would be of several units.
-    """
-    numbers = column.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
-    if unit == "auto" and len(units := {unit_of(one) for one in _ends(numbers)}) > 1:
-        least, most = _ends(numbers)
-        raise DataError(
-            f"{path}: column {column.name!r} goes from {least:g} to {most:g}: by their size, these "
-            f"count {' and '.join(sorted(units))} since 1970; say --time-unit s, ms, us or ns"
-        )
-    whole = column.cast(pl.Int64, strict=False)
-    if not column.dtype.is_float() and whole.null_count() == column.null_count():
-        times = milliseconds(whole.fill_null(NO_TIME).to_numpy(), unit)
-    else:
-        times = milliseconds_of_floats(numbers, unit)
-    return pl.Series(times).set(pl.Series(times) == NO_TIME, None)
-
-
-def _ends(numbers: Floats) -> list[float]:
-    """Return the smallest and the largest of numbers; none of what is no number, or below 0."""
-    some = numbers[numbers >= 0]
-    return [some.min(), some.max()] if len(some) else []
-
-
-def _never(zone: str | None) -> str:
-    return f"; in {zone}, clocks may have gone forward over it" if zone else ""
-
-
-def _parsed(column: pl.Series, names: pl.Series, zone: str | None) -> pl.Series:
-    """Return ISO 8601 text as milliseconds since 1970, null where it is none.
-
-    Without a zone of its own it is a time in ``zone``; None: UTC.
-    """
-    text = pl.col(column.name).str.strip_chars()
-    unit: Literal["ms"] = "ms"
-    plain = [text.str.to_datetime(f, time_unit=unit, strict=False) for f in TIME_FORMATS]
-    zoned = [
-        text.str.to_datetime(f, time_unit=unit, strict=False).dt.replace_time_zone(None)
-        for f in ZONED_FORMATS
-    ]
-    found = column.to_frame().select(local=pl.coalesce(*plain), utc=pl.coalesce(*zoned))
-    local = in_utc(found["local"], names, zone) if zone else found["local"]
-    return pl.select(pl.coalesce(local, found["utc"]).cast(pl.Int64)).to_series()
 
 
 def _one_series(name: str, part: pl.DataFrame, columns: int) -> Series:

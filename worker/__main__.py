@@ -6,11 +6,10 @@ from collections.abc import Callable
 import typer
 from typer.exceptions import TyperException
 
-from tidecast.usage import complaint
+from tidecast.usage import GroupedCommand, complaint
 from tidecast.version import Version
 from tidecast.worker.commands import dead_letters
 from tidecast.worker.commands.feed import feed_command
-from tidecast.worker.commands.options import GroupedCommand
 from tidecast.worker.commands.run import run_command
 from tidecast.worker.commands.status import status_command
 from tidecast.worker.commands.terminal import tell

@@ -4,8 +4,8 @@ set -euo pipefail
 
 replay() {
   while true; do
-    tidecast-worker feed "/data/live-$1.csv" --input "readings:{$1}" --series-column series \
-      --rate 50 --longest 100000
+    tidecast-worker feed - --input "readings:{$1}" --series-column series \
+      --rate 50 --longest 100000 <"/data/live-$1.csv"
   done
 }
 

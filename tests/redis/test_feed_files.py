@@ -1,6 +1,7 @@
 """``feed`` of files as people have them, and of standard input: what lies on the stream then."""
 
 import gzip
+import re
 import signal
 import subprocess
 import sys
@@ -48,7 +49,10 @@ def test_a_file_is_fed_by_its_kind_and_its_name(
 ) -> None:
     result = tidecast("feed", written(tmp_path / name), "--rate", "max")
     assert result.returncode == 0, result.stderr
-    assert result.stderr == "sent 3 readings to readings\n"
+    read, sent = result.stderr.splitlines()
+    span = "times in time, 2024-01-01 00:00 to 2024-01-01 02:00 UTC"
+    assert re.fullmatch(rf".*{name}: read 3 rows;( gzip;)? {span}", read)
+    assert sent == "sent 3 readings to readings"
     assert [(time, float(value)) for time, value in fed(client)] == [
         (time, float(value)) for time, value in FED
     ]
@@ -57,25 +61,56 @@ def test_a_file_is_fed_by_its_kind_and_its_name(
 def test_rows_are_sent_in_the_order_of_their_times(
     client: redis.Redis, tidecast: Run, tmp_path: Path
 ) -> None:
-    """Newest first, as many exports have them; a row without a time stays behind its neighbour."""
+    """Newest first, as many exports have them."""
     path = tmp_path / "boiler.csv"
-    path.write_text("\n".join(["time,value", ROWS[2], ROWS[0], ",9", ROWS[1]]) + "\n")
+    path.write_text("\n".join(["time,value", *reversed(ROWS)]) + "\n")
     result = tidecast("feed", path, "--rate", "max", "--from-row", "1", "--to-row", "3")
-    assert result.stderr.splitlines() == [
-        f"note: {path} is not in the order of its times; its rows are sorted",
-        "sent 2 readings to readings",
+    read, sent = result.stderr.splitlines()
+    assert read.endswith("; rows sorted by time")
+    assert sent == "sent 2 readings to readings"
+    assert fed(client) == FED[1:]
+
+
+def test_a_file_of_the_office_is_fed_as_numbers_and_times(
+    client: redis.Redis, tidecast: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "boiler.csv"
+    rows = [
+        "Datum;Uhrzeit;Wärme",
+        "31.01.2024;00:00;1,5",
+        "31.01.2024;01:00;",
+        "1.2.2024;0:00;1.234,5",
     ]
-    entries: Any = client.xrange("readings")
-    # All of them would be 1.5 of 0:00, 9 behind it, 2.5 of 1:00 and 4 of 2:00.
-    assert [fields[b"value"] for _, fields in entries] == [b"9", b"2.5"]
+    path.write_bytes("\n".join(rows).encode("cp1252"))
+    result = tidecast("feed", path, "--rate", "max", "--name-feature", "Wärme=value")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.endswith("sent 2 readings to readings, 1 empty rows skipped\n")
+    assert fed(client) == [("1706659200000", "1.5"), ("1706745600000", "1234.5")]
+
+
+def test_two_sensors_do_not_become_one_series(
+    client: redis.Redis, tidecast: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "boiler.csv"
+    path.write_text("time,room,value\n" + "".join(f"{r},{n},{r}\n" for r in range(9) for n in "ab"))
+    result = tidecast("feed", path, "--rate", "max")
+    assert result.returncode == 2
+    assert "Give --series-column room, whose 2 values tell them apart" in result.stderr
+    assert not client.exists("readings")
+
+
+def test_options_of_a_file_are_none_of_standard_input(tidecast: Run) -> None:
+    result = tidecast("feed", "-", "--series", "a", "--decimal", ",")
+    assert result.returncode == 2
+    assert "--series-column and --time-column alone can be told" in result.stderr
 
 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.csv.gz", gzip.compress(CSV.encode())[:-9], "not a CSV file in UTF-8"),
-        ("a.parquet", b"PAR1 or not", "not a Parquet file"),
-        ("a.csv", b"time,value\n\xff", "not a CSV file in UTF-8"),
+        ("a.csv.gz", gzip.compress(CSV.encode())[:-9], "cannot be read (Compressed file ended"),
+        ("a.parquet", b"PAR1 or not", "can be read (parquet: File out of specification"),
+        ("a.csv", b"time,value\n0,\xff", "not UTF-8; it looks like "),
     ],
     ids=["gzip", "Parquet", "CSV"],  # gzip writes the time of day into what it makes
 )

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.trainer.conftest import config_of
+from tidecast.files.options import FileOptions
 from tidecast.trainer import __main__ as program
 from tidecast.trainer import backend, extra
 from tidecast.trainer.errors import (
@@ -70,10 +71,9 @@ def test_every_option_reaches_the_configuration(command: str, asked: Any) -> Non
     usual = config_of(name="data", targets=("a",), features=("a", "b"), horizon=6)
     assert all(getattr(usual, name) != value for name, value in told.items() if name != "arch")
     words = [command, "data.csv", "--targets", "a", "--features", "a, b", "--horizon", "6"]
-    columns = ("--series-column", "site", "--time-column", "when", "--time-unit", "s")
-    more = ("--time-zone", "Europe/Berlin", "--aggregate", "mean,a=sum")
-    data, config, *named = asked(*words, *words_of(told), *columns, *more)
-    assert (data, named) == (Path("data.csv"), ["site", "when", "s", "Europe/Berlin"])
+    more = ("--series-column", "site", "--aggregate", "mean,a=sum")
+    data, config, file = asked(*words, *words_of(told), *more)
+    assert (data, file) == (Path("data.csv"), FileOptions(series_column="site"))
     assert config.aggregate == {"a": "sum", "b": "mean"}
     assert (config.targets, config.features, config.horizon) == (("a",), ("a", "b"), 6)
     assert {name: getattr(config, name) for name in told} == told
@@ -81,8 +81,8 @@ def test_every_option_reaches_the_configuration(command: str, asked: Any) -> Non
 
 @pytest.mark.parametrize("command", ["fit", "tune"])
 def test_without_options_the_configurations_own_defaults_stand(command: str, asked: Any) -> None:
-    _, config, *named = asked(command, "folder/taxi.csv", "--targets", "a", "--horizon", "1")
-    assert named == [None, None, "auto", None]
+    _, config, file = asked(command, "folder/taxi.csv", "--targets", "a", "--horizon", "1")
+    assert file == FileOptions()
     assert (config.name, config.features) == ("taxi", ("a",))
     given = {"name", "targets", "features", "horizon"}
     fields = type(config).model_fields
@@ -90,6 +90,20 @@ def test_without_options_the_configurations_own_defaults_stand(command: str, ask
         name: field.default for name, field in fields.items() if name not in given
     }
     assert config.series == "*"  # a model serves all that have its features
+
+
+@pytest.mark.parametrize("command", ["fit", "tune"])
+def test_any_column_can_be_named(command: str, asked: Any) -> None:
+    targets = ("--target", "Temp, °C", "--target", "b", "--targets", "c,d")
+    features = ("--feature", "x,y", "--features", "c,d,b", "--feature", "Temp, °C")
+    _, config, _ = asked(command, "a.csv", *targets, *features, "--horizon", "1")
+    assert config.targets == ("c", "d", "Temp, °C", "b")
+    assert config.features == ("c", "d", "b", "x,y", "Temp, °C")
+
+
+def test_without_a_target_it_is_said() -> None:
+    with pytest.raises(ConfigError, match="no target: name columns with --targets a,b or with --t"):
+        program.app(("fit", "a.csv", "--horizon", "1"), standalone_mode=False)
 
 
 def test_the_lstm_over_readings_can_be_chosen(asked: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tidecast.files.options import FileOptions
 from tidecast.trainer.dataset import make_windows
 from tidecast.trainer.errors import DataError
 from tidecast.trainer.series import History, Series, load_history, segments, split_rows
@@ -37,7 +38,7 @@ def test_long_parquet_with_shuffled_rows(tmp_path: Path) -> None:
         {"id": ["b", "a", "b", "a"], "ts": [60_000, 60_000, 0, 0], "y": [4.0, 3.0, 2.0, 1.0]}
     )
     table.write_parquet(tmp_path / "long.parquet")
-    history = load_history(tmp_path / "long.parquet", ["y"], series_column="id")
+    history = load_history(tmp_path / "long.parquet", ["y"], file=FileOptions(series_column="id"))
     assert {s.name: s.values[:, 0].tolist() for s in history.series} == {"a": [1, 3], "b": [2, 4]}
 
 
@@ -73,7 +74,7 @@ def test_a_missing_virtual_target_is_still_a_reading(tmp_path: Path) -> None:
 )
 def test_numbers_that_are_times(tmp_path: Path, first: str, second: str, unit: TimeUnit) -> None:
     path = write(tmp_path / "x.csv", f"ts,y\n{first},1\n{second},2\n")
-    history = load_history(path, ["y"], time_unit=unit)
+    history = load_history(path, ["y"], file=FileOptions(time_unit=unit))
     assert history.series[0].times is not None
     assert history.series[0].times.tolist() == [1709251200000, 1709251260000]
     assert history.step_seconds == 60
@@ -98,7 +99,7 @@ def test_what_stands_for_no_value_in_a_file_is_what_does_on_a_stream(
 
 def test_a_clock_that_begins_at_zero_may_be_of_any_unit(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", "ts,y\n0,1\n100000000,2\n")
-    history = load_history(path, ["y"], time_unit="ms")
+    history = load_history(path, ["y"], file=FileOptions(time_unit="ms"))
     assert history.step_seconds == 100_000
 
 
@@ -210,7 +211,6 @@ def test_an_unsteady_record_has_no_step(tmp_path: Path) -> None:
         ("ts,y\n0,1\n1,abc\n", ["y"], "column 'y', data row 2: 'abc' is not a number"),
         ("ts,y\nnoon,1\n", ["y"], "'noon' is no time"),
         ("ts,y\n1704067200000000000000,1\n", ["y"], "is no time"),
-        ("ts,y\n20240131,1\n", ["y"], "'20240131' is no time.*a date has hyphens"),
         ("ts,y\n99960000,1\n100020000,1\n", ["y"], "count ms and s since 1970; say --time-unit"),
         ("ts,y\n0,\n", ["y"], "holds no number"),
     ],
@@ -310,7 +310,7 @@ def test_the_step_of_sensors_in_rows_of_their_own_is_each_ones(tmp_path: Path) -
         for after, a, b in ((0, minute, ""), (10, "", -minute))
     ]
     path = write(tmp_path / "x.csv", "ts,name,a,b\n" + "\n".join(rows) + "\n")
-    history = load_history(path, ["a", "b"], series_column="name", time_unit="s")
+    history = load_history(path, ["a", "b"], file=FileOptions(series_column="name", time_unit="s"))
     assert history.step_seconds == 60
     assert history.series[0].values.tolist() == [[minute, -minute] for minute in range(30)]
     assert history.dropped == 60

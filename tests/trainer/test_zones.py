@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
+from tidecast.files.options import FileOptions
 from tidecast.trainer.errors import DataError
 from tidecast.trainer.series import load_history
 
@@ -40,11 +41,13 @@ def test_local_times_are_read_rightly(
     column = "name" if names else None
     told = moments[::-1] if newest_first else moments
     path = written(tmp_path / "x.csv", told, "Europe/Berlin", names=names)
-    history = load_history(path, ["y"], series_column=column, time_zone="Europe/Berlin")
+    history = load_history(
+        path, ["y"], file=FileOptions(series_column=column, time_zone="Europe/Berlin")
+    )
     for series in history.series:
         assert series.times is not None
         assert series.times.tolist() == [int(m.timestamp() * 1000) for m in moments]
-    assert history.remark == ""
+    assert history.remarks == ()
     assert history.step_seconds == 60 * minutes
 
 
@@ -63,7 +66,7 @@ def test_an_hour_that_comes_twice_or_never_is_told(
     tmp_path: Path, minutes: int, start: datetime, zone: str, said: str
 ) -> None:
     path = written(tmp_path / "x.csv", times_of(start, minutes, 48 * 60 // minutes), zone)
-    remark = load_history(path, ["y"]).remark
+    (remark,) = load_history(path, ["y"]).remarks
     assert said in remark
     assert "--time-zone" in remark
 
@@ -74,13 +77,15 @@ def test_usual_times_and_holes_are_not_taken_for_a_change_of_the_clock(
 ) -> None:
     moments = times_of(datetime(2023, 6, 1, tzinfo=UTC), 60, 400)
     kept = [moment for number, moment in enumerate(moments) if number not in without]
-    assert load_history(written(tmp_path / "x.csv", kept, "UTC"), ["y"]).remark == ""
+    assert load_history(written(tmp_path / "x.csv", kept, "UTC"), ["y"]).remarks == ()
 
 
 def test_times_with_a_zone_of_their_own_keep_it(tmp_path: Path) -> None:
     text = "time,y\n2023-10-29T02:30+01:00,1\n2023-10-29T02:00:00Z,2\n2023-10-29T04:00,3\n"
     (tmp_path / "x.csv").write_text(text)
-    history = load_history(tmp_path / "x.csv", ["y"], time_zone="Europe/Berlin", step_seconds=None)
+    history = load_history(
+        tmp_path / "x.csv", ["y"], step_seconds=None, file=FileOptions(time_zone="Europe/Berlin")
+    )
     times = history.series[0].times
     assert times is not None
     hours = (times - int(datetime(2023, 10, 29, tzinfo=UTC).timestamp() * 1000)) / 3_600_000
@@ -94,13 +99,17 @@ def test_times_with_a_zone_of_their_own_keep_it(tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused(tmp_path: Path, zone: str, said: str) -> None:
     path = written(tmp_path / "x.csv", times_of(SPRING, 30, 48), "UTC")
     with pytest.raises(DataError, match=said):
-        load_history(path, ["y"], time_zone=zone)
+        load_history(path, ["y"], file=FileOptions(time_zone=zone))
 
 
 def test_a_wide_file_of_two_autumns(tmp_path: Path) -> None:
     """The second one begins in its first hour again."""
     both = times_of(AUTUMN, 30, 48) + times_of(AUTUMN + timedelta(days=364), 30, 48)
     path = written(tmp_path / "x.csv", both, "Europe/Berlin")
-    times = load_history(path, ["y"], time_zone="Europe/Berlin", step_seconds=1800).series[0].times
+    times = (
+        load_history(path, ["y"], step_seconds=1800, file=FileOptions(time_zone="Europe/Berlin"))
+        .series[0]
+        .times
+    )
     assert times is not None
     np.testing.assert_array_equal(times, [int(m.timestamp() * 1000) for m in both])

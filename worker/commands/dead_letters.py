@@ -19,8 +19,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from tidecast.usage import GroupedCommand
 from tidecast.worker.commands.connection import client_of
-from tidecast.worker.commands.options import AsJson, GroupedCommand, takes
+from tidecast.worker.commands.options import AsJson, takes
 from tidecast.worker.commands.terminal import tell, write, write_json
 from tidecast.worker.errors import SettingsError
 from tidecast.worker.logs import printable

@@ -23,16 +23,17 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from tidecast.files.command import takes_file
+from tidecast.files.options import FileOptions
 from tidecast.worker.commands.connection import client_of
 from tidecast.worker.commands.feeder import (
-    STANDARD_INPUT,
     FeedTally,
-    FileRows,
     Sent,
     feed,
     feed_synthetic,
 )
 from tidecast.worker.commands.options import takes
+from tidecast.worker.commands.rows import STANDARD_INPUT, FileRows, LiveRows, Rows, Wire
 from tidecast.worker.commands.synthetic import SyntheticReadings, synthetic_readings
 from tidecast.worker.commands.terminal import tell
 from tidecast.worker.errors import ServerError, SettingsError
@@ -70,12 +71,13 @@ def duration_of(text: str) -> float:
     return seconds
 
 
+PACKED = (".gz", ".zst", ".bz2", ".xz")
 OF_FILE, OF_SYNTHETIC = "File", "Made-up readings (--synthetic)"
 
 Data = Annotated[
     Path | None,
     typer.Argument(
-        help="CSV file with a header line, gzip or not, or Parquet; - reads CSV from standard "
+        help="CSV, Parquet, JSON lines or Excel file, packed or not; - reads CSV from standard "
         "input; none with --synthetic."
     ),
 ]
@@ -98,17 +100,6 @@ Longest = Annotated[
     typer.Option(min=1, help="Entries the stream keeps, about.  [default: all]"),
 ]
 Synthetic = Annotated[bool, typer.Option("--synthetic", help="Send made-up readings.")]
-SeriesColumn = Annotated[
-    str | None,
-    typer.Option(help="Column that names the series of each row.", rich_help_panel=OF_FILE),
-]
-TimeColumn = Annotated[
-    str | None,
-    typer.Option(
-        help="Column of times (ISO 8601, or numbers since 1970).  [default: a usual name]",
-        rich_help_panel=OF_FILE,
-    ),
-]
 FromRow = Annotated[
     int | None,
     typer.Option(min=0, help="First row to send, from 0.  [default: 0]", rich_help_panel=OF_FILE),
@@ -167,14 +158,14 @@ Seed = Annotated[
 
 
 @takes(FeedSettings)
+@takes_file(but=("time_unit",))
 def feed_command(
     settings: FeedSettings,
+    file: FileOptions,
     data: Data = None,
     series: Series = None,
     rate: Rate = None,
     longest: Longest = None,
-    series_column: SeriesColumn = None,
-    time_column: TimeColumn = None,
     from_row: FromRow = None,
     to_row: ToRow = None,
     history: History = False,
@@ -199,8 +190,8 @@ def feed_command(
     """
     of_file = {
         "DATA": data,
-        "--series-column": series_column,
-        "--time-column": time_column,
+        "--series-column": file.series_column,
+        "--time-column": file.time_column,
         "--from-row": from_row,
         "--to-row": to_row,
         "--history": history or None,
@@ -234,30 +225,46 @@ def feed_command(
         raise SettingsError(
             "name a file to send, - for standard input, or --synthetic for made-up readings"
         )
-    rows = FileRows(
-        path=data,
-        series=series or _name_of(data, series_column),
-        series_column=series_column,
-        time_column=time_column,
+    wire = Wire(
+        series=series or _name_of(data, file.series_column),
         series_field=settings.series_field,
         time_field=settings.time_field,
         time_unit=settings.time_unit,
+        history=history,
         first=from_row or 0,
         last=to_row,
-        history=history,
     )
+    rows = _rows(data, wire, file)
     if rate is None:
         rate = 0.0 if rows.is_live else USUAL_RATE
-    if not rows.is_in_order:
-        tell(f"note: {data} is not in the order of its times; its rows are sorted")
     _feed_rows(settings, rows, rate, longest)
+
+
+def _rows(data: Path, wire: Wire, file: FileOptions) -> Rows:
+    """Return the rows to send, and say how a file was read."""
+    if data == STANDARD_INPUT or data.is_fifo():
+        known = FileOptions(series_column=file.series_column, time_column=file.time_column)
+        if file != known:
+            raise SettingsError(
+                f"{data}: of what is sent as it comes, --series-column and --time-column alone can "
+                "be told; write it into a file for the other options"
+            )
+        return LiveRows(
+            path=data, wire=wire, series_column=file.series_column, time_column=file.time_column
+        )
+    rows = FileRows(path=data, wire=wire, file=file)
+    tell(f"{data}: read {len(rows):,} rows; {'; '.join(rows.told)}")
+    return rows
 
 
 def _name_of(path: Path, series_column: str | None) -> str:
     """Return the series that a file is called after."""
     if path == STANDARD_INPUT and series_column is None:
         raise SettingsError("--series is missing: standard input has no name to take; add it")
-    return Path(path.name.removesuffix(".gz")).stem
+    name = path.name
+    for packed in PACKED:
+        name = name.removesuffix(packed)
+    return Path(name).stem
 
 
 def _refuse(options: Mapping[str, object], reason: str) -> None:
@@ -310,12 +317,11 @@ def _readings(
     )
 
 
-def _feed_rows(settings: FeedSettings, rows: FileRows, rate: float, longest: int | None) -> None:
+def _feed_rows(settings: FeedSettings, rows: Rows, rate: float, longest: int | None) -> None:
     """Send a file's rows and say how many, or where to go on after a Ctrl-C."""
     client, stream = client_of(settings), settings.input
-    total = rows.last and max(0, rows.last - rows.first)
     with _bar(TaskProgressColumn()) as bar, _about(stream):
-        task = bar.add_task(escape(f"feeding {stream}"), total=total)
+        task = bar.add_task(escape(f"feeding {stream}"), total=rows.total)
 
         def show(tally: FeedTally) -> None:
             bar.update(task, completed=tally.rows)
@@ -333,7 +339,7 @@ def _feed_rows(settings: FeedSettings, rows: FileRows, rate: float, longest: int
                 longest=longest,
             )
         except KeyboardInterrupt:
-            fed = rows.first + int(bar.tasks[task].completed)
+            fed = rows.wire.first + int(bar.tasks[task].completed)
             said = f"after {fed} rows" if rows.is_live else f"go on with --from-row {fed}"
             tell(f"interrupted; {said}")
             raise typer.Exit(1) from None

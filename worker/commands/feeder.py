@@ -5,206 +5,24 @@ again; when the connection breaks, the error says how many are confirmed. Of a f
 goes on there.
 """
 
-import csv
-import gzip
 import math
-import sys
-import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
-from io import TextIOWrapper
-from itertools import islice, pairwise
-from pathlib import Path
+from itertools import islice
 from queue import Queue
 from threading import Thread
-from typing import TextIO
 
 import redis
 
+from tidecast.worker.commands.rows import Fields, Row, Rows
 from tidecast.worker.commands.synthetic import Pipeline, SyntheticReadings
-from tidecast.worker.errors import LostServerError, ServerError, SettingsError
-from tidecast.worker.pipeline.cells import UnreadableError, time_of_text
-from tidecast.worker.pipeline.epoch import TimeUnit, text_of
-from tidecast.worker.pipeline.wire import HISTORY
+from tidecast.worker.errors import LostServerError, ServerError
 from tidecast.worker.store.connection import RawConnection
 
-TIME_COLUMNS = ("timestamp", "ts", "time", "datetime", "date", "ds")
-STANDARD_INPUT = Path("-")
-PARQUET = {".parquet", ".pq"}
-GZIP = b"\x1f\x8b"
 LARGEST_PIPELINE = 500
 LONGEST_WAIT = 60.0
-
-Fields = dict[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileRows:
-    """Rows of a file as stream entries: CSV, as it is or with gzip, or Parquet.
-
-    A wide file is one series, ``series``; a long one names the series of each row in
-    ``series_column``. ``time_column`` None takes the first usual name that the file has. Empty
-    cells are left out of the entry; rows with nothing but empty cells are skipped. Entries name
-    series and time in ``series_field`` and ``time_field``, as the workers are told; numbers that
-    stand for times count ``time_unit``, in the file and on the stream.
-
-    Those that are ``history`` say so: they move windows, and are not forecast.
-
-    Rows come in the order of their times. A file that has them in another is held in memory. The
-    path ``-`` is standard input, whose CSV is sent row by row as it comes.
-    """
-
-    path: Path
-    series: str
-    series_column: str | None = None
-    time_column: str | None = None
-    series_field: str = "series"
-    time_field: str = "ts"
-    time_unit: TimeUnit = "auto"
-    first: int = 0
-    last: int | None = None
-    history: bool = False
-
-    @property
-    def is_live(self) -> bool:
-        """Whether the rows come from standard input or another pipe, which can be read but once."""
-        return self.path == STANDARD_INPUT or self.path.is_fifo()
-
-    def __iter__(self) -> Iterator[tuple[int, Fields | None]]:
-        """Yield the number of each row, from 0, and its fields, None for an empty one.
-
-        Raises:
-            SettingsError: the file is absent, empty, of another kind, or lacks a named column.
-        """
-        order = self._order
-        with self._opened() as (columns, rows):
-            time_column = self._time_column(columns)
-            if order is not None:
-                held = list(rows)
-                rows = (held[place] for place in order)
-            for number, row in islice(enumerate(rows), self.first, self.last):
-                yield number, self._fields(row, time_column, number)
-
-    @property
-    def is_in_order(self) -> bool:
-        """Whether the rows lie in the file in the order of their times."""
-        return self._order is None
-
-    @cached_property
-    def _order(self) -> list[int] | None:
-        """The places of rows by their times, None where they lie in that order.
-
-        A row without a time stays behind the one before it.
-        """
-        if self.is_live:
-            return None
-        with self._opened() as (columns, rows):
-            column = self._time_column(columns)
-            if column is None:
-                return None
-            times, latest = [], 0
-            for row in rows:
-                with suppress(UnreadableError):
-                    latest = time_of_text((row.get(column) or "").strip().encode(), self.time_unit)
-                times.append(latest)
-        if all(before <= after for before, after in pairwise(times)):
-            return None
-        return sorted(range(len(times)), key=times.__getitem__)
-
-    @contextmanager
-    def _opened(self) -> Iterator[tuple[Sequence[str], Iterator[dict[str, str]]]]:
-        """Yield the names of the columns, and the rows."""
-        try:
-            if self.path.suffix.lower() in PARQUET:
-                yield _parquet(self.path)
-                return
-            with self._text() as file:
-                rows = csv.DictReader(file)
-                yield rows.fieldnames or [], iter(rows)
-        except OSError as error:
-            raise SettingsError(
-                f"{self.path}: {error.strerror or error}; name a CSV or Parquet file with a header"
-            ) from error
-        except (UnicodeDecodeError, csv.Error, EOFError, zlib.error) as error:
-            raise SettingsError(f"{self.path}: not a CSV file in UTF-8 ({error})") from error
-
-    def _text(self) -> TextIO:
-        if self.path == STANDARD_INPUT:
-            # Of its own, as sys.stdin cannot be closed at the end while a thread waits for more.
-            raw = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115 - read to its end
-            return TextIOWrapper(raw, encoding="utf-8-sig", newline="")
-        if not self.is_live and self._is_packed():
-            return gzip.open(self.path, "rt", encoding="utf-8-sig", newline="")
-        return self.path.open(newline="", encoding="utf-8-sig")
-
-    def _is_packed(self) -> bool:
-        with self.path.open("rb") as file:
-            return file.read(len(GZIP)) == GZIP
-
-    def _time_column(self, header: Sequence[str]) -> str | None:
-        columns = list(header)
-        if not columns:
-            raise SettingsError(f"{self.path}: empty; a header line and rows are needed")
-        free = set(columns) - {self.series_column, self._chosen_time(columns)}
-        taken = free & {self.series_field, self.time_field}
-        if taken:
-            raise SettingsError(
-                f"{self.path}: column {', '.join(sorted(taken))}: readings use that name for the "
-                "series or the time; name it with --series-column or --time-column, or rename it"
-            )
-        for wanted in (self.series_column, self.time_column):
-            if wanted is not None and wanted not in columns:
-                raise SettingsError(
-                    f"{self.path}: no column {wanted!r}; the file has {', '.join(columns)}"
-                )
-        return self._chosen_time(columns)
-
-    def _chosen_time(self, columns: Sequence[str]) -> str | None:
-        usual = (name for name in columns if name.lower() in TIME_COLUMNS)
-        return self.time_column or next(usual, None)
-
-    def _fields(self, row: dict[str, str], time_column: str | None, number: int) -> Fields | None:
-        if None in row:
-            raise SettingsError(f"{self.path}: row {number} has more cells than the header names")
-        series = row.pop(self.series_column) if self.series_column else self.series
-        time = row.pop(time_column) if time_column else None
-        values = {name: cell.strip() for name, cell in row.items() if cell and cell.strip()}
-        if not values:
-            return None
-        named = {self.series_field: series or self.series}
-        if self.history:
-            named[HISTORY.decode()] = "1"
-        return named | ({self.time_field: _time(time, self.time_unit)} if time else {}) | values
-
-
-def _parquet(path: Path) -> tuple[Sequence[str], Iterator[dict[str, str]]]:
-    """Return the columns and rows of a Parquet file, cells as CSV would have them."""
-    try:
-        import polars as pl  # the trainer has it; a worker's few packages do without
-    except ImportError as error:
-        raise SettingsError(
-            f"{path}: Parquet takes a package that is not installed: pip install "
-            "'tidecast[trainer]', or name a CSV file"
-        ) from error
-    try:
-        frame = pl.read_parquet(path)
-    except pl.exceptions.PolarsError as error:
-        raise SettingsError(f"{path}: not a Parquet file ({error})") from error
-    return frame.columns, (
-        {name: "" if cell is None else str(cell) for name, cell in row.items()}
-        for row in frame.iter_rows(named=True)
-    )
-
-
-def _time(time: str, unit: TimeUnit) -> str:
-    """Return a time as the worker reads it to the millisecond; what is none as it stands."""
-    try:
-        return text_of(time_of_text(time.strip().encode(), unit), unit)
-    except UnreadableError:
-        return time.strip()
 
 
 @dataclass(slots=True)
@@ -218,7 +36,7 @@ class FeedTally:
 def feed(
     client: redis.Redis,
     stream: str,
-    rows: FileRows,
+    rows: Rows,
     *,
     rate: float,
     clock: Callable[[], float],
@@ -249,9 +67,6 @@ def feed(
             tally.sent += len(entries)
             progress(tally)
     return tally
-
-
-Row = tuple[int, Fields | None]
 
 
 def _chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:

@@ -14,7 +14,6 @@ from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar, get_args, ge
 import typer
 from pydantic import ByteSize, SecretStr
 from pydantic.fields import FieldInfo
-from typer.core import TyperCommand
 
 from tidecast.worker.settings import CommandSettings
 
@@ -22,8 +21,6 @@ Given = TypeVar("Given", bound=CommandSettings)
 Own = ParamSpec("Own")
 Config = Annotated[Path | None, typer.Option(help="TOML file with settings.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-ELSEWHERE = "Options"
-"""Under which options stand that name no group."""
 
 
 def takes(
@@ -105,20 +102,3 @@ def _shown(default: object) -> str:
     if isinstance(default, float):
         return f"{default:g}"
     return "" if default is None or default is False else str(default)
-
-
-class GroupedCommand(TyperCommand):
-    """A command whose options stand in groups, as plain text for terminals and pipes alike."""
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the arguments, then each group in the order of its first option."""
-        groups: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None:
-                usual = "Arguments" if parameter.param_type_name == "argument" else ELSEWHERE
-                panel = getattr(parameter, "rich_help_panel", None)
-                groups.setdefault(panel or usual, []).append(record)
-        for heading, records in groups.items():
-            with formatter.section(heading):
-                formatter.write_dl(records)

@@ -37,7 +37,9 @@ Faults = dict[int, str]
 Places = list[int]
 LONGEST_NAME = 512
 DECIMAL = re.compile(rb"[0-9]{1,20}\.[0-9]{1,20}")
-MARKERS = frozenset({b"", b"null", b"nan", b"na", b"n/a", b"none", b"-", b"?"})
+MARKERS = frozenset(
+    {b"", b"null", b"nan", b"na", b"n/a", b"none", b"-", b"?", b"unknown", b"unavailable"}
+)
 LONGEST_MARKER = 16
 MISSING = "is missing"
 """The fault of a feature that a reading names, and says to have no value."""

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from tidecast.trainer.errors import DataError
+from tidecast.files.errors import FileError
+from tidecast.files.layout import Rows
 
 FEW = 0.1
 """The share of rows at another row's time from which on a column that explains them is believed."""
@@ -23,8 +24,8 @@ def check_apart(
     path: Path,
     rows: pl.DataFrame,
     spare: pl.DataFrame,
-    *,
     series_column: str | None,
+    *,
     stepwise: bool,
 ) -> None:
     """Refuse rows that share their times because they are of several series.
@@ -38,7 +39,7 @@ def check_apart(
         stepwise: whether only one of the rows at one time is kept.
 
     Raises:
-        DataError: over a tenth of the rows repeat a time and a column tells them apart, or half
+        FileError: over a tenth of the rows repeat a time and a column tells them apart, or half
             of them do.
     """
     repeated = _repeated(rows, KEYS)
@@ -50,10 +51,30 @@ def check_apart(
     if column is None and (repeated < MOST * len(rows) or not stepwise):
         return
     fate = "left out" if stepwise else "taken for one series with those"
-    raise DataError(
+    raise FileError(
         f"{path}: {repeated:,} of {len(rows):,} rows have the time of another row and would be "
         f"{fate}: {_way_out(rows, column, series_column)}"
     )
+
+
+def check_rows(rows: Rows) -> None:
+    """Refuse rows that share their times because a column of names tells several series apart.
+
+    Raises:
+        FileError: see ``check_apart``.
+    """
+    if rows.times is None:
+        return
+    frame = pl.DataFrame({"name": rows.series, "time": rows.times}).with_row_index("row")
+    names = [
+        name
+        for name in rows.values
+        if (cells := rows.table.frame[name]).dtype == pl.String
+        and cells.cast(pl.Float64, strict=False).null_count() == len(cells)
+    ]
+    spare = rows.table.frame.select(names)
+    column = rows.table.options.series_column
+    check_apart(rows.table.path, frame, spare, column, stepwise=False)
 
 
 def _repeated(rows: pl.DataFrame, keys: Sequence[str]) -> int:

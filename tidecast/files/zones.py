@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from tidecast.trainer.errors import DataError
+from tidecast.files.errors import FileError
 
 Ints = npt.NDArray[np.int64]
 HOUR = 3_600_000
@@ -30,7 +30,7 @@ def in_utc(local: pl.Series, names: pl.Series, zone: str) -> pl.Series:
         zone: such as ``Europe/Berlin``.
 
     Raises:
-        DataError: there is no such zone.
+        FileError: there is no such zone.
     """
     try:
         first, second = (
@@ -38,7 +38,7 @@ def in_utc(local: pl.Series, names: pl.Series, zone: str) -> pl.Series:
             for which in ("earliest", "latest")
         )
     except pl.exceptions.PolarsError as error:
-        raise DataError(
+        raise FileError(
             f"--time-zone {zone!r}: no such zone; Europe/Berlin is one, or America/New_York"
         ) from error
     twice = (first != second).fill_null(value=False)

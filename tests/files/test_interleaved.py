@@ -6,6 +6,7 @@ import pytest
 
 from tests.model_files import write_mean_model
 from tests.trainer.test_command_line import assert_one_line, trainer
+from tidecast.files.options import FileOptions
 from tidecast.trainer.errors import DataError
 from tidecast.trainer.series import load_history
 
@@ -40,7 +41,9 @@ def test_two_series_are_half_of_the_rows(tmp_path: Path) -> None:
     data = long_file(tmp_path / "long.csv", name="what it is", sensors=2)
     with pytest.raises(DataError, match=r"40 of 80 rows .* --series-column 'what it is', whose 2 "):
         load_history(data, ["value"])
-    assert len(load_history(data, ["value"], series_column="what it is").series) == 2
+    assert (
+        len(load_history(data, ["value"], file=FileOptions(series_column="what it is")).series) == 2
+    )
 
 
 def test_a_short_series_beside_a_long_one_is_seen_too(tmp_path: Path) -> None:
@@ -59,7 +62,7 @@ def test_a_column_that_tells_only_some_apart_is_not_enough(tmp_path: Path) -> No
     with pytest.raises(
         DataError, match=r"80 of 120 rows .* beside 'site' it is 'what'.*one column"
     ):
-        load_history(path, ["y"], series_column="site")
+        load_history(path, ["y"], file=FileOptions(series_column="site"))
     with pytest.raises(DataError, match=r"100 of 120 rows .*no column tells them apart"):
         load_history(path, ["y"])
 

@@ -1,0 +1,264 @@
+"""Which column of a table is what: times, series, values; pure.
+
+Columns are found by what is in them, names only tell which of several is meant. ``rows_of`` turns a
+table of any layout into rows of one.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from tidecast.files.dialect import kind_of
+from tidecast.files.errors import FileError
+from tidecast.files.options import FileOptions
+from tidecast.files.table import Table
+from tidecast.files.times import Read, iso, read_times
+
+USUAL_TIMES = (
+    *("timestamp", "ts", "time", "datetime", "date", "ds", "_time", "date_time", "date time"),
+    *("@timestamp", "event_time", "timestamp_utc", "utc"),
+)
+CLOCK = r"^\d{1,2}:\d\d(:\d\d([.,]\d+)?)?( ?[aApP]\.?[mM]\.?)?$"
+LOOKED_AT = 200
+ROWS = re.compile(r"V\d+")
+TYPES = {pl.Time: "clock", pl.Date: "date"}
+VALUE = "value"
+"""The column of values where each row is a series."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a file, each with its series.
+
+    Attributes:
+        table: with their values.
+        series: the name of each ``[rows]``.
+        times: in milliseconds since 1970 ``[rows]``; None: unknown.
+        time_columns: where those came from.
+        told: what was guessed, in words.
+    """
+
+    table: Table
+    series: pl.Series
+    times: pl.Series | None
+    time_columns: tuple[str, ...]
+    told: tuple[str, ...]
+
+    @property
+    def values(self) -> list[str]:
+        """The columns that are neither times nor names."""
+        taken = {*self.time_columns, self.table.options.series_column}
+        return [name for name in self.table.frame.columns if name not in taken]
+
+    def as_text(self) -> pl.DataFrame:
+        """Return series, times (numbers) and values (text), in the order of times ``[rows, k]``.
+
+        Values that are missing are null.
+        """
+        frame = self.table.frame.select(self.values)
+        flags = [name for name, kind in frame.schema.items() if kind == pl.Boolean]
+        frame = frame.with_columns(pl.col(flags).cast(pl.Int8)).cast(pl.String)
+        times = self.times
+        if times is None:
+            times = pl.Series([None], dtype=pl.Int64).new_from_index(0, len(frame))
+        heads = [self.series.alias("series\n"), times.alias("time\n")]
+        frame = pl.DataFrame(heads).hstack(frame)
+        return frame if times.is_sorted() else frame.sort("time\n", maintain_order=True)
+
+
+def rows_of(table: Table, wanted: Sequence[str] | None = ()) -> Rows:
+    """Return the rows of a table with their series and times.
+
+    Args:
+        table: of a file.
+        wanted: columns that hold values, and so no times; None: all that hold no times.
+
+    Raises:
+        FileError: a column is absent, or it may be understood in two ways.
+    """
+    table, spread = _one_value_a_row(table)
+    options = table.options
+    table.has(*(wanted or ()), options.series_column)
+    columns = time_columns(table, wanted or ())
+    if wanted is None:
+        wanted = [n for n in table.frame.columns if n not in (*columns, options.series_column)]
+    table = table.numbers(wanted)
+    series, told = _names(table), (*table.told, *spread)
+    if not columns:
+        told = (*told, "no column of times: each row is the next step")
+        return Rows(table, series, None, (), told)
+    try:
+        read = read_times(_joined(table, columns), series, options)
+    except FileError as error:
+        raise FileError(f"{table.path}: {error}") from error
+    return Rows(table, series, read.times, columns, (*told, *_told(read, columns, series, options)))
+
+
+def _told(
+    read: Read, columns: Sequence[str], series: pl.Series, options: FileOptions
+) -> Iterator[str]:
+    """Say how times were read."""
+    ends = (read.times.min(), read.times.max())
+    span = " to ".join(iso(int(str(end))) for end in ends)
+    yield f"times in {' and '.join(columns)}, {span} UTC"
+    if read.told:
+        yield read.told
+    if options.time_zone:
+        yield f"local times of {options.time_zone}"
+    if not _in_order(read.times, series):
+        yield "rows sorted by time"
+
+
+def _in_order(times: pl.Series, series: pl.Series) -> bool:
+    """Tell whether the rows of each series stand in the order of their times."""
+    if times.is_sorted():
+        return True
+    rows = pl.DataFrame({"time": times, "name": series})
+    return bool(rows.select((pl.col("time").diff().over("name") >= 0).all()).item())
+
+
+def _names(table: Table) -> pl.Series:
+    """Return the name of each row's series."""
+    column = table.options.series_column
+    if column is None:
+        return pl.Series([""]).new_from_index(0, len(table.frame))
+    names = table.frame[column].cast(pl.String).str.strip_chars()
+    nameless = (names.is_null() | (names == "")).fill_null(value=True)
+    if nameless.any():
+        raise FileError(
+            f"{table.path}: column {column!r}, data row {int(nameless.arg_max() or 0) + 1}: no "
+            "series is named there; write its name, or name another --series-column"
+        )
+    return names
+
+
+def _joined(table: Table, columns: tuple[str, ...]) -> pl.Series:
+    """Return the column of times, or that of dates and that of times of day in one."""
+    first = table.frame[columns[0]]
+    if len(columns) == 1:
+        return first
+    clock = table.frame[columns[1]].cast(pl.String).str.strip_chars()
+    return (first.cast(pl.String).str.strip_chars() + " " + clock).alias(" and ".join(columns))
+
+
+def time_columns(table: Table, wanted: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the column of times, that of dates and that of times of day, or none.
+
+    Raises:
+        FileError: there is no such column, or several of them.
+    """
+    options, frame = table.options, table.frame
+    if options.time_column is not None:
+        both = tuple(one.strip() for one in options.time_column.split(","))
+        if options.time_column not in frame.columns and all(n in frame.columns for n in both):
+            return both
+        table.has(options.time_column)
+        return (options.time_column,)
+    taken = {*wanted, options.series_column}
+    free = [name for name in frame.columns if name not in taken]
+    kinds = {name: _kind(frame[name]) for name in free}
+    usual = sorted(
+        (name for name in free if name.lower() in USUAL_TIMES and kinds[name] != "clock"),
+        key=lambda name: (kinds[name] == "", free.index(name)),
+    )
+    clocks = [name for name in free if kinds[name] == "clock"]
+    dates = [name for name in free if kinds[name] == "date"]
+    if len(clocks) == 1 and len(dates) == 1 and not _moments(kinds):
+        return dates[0], clocks[0]
+    if usual:
+        return (usual[0],)
+    if clocks and not dates and not _moments(kinds):
+        raise FileError(
+            f"{table.path}: column {clocks[0]!r} holds times of day without their dates; name the "
+            f"column of dates, too: --time-column DATE,{clocks[0]}, or another column"
+        )
+    return _only(table, [n for n in (*_moments(kinds), *dates) if not _is_constant(frame[n])])
+
+
+def _moments(kinds: dict[str, str]) -> list[str]:
+    return [name for name, kind in kinds.items() if kind == "moment"]
+
+
+def _only(table: Table, found: Sequence[str]) -> tuple[str, ...]:
+    if len(found) > 1:
+        raise FileError(
+            f"{table.path}: {', '.join(map(repr, found))} hold times; say which are those of the "
+            f"rows, --time-column {found[0]!r} or another"
+        )
+    return tuple(found)
+
+
+def _is_constant(column: pl.Series) -> bool:
+    return len(column) > 1 and column.n_unique() == 1
+
+
+def _kind(column: pl.Series) -> str:
+    """Return whether a column holds moments, dates or times of day ("clock"); else nothing."""
+    if column.dtype.is_temporal():
+        return (
+            "clock" if column.dtype == pl.Time else "date" if column.dtype == pl.Date else "moment"
+        )
+    if column.dtype != pl.String:
+        return "count" if _is_epoch(column) else ""
+    sample = column.drop_nulls().head(LOOKED_AT).str.strip_chars()
+    if sample.is_empty():
+        return ""
+    if sample.str.contains(CLOCK).all():
+        return "clock"
+    kinds = [kind_of(cell) for cell in sample]
+    if kinds.count("time") > 0.9 * len(kinds):
+        return "moment" if sample.str.contains(":", literal=True).any() else "date"
+    numbers = sample.cast(pl.Float64, strict=False)
+    if numbers.null_count() == 0:
+        return "count" if _is_epoch(numbers) else ""
+    return "moment" if kinds.count("text") == len(kinds) and _reads(sample) else ""
+
+
+def _is_epoch(column: pl.Series) -> bool:
+    """Tell whether numbers may be seconds, or milli-, micro- or nanoseconds, of our days."""
+    if not column.dtype.is_numeric() or column.is_empty():
+        return False
+    least, most = column.min(), column.max()
+    if not isinstance(least, int | float) or not isinstance(most, int | float):
+        return False
+    return any(EPOCH[0] * size <= least and most <= EPOCH[1] * size for size in (1, 1e3, 1e6, 1e9))
+
+
+EPOCH = 631_152_000.0, 2_524_608_000.0
+"""Seconds since 1970 from 1990 to 2050."""
+
+
+def _reads(sample: pl.Series) -> bool:
+    """Tell whether text such as ``1 March 2024`` is a time."""
+    if not sample.str.contains(r"\d").all():
+        return False
+    try:
+        read_times(sample, sample)
+    except FileError as error:
+        return "may be" in str(error)
+    return True
+
+
+def _one_value_a_row(table: Table) -> tuple[Table, tuple[str, ...]]:
+    """Return the table of a file whose rows are series with a row for each value instead."""
+    frame, options = table.frame, table.options
+    rest = frame.columns[1:]
+    spread = options.series_rows
+    if spread is None:
+        spread = len(rest) > 1 and all(ROWS.fullmatch(name) for name in frame.columns)
+    if not spread:
+        return table, ()
+    name = options.series_column or frame.columns[0]
+    table.has(name)
+    values = [column for column in frame.columns if column != name]
+    long = frame.with_row_index("row").unpivot(values, index=["row", name], value_name=VALUE)
+    long = long.with_row_index("place").sort("row", "place")
+    moments = all(kind_of(column) == "time" for column in values)
+    long = long.rename({"variable": "time"}) if moments else long.drop("variable")
+    # Behind the last value of a short series there is nothing; a hole within one stays.
+    last = pl.col("place").filter(pl.col(VALUE).is_not_null()).max().over("row")
+    long = long.filter(pl.col("place") <= last).drop("place", "row")
+    found = replace(table, frame=long, options=replace(options, series_column=name))
+    return found, (f"each row is a series, named in {name}, with its values in {VALUE}",)

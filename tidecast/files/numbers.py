@@ -1,0 +1,121 @@
+"""Numbers as people write them: decimal comma, thousands, markers of missing values; pure.
+
+A whole column is looked at before any cell of it is read: ``1,234`` is over a thousand to some and
+one and a quarter to others. What may be both is refused.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import polars as pl
+
+from tidecast.files.errors import FileError
+from tidecast.worker.pipeline.cells import MARKERS
+
+Mark = Literal[".", ","]
+BLANKS = "[ \u00a0\u202f']"
+"""Between thousands, where they are no mistake."""
+SPACED = rf"^[+-]?\d{{1,3}}({BLANKS}\d{{3}})+([.,]\d+)?$"
+COMMA = (
+    r"^[+-]?(\d*,(\d{1,2}|\d{4,})|(0\d*|\d{4,}),\d{3}|\d*,\d+[eE][+-]?\d+|\d{1,3}(\.\d{3})+,\d+)$"
+)
+"""Numbers whose comma can only be a decimal mark; a dot is between thousands, then."""
+POINT = r"^[+-]?(\d{1,3}(,\d{3})+\.\d*|\d{1,3}(,\d{3}){2,})$"
+"""Numbers whose comma can only stand between thousands."""
+EITHER = r"^[+-]?[1-9]\d{0,2},\d{3}$"
+FRACTION = r"^[+-]?\d*\.(\d{1,2}|\d{4,})([eE][+-]?\d+)?$|^[+-]?0?\.\d+$"
+"""Numbers whose point can only be a decimal mark."""
+NUMBER = {
+    ",": r"^[+-]?(\d{1,3}(\.\d{3})+|\d*)(,\d+)?([eE][+-]?\d+)?$",
+    ".": r"^[+-]?(\d{1,3}(,\d{3})+|\d*)(\.\d*)?([eE][+-]?\d+)?$",
+}
+
+
+def without_markers(text: pl.Series, more: Sequence[str] = ()) -> pl.Series:
+    """Return text without blanks around it, or numbers; null where they say there is no value.
+
+    Markers are the same as on a stream, in any case of letters, and those in ``more``, of which
+    -999 is -999.0 too.
+    """
+    if text.dtype != pl.String:
+        return text.set(text.is_in(_numbers(more)).fill_null(value=False), None)
+    text = text.str.strip_chars()
+    markers = [marker.decode() for marker in MARKERS] + [one.strip().lower() for one in more]
+    found = text.str.to_lowercase().is_in(markers)
+    if numbers := _numbers(more):
+        found |= text.cast(pl.Float64, strict=False).is_in(numbers)
+    return text.set(found.fill_null(value=False), None)
+
+
+def _numbers(words: Sequence[str]) -> list[float]:
+    cells = pl.Series(list(words), dtype=pl.String).cast(pl.Float64, strict=False)
+    return [float(number) for number in cells.drop_nulls()]
+
+
+def marks_of(columns: Mapping[str, pl.Series], decimal: Mark | None = None) -> dict[str, Mark]:
+    """Return the decimal mark of each column that has other numbers than ``-1234.5e-6``.
+
+    Args:
+        columns: text by name ``[rows]``, null where it is missing; some may hold no numbers.
+        decimal: the decimal mark of all of them, where somebody said it.
+
+    Raises:
+        FileError: a column may be read in two ways.
+    """
+    columns = {name: _unspaced(text) for name, text in columns.items()}
+    if decimal is not None:
+        return dict.fromkeys(columns, decimal)
+    found: dict[str, Mark] = {}
+    open_ones = {}
+    for name, text in columns.items():
+        comma, point = _first(text, COMMA), _first(text, POINT)
+        broken = _first(text, FRACTION)
+        if comma and (against := point or broken):
+            raise FileError(
+                f"column {name!r}: {comma!r} has a decimal comma and {against!r} a decimal point; "
+                "write one of them in another way, or say --decimal , or --decimal ."
+            )
+        if comma or point:
+            found[name] = "," if comma else "."
+        elif not broken and (either := _first(text, EITHER)):
+            open_ones[name] = either
+    if open_ones and not found:
+        name, either = next(iter(open_ones.items()))
+        raise FileError(
+            f"column {name!r}: {either!r} may be {either.replace(',', '')} or "
+            f"{either.replace(',', '.')}: say --decimal . for the first, --decimal , for the second"
+        )
+    if len(marks := set(found.values())) > 1 and open_ones:
+        raise FileError(f"column {next(iter(open_ones))!r}: say --decimal , or --decimal .")
+    return found | dict.fromkeys(open_ones, next(iter(marks), "."))
+
+
+def _first(text: pl.Series, pattern: str) -> str | None:
+    found = text.filter(text.str.contains(pattern).fill_null(value=False))
+    return None if found.is_empty() else str(found[0])
+
+
+def _unspaced(text: pl.Series) -> pl.Series:
+    """Return numbers without what stands between thousands, where that is a blank ``[rows]``."""
+    spaced = text.str.contains(SPACED).fill_null(value=False)
+    if not spaced.any():
+        return text
+    bare = text.str.replace_all(BLANKS, "")
+    return pl.select(pl.when(spaced).then(bare).otherwise(text)).to_series()
+
+
+def plain(text: pl.Series, mark: Mark | None = None) -> pl.Series:
+    """Return numbers as all programs read them ``[rows]``; other text as it is.
+
+    Args:
+        text: null where it is missing.
+        mark: the decimal mark; None: numbers are plain, but for blanks.
+    """
+    name = text.name
+    text = _unspaced(text)
+    if mark is not None:
+        number = text.str.contains(NUMBER[mark]).fill_null(value=False)
+        bare = text.str.replace_all("." if mark == "," else ",", "", literal=True)
+        bare = bare.str.replace(",", ".", literal=True)
+        text = pl.select(pl.when(number).then(bare).otherwise(text)).to_series()
+    return text.alias(name)

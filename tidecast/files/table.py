@@ -1,0 +1,258 @@
+"""Reads a file of readings into a table: CSV, Parquet, JSON lines or Excel."""
+
+import csv
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from io import BytesIO, StringIO
+from pathlib import Path
+
+import polars as pl
+
+from tidecast.files.dialect import Dialect, dialect_of, shown
+from tidecast.files.errors import FileError
+from tidecast.files.numbers import marks_of, plain, without_markers
+from tidecast.files.opening import Text, not_utf8, text_of
+from tidecast.files.options import USUAL, FileOptions
+
+EXCEL = {".xlsx", ".xls", ".xlsb", ".xlsm", ".ods"}
+PARQUET = b"PAR1"
+USUAL_MARKERS = ["NA", "nan", "NaN", "null", "None", "N/A", "-", "?"]
+FILES = "a CSV or Parquet file"
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a file.
+
+    Attributes:
+        path: of the file.
+        frame: its columns, text or typed; text is null where a value is missing.
+        first: the line of the file on which its first row stands; None where it has no lines.
+        told: what was guessed, in words.
+        options: what was said of it.
+    """
+
+    path: Path
+    frame: pl.DataFrame
+    first: int | None = None
+    told: tuple[str, ...] = ()
+    options: FileOptions = USUAL
+
+    def numbers(self, names: Sequence[str]) -> "Table":
+        """Return the table with the numbers of these columns in plain text, or typed.
+
+        Raises:
+            FileError: they may be read in two ways.
+        """
+        text = {n: self.frame[n] for n in names if self.frame[n].dtype == pl.String}
+        try:
+            marks = marks_of(text, self.options.decimal)
+        except FileError as error:
+            raise FileError(f"{self.path}: {error}") from error
+        changed = [plain(column, marks.get(name)) for name, column in text.items()]
+        told = self.told
+        if "," in marks.values() and self.options.decimal is None:
+            told = (*told, "decimal comma")
+        elif any(_first_comma(text[name]) for name, mark in marks.items() if mark == "."):
+            told = (*told, "commas between thousands")
+        return replace(self, frame=self.frame.with_columns(changed), told=told)
+
+    def has(self, *names: str | None) -> None:
+        """Check that there are these columns; None is any.
+
+        Raises:
+            FileError: there is none.
+        """
+        for name in names:
+            if name is not None and name not in self.frame.columns:
+                raise FileError(
+                    f"{self.path}: no column {name!r}; the file has {', '.join(self.frame.columns)}"
+                )
+
+
+def _first_comma(text: pl.Series) -> bool:
+    return bool(text.str.contains(",", literal=True).any())
+
+
+def read_table(path: Path, options: FileOptions = USUAL, floats: Sequence[str] = ()) -> Table:
+    """Read a file.
+
+    Args:
+        path: of the file.
+        options: what is known of it.
+        floats: columns that are likely to hold plain numbers, which then come as such.
+
+    Raises:
+        FileError: there is no such file, it is of another kind, or may be read in two ways.
+    """
+    if not path.is_file():
+        raise FileError(f"{path}: no such file; name {FILES}")
+    with path.open("rb") as file:
+        start = file.read(4)
+    try:
+        if start == PARQUET or path.suffix.lower() in (".parquet", ".pq"):
+            return _typed(path, lambda: pl.read_parquet(path, glob=False), options)
+        if path.suffix.lower() in EXCEL:
+            return _typed(path, lambda: _excel(path), options)
+        text = text_of(path, options.encoding)
+        if text.head.lstrip()[:1] in ("{", "["):
+            return _typed(path, lambda: _json(text), options)
+        return _csv(path, text, options, _before(options, floats))
+    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = str(error).splitlines()[0]
+        raise FileError(f"{path}: not {FILES} that can be read ({reason})") from error
+
+
+def _typed(path: Path, read: Callable[[], pl.DataFrame], options: FileOptions) -> Table:
+    """Return a table whose columns have types; nested ones become columns named by dots."""
+    frame = read()
+    while structs := [name for name, kind in frame.schema.items() if isinstance(kind, pl.Struct)]:
+        frame = frame.unnest(*structs, separator=".")
+    return _some(Table(path, _without_markers(frame, options), options=options))
+
+
+def _without_markers(frame: pl.DataFrame, options: FileOptions) -> pl.DataFrame:
+    """Return a frame with null where a cell says so; names of series stay as they are."""
+    kept = {options.series_column}
+    columns = [column for column in frame.get_columns() if column.name not in kept]
+    bare = [
+        without_markers(column, options.missing)
+        for column in columns
+        if column.dtype == pl.String or (options.missing and column.dtype.is_numeric())
+    ]
+    return frame.with_columns(bare)
+
+
+def _before(options: FileOptions, names: Sequence[str]) -> list[str]:
+    """Return what columns are called before they are renamed."""
+    renamed = {name: column for column, name in options.rename}
+    return [renamed.get(name, name) for name in names]
+
+
+def _some(table: Table) -> Table:
+    """Return a table with its columns renamed, if it has rows."""
+    if table.frame.is_empty():
+        raise FileError(f"{table.path}: no rows; a header line and rows of numbers are needed")
+    table.has(*(column for column, _ in table.options.rename))
+    names = dict(table.options.rename)
+    after = [names.get(name, name) for name in table.frame.columns]
+    for name in names.values():
+        if after.count(name) > 1:
+            raise FileError(
+                f"{table.path}: two columns would be called {name!r}; see --name-feature"
+            )
+    return replace(table, frame=table.frame.rename(names))
+
+
+def _excel(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_excel(path)
+    except ImportError as error:
+        raise FileError(
+            f"{path}: Excel files take a package that is not installed: pip install fastexcel, or "
+            "save the sheet as CSV"
+        ) from error
+
+
+def _json(text: Text) -> pl.DataFrame:
+    whole = text.whole.read_bytes() if isinstance(text.whole, Path) else text.whole
+    if text.head.lstrip().startswith("["):
+        return pl.read_json(BytesIO(whole), infer_schema_length=None)
+    return pl.read_ndjson(BytesIO(whole), infer_schema_length=None)
+
+
+def _csv(path: Path, text: Text, options: FileOptions, floats: Sequence[str]) -> Table:
+    """Return the rows of a text file."""
+    try:
+        dialect = dialect_of(text.head, options)
+    except FileError as error:
+        raise FileError(f"{path}: {error}") from error
+    frame = _parsed(path, text, dialect, floats, options.series_column)
+    frame = _without_markers(frame, options)
+    # A line that says nothing is none, nor is a column without name and values.
+    frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
+    if options.skip_footer:
+        frame = frame.head(max(0, len(frame) - options.skip_footer))
+    frame = _without_nameless(path, frame, dialect)
+    told = (*text.told, *dialect.told)
+    return _some(Table(path, frame, dialect.lines + 1, told, options))
+
+
+def _parsed(
+    path: Path, text: Text, dialect: Dialect, floats: Sequence[str], series: str | None
+) -> pl.DataFrame:
+    """Return the rows as text, but for columns of plain numbers that were asked for."""
+    whole = text.whole
+    if dialect.blanks or (dialect.separator == " " and "  " in text.head):
+        whole = _even(whole, dialect)
+    names = dialect.names
+
+    def read(typed: Sequence[str]) -> pl.DataFrame:
+        return pl.read_csv(
+            whole,
+            has_header=False,
+            skip_lines=dialect.lines,
+            schema={name: pl.Float64 if name in typed else pl.String for name in names},
+            separator=dialect.separator,
+            quote_char='"',
+            comment_prefix="#" if dialect.comments else None,
+            null_values=USUAL_MARKERS if typed else None,
+            missing_columns="insert",
+            glob=False,
+        )
+
+    try:
+        with suppress(pl.exceptions.PolarsError):
+            frame = read(floats)
+            # A series may be called NA; it was read for a missing one, then.
+            if series not in frame.columns or not frame[series].null_count():
+                return frame
+        return read(())
+    except pl.exceptions.PolarsError as error:
+        if isinstance(whole, Path) and "utf" in str(error).lower():
+            raise not_utf8(path) from error
+        raise _ragged(path, whole, dialect) or error from error
+
+
+def _even(whole: Path | bytes, dialect: Dialect) -> bytes:
+    """Return text whose separators have no blanks behind them, nor stand twice if they are some."""
+    text = whole.read_bytes() if isinstance(whole, Path) else whole
+    if dialect.separator == " ":
+        return re.sub(rb"[ \t]+", b" ", text)
+    return re.sub(
+        re.escape(dialect.separator).encode() + rb' +(?=")', dialect.separator.encode(), text
+    )
+
+
+def _ragged(path: Path, whole: Path | bytes, dialect: Dialect) -> FileError | None:
+    """Return the first row that has more cells than there are names, if there is one."""
+    text = whole.read_bytes() if isinstance(whole, Path) else whole
+    rows = csv.reader(StringIO(text.decode("utf-8", "replace")), delimiter=dialect.separator)
+    for row in rows:
+        comment = dialect.comments and row and row[0].startswith("#")
+        if rows.line_num > dialect.lines and not comment and len(row) > len(dialect.names):
+            return FileError(
+                f"{path}, line {rows.line_num}: {len(row)} cells ({shown(','.join(row))}) where "
+                f"{len(dialect.names)} columns have names ({', '.join(dialect.names[:4])}); quote "
+                "cells that hold the separator, or name it with --separator"
+            )
+    return None
+
+
+def _without_nameless(path: Path, frame: pl.DataFrame, dialect: Dialect) -> pl.DataFrame:
+    """Return a frame without columns that have neither names nor values.
+
+    Raises:
+        FileError: the rows have values in columns beyond the header's last.
+    """
+    void = [name for name in frame.columns if frame[name].null_count() == len(frame)]
+    frame = frame.drop(name for name in void if name in dialect.nameless)
+    beyond = [name for name in frame.columns if name in dialect.beyond]
+    if beyond:
+        raise FileError(
+            f"{path}: rows have {len(dialect.names)} cells, and the header names "
+            f"{len(dialect.names) - len(dialect.beyond)} columns; --columns names all of them"
+        )
+    return frame
