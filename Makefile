@@ -9,6 +9,7 @@
 #               (QUICK=1 for one minute, WRITE=1 into docs/benchmarks.md, JSON=file, ONLY="rates latency")
 # make accuracy DATA=folder   fits the published tables' rows and replays them live, into docs/accuracy.md; about
 #               half an hour (SEEDS=3, ONLY="ETTh1 taxi" without writing)
+# make cases CASES=folder   looks at, fits and feeds each file of a folder, and compares it with plain.csv there
 # make mutants  makes 300 small mistakes in the trainer and the worker's core and tells which no test finds; well
 #               over half an hour (SEED=2 for others, SAMPLE=20, ONLY="worker/pipeline trainer/fit.py", JOBS=4)
 # make image-test   the container images and the compose file, built and run for real on a Docker engine,
@@ -20,7 +21,7 @@
 # make .venv-peers/.ready   the environment of the programs that the benchmark compares with
 # make .venv-checks/.ready  the environment of what checks containers, manifests and packages
 SEEDS ?= 3
-.PHONY: setup demo test lint types tests soak bench accuracy mutants image-test audit sbom format lock clean
+.PHONY: setup demo test lint types tests soak bench accuracy cases mutants image-test audit sbom format lock clean
 
 # TensorFlow has no packages for Python 3.14 yet.
 usable = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -102,6 +103,10 @@ accuracy: setup
 	@test -n "$(DATA)" || { echo 'which records? make accuracy DATA=folder-with-ETTh1.csv-and-others' >&2; exit 2; }
 	$(BIN)/python -m tests.accuracy --data "$(DATA)" --seeds $(SEEDS) $(if $(ONLY),--only $(ONLY),--write) \
 	  $(if $(JSON),--json $(JSON))
+
+cases: setup
+	@test -n "$(CASES)" || { echo 'which files? make cases CASES=folder-with-plain.csv-and-others' >&2; exit 2; }
+	$(BIN)/python -m tests.cases "$(CASES)"
 
 mutants: setup
 	$(BIN)/python -m tests.mutants --sample $(or $(SAMPLE),300) --seed $(or $(SEED),1) --jobs $(or $(JOBS),2) \

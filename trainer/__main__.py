@@ -30,6 +30,7 @@ from tidecast.trainer.errors import (
 )
 from tidecast.trainer.extra import check_extra
 from tidecast.trainer.figures import number, unit_of
+from tidecast.trainer.look_command import look_command
 from tidecast.usage import GroupedCommand, complaint
 from tidecast.version import Version
 
@@ -174,6 +175,9 @@ def fit_command(
     if spec.without_network:
         typer.echo(f"{spec.name} is {spec.without_network}")
     _warn(contention(path, spec))
+
+
+app.command("look", cls=GroupedCommand)(takes_file()(look_command))
 
 
 @app.command("evaluate", cls=GroupedCommand)

@@ -23,18 +23,26 @@ def calendar_of(times: Sequence[Ints]) -> Calendar | None:
     Months are 28 to 31 days apart, and not always equally far. Of business days none is a Saturday
     or a Sunday, and most are a day apart.
     """
-    each = [np.unique(some) for some in times]
+    each = [distinct(some) for some in times]
     gaps = np.concatenate([np.zeros(0, np.int64), *map(np.diff, each)])
     if len(gaps) < FEWEST_ROWS:
         return None
     usual = float(np.median(gaps)) / DAY
-    if 28 <= usual <= 31 and len(np.unique(gaps)) > 1:
+    if 28 <= usual <= 31 and np.ptp(gaps) > 0:
         return "1mo" if _keep(each, "1mo") else None
     together = np.concatenate(each)
     weekends = ((together // DAY + MONDAY) % 7 >= 5).any()
     if usual == 1 and not weekends and gaps.max() > 2 * DAY:
         return "1bd" if _keep(each, "1bd") else None
     return None
+
+
+def distinct(times: Ints) -> Ints:
+    """Return times in order, each once; most come in order, which ``np.unique`` makes no use of."""
+    ordered = times if (times[1:] >= times[:-1]).all() else np.sort(times)
+    first = np.ones(len(ordered), np.bool_)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return ordered[first]
 
 
 def _keep(times: Sequence[Ints], calendar: Calendar) -> bool:

@@ -1,6 +1,7 @@
 """Pictures of forecasts and their errors, in colours that the colour-blind can tell apart."""
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,36 @@ class Stretch:
     rival: Doubles
     name: str
     begin: Any
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One column of a file: its name, and times and values of some of its series."""
+
+    name: str
+    lines: Sequence[tuple[Any, Doubles]]
+
+
+def draw_columns(path: Path, title: str, columns: Sequence[Trace], time_label: str) -> None:
+    """Draw columns of a file below each other over their times, as PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, max(2.5, 1.5 * len(columns) + 0.8)), layout="constrained")
+    panels = figure.subplots(len(columns), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, trace in zip(panels, columns, strict=True):
+        for place, (times, values) in enumerate(trace.lines):
+            color = (MODEL, SECOND, THIRD)[place % 3]
+            axes.plot(times, values, color=color, linewidth=0.8)
+        axes.set_ylabel(trace.name, rotation=0, horizontalalignment="right")
+        _plain(axes)
+        _value_axis(axes.yaxis)
+    panels[0].set_title(title)
+    panels[-1].set_xlabel(time_label)
+    _date_axis(panels[-1], columns[-1].lines[0][0], most=10)
+    with warnings.catch_warnings():
+        # Names in letters that the font has not are drawn as boxes.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(path, dpi=100)
 
 
 def draw_forecasts(

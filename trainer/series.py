@@ -18,7 +18,7 @@ from tidecast.files.layout import Rows, rows_of
 from tidecast.files.options import USUAL, FileOptions
 from tidecast.files.table import read_table
 from tidecast.files.zones import told
-from tidecast.trainer.calendars import calendar_of
+from tidecast.trainer.calendars import calendar_of, distinct
 from tidecast.trainer.errors import DataError
 from tidecast.trainer.figures import duration
 from tidecast.trainer.resample import one_row_a_slot
@@ -166,7 +166,7 @@ def load_history(
         whole = frame.filter(pl.all_horizontal(pl.col(f"c{i}").is_finite() for i in carried))
         spare = rows.table.frame.select(name for name in rows.values if name not in columns)
         try:
-            check_apart(path, whole, spare, file.series_column, stepwise=step is not None)
+            check_apart(path, whole, spare, file, stepwise=step is not None)
         except FileError as error:
             raise DataError(str(error)) from error
     if step is not None:
@@ -289,7 +289,7 @@ def _common_step(series: Sequence[Series]) -> float | None:
     rows = [times for times, _ in known]
     columns = [times[there] for times, values in known for there in values.T]
     for each in (rows, columns):
-        gaps = [np.diff(np.unique(times)) for times in each if len(times) > 1]
+        gaps = [np.diff(distinct(times)) for times in each if len(times) > 1]
         deltas = np.concatenate([np.zeros(0, np.int64), *gaps])
         step = float(np.median(deltas)) if len(deltas) else 0.0
         if step and is_next_step(deltas, step).mean() >= STEADY_SHARE:

@@ -13,6 +13,7 @@ from tidecast.files.options import FileOptions
 PANEL = "The file, where it should not be told by what is in it"
 HELP = {
     "series_column": "Column that names the series of each row (long files).",
+    "one_series": "All rows are of one series, whatever their other columns say.",
     "series_rows": "Each row is a series, its values beside each other.",
     "time_column": "Column of times, or of dates and of times of day, with a comma between.",
     "time_unit": "What numbers there count since 1970; auto: told by their size.",
@@ -27,7 +28,7 @@ HELP = {
     "skip_footer": "Rows at the end that are none.",
     "columns": "Names of all columns, commas between, where there is no header.",
 }
-FLAGS = {"rename": "--name-feature"}
+FLAGS = {"rename": "--name-feature", "one_series": "--one-series"}
 SEPARATORS = {"tab": "\t", "\\t": "\t", "blank": " ", "space": " "}
 
 

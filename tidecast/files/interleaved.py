@@ -6,8 +6,10 @@ from pathlib import Path
 
 import polars as pl
 
-from tidecast.files.errors import FileError
+from tidecast.files.dialect import kind_of
+from tidecast.files.errors import InterleavedError
 from tidecast.files.layout import Rows
+from tidecast.files.options import FileOptions
 
 FEW = 0.1
 """The share of rows at another row's time from which on a column that explains them is believed."""
@@ -20,30 +22,48 @@ RARELY = 0.01
 """The share of rows that a column may fail to tell apart; records do repeat a row."""
 
 
+TURNS = 4
+"""So many rows or more for each name, on average, and so many changes of the name."""
+EXPLAINED = 0.5
+"""The share of values' variance that lies between names, from which on they are believed."""
+
+
 def check_apart(
     path: Path,
     rows: pl.DataFrame,
     spare: pl.DataFrame,
-    series_column: str | None,
+    options: FileOptions,
     *,
     stepwise: bool,
 ) -> None:
-    """Refuse rows that share their times because they are of several series.
+    """Refuse rows that are of several series and would be read as one.
+
+    They share their times, or a column of names, which take turns, tells their values apart.
 
     Args:
         path: of the file.
         rows: those that have all features, with ``name`` and ``time`` and their ``row`` in
             ``spare``.
         spare: the columns of the file that nothing is read from.
-        series_column: that names the series, if one was given.
+        options: what was said of the file.
         stepwise: whether only one of the rows at one time is kept.
 
     Raises:
-        FileError: over a tenth of the rows repeat a time and a column tells them apart, or half
-            of them do.
+        InterleavedError: over a tenth of the rows repeat a time and a column tells them apart, or
+            half of them do; or most of the values' variance lies between names.
     """
+    if options.one_series:
+        return
+    series_column = options.series_column
     repeated = _repeated(rows, KEYS)
     if repeated <= FEW * len(rows):
+        if series_column is None and (column := _mixed(rows, spare)):
+            raise InterleavedError(
+                f"{path}: the rows of the {spare[column].n_unique():,} names in column {column!r} "
+                "take turns and have values of their own: several series in one file? Give "
+                f"--series-column {shlex.quote(column)}, or --one-series if they are one",
+                column,
+            )
         return
     beside = [spare[name].gather(rows["row"]).alias(SPARE + name) for name in spare.columns]
     rows = rows.select(KEYS).hstack(beside)
@@ -51,9 +71,10 @@ def check_apart(
     if column is None and (repeated < MOST * len(rows) or not stepwise):
         return
     fate = "left out" if stepwise else "taken for one series with those"
-    raise FileError(
+    raise InterleavedError(
         f"{path}: {repeated:,} of {len(rows):,} rows have the time of another row and would be "
-        f"{fate}: {_way_out(rows, column, series_column)}"
+        f"{fate}: {_way_out(rows, column, series_column)}",
+        column,
     )
 
 
@@ -61,11 +82,13 @@ def check_rows(rows: Rows) -> None:
     """Refuse rows that share their times because a column of names tells several series apart.
 
     Raises:
-        FileError: see ``check_apart``.
+        InterleavedError: see ``check_apart``.
     """
     if rows.times is None:
         return
     frame = pl.DataFrame({"name": rows.series, "time": rows.times}).with_row_index("row")
+    numbers = rows.table.frame.select(pl.col(rows.values).cast(pl.Float64, strict=False))
+    frame = frame.hstack([n.alias(f"c{i}") for i, n in enumerate(numbers)]).sort("time")
     names = [
         name
         for name in rows.values
@@ -73,12 +96,38 @@ def check_rows(rows: Rows) -> None:
         and cells.cast(pl.Float64, strict=False).null_count() == len(cells)
     ]
     spare = rows.table.frame.select(names)
-    column = rows.table.options.series_column
-    check_apart(rows.table.path, frame, spare, column, stepwise=False)
+    check_apart(rows.table.path, frame, spare, rows.table.options, stepwise=False)
+
+
+def _mixed(rows: pl.DataFrame, spare: pl.DataFrame) -> str | None:
+    """Return a column of names that take turns in time and tell values apart, if there is one."""
+    values = [name for name in rows.columns if name[0] == "c" and name[1:].isdigit()]
+    for column in spare.columns:
+        names = spare[column].gather(rows["row"])
+        count = names.n_unique()
+        if names.dtype != pl.String or names.null_count() or not 2 <= count <= len(rows) / TURNS:
+            continue
+        if (names != names.shift()).sum() < TURNS * count or kind_of(str(names[0])) != "text":
+            continue
+        if any(_explained(rows[value], names) > EXPLAINED for value in values):
+            return column
+    return None
+
+
+def _explained(values: pl.Series, names: pl.Series) -> float:
+    """Return the share of values' variance that lies between names."""
+    known = pl.DataFrame({"value": values, "name": names}).filter(pl.col("value").is_finite())
+    means = known.select(pl.col("value").mean().over("name")).to_series()
+    total, between = known["value"].var(), means.var()
+    if not isinstance(total, float) or not isinstance(between, float) or not total:
+        return 0.0
+    return between / total
 
 
 def _repeated(rows: pl.DataFrame, keys: Sequence[str]) -> int:
     """Return how many rows have all their keys from a row before them."""
+    if tuple(keys) == KEYS and (rows["name"] == rows["name"].first()).all():
+        return int((rows["time"].sort().diff() == 0).sum())  # no hashes, where one series is all
     return len(rows) - rows.select(keys).n_unique()
 
 

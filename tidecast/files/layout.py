@@ -123,7 +123,7 @@ def _names(table: Table) -> pl.Series:
     """Return the name of each row's series."""
     column = table.options.series_column
     if column is None:
-        return pl.Series([""]).new_from_index(0, len(table.frame))
+        return pl.repeat("", len(table.frame), dtype=pl.String, eager=True)
     names = table.frame[column].cast(pl.String).str.strip_chars()
     nameless = (names.is_null() | (names == "")).fill_null(value=True)
     if nameless.any():

@@ -13,6 +13,8 @@ from tidecast.files.errors import FileError
 from tidecast.worker.pipeline.cells import MARKERS
 
 Mark = Literal[".", ","]
+BLANKS_AROUND = 4
+"""Around a marker, at most."""
 BLANKS = "[ \u00a0\u202f']"
 """Between thousands, where they are no mistake."""
 SPACED = rf"^[+-]?\d{{1,3}}({BLANKS}\d{{3}})+([.,]\d+)?$"
@@ -32,19 +34,24 @@ NUMBER = {
 
 
 def without_markers(text: pl.Series, more: Sequence[str] = ()) -> pl.Series:
-    """Return text without blanks around it, or numbers; null where they say there is no value.
+    """Return text, or numbers, null where they say that there is no value ``[rows]``.
+
+    Short text loses the blanks around it.
 
     Markers are the same as on a stream, in any case of letters, and those in ``more``, of which
     -999 is -999.0 too.
     """
     if text.dtype != pl.String:
         return text.set(text.is_in(_numbers(more)).fill_null(value=False), None)
-    text = text.str.strip_chars()
     markers = [marker.decode() for marker in MARKERS] + [one.strip().lower() for one in more]
-    found = text.str.to_lowercase().is_in(markers)
+    short = text.str.len_bytes() <= BLANKS_AROUND + max(map(len, markers))
+    if not short.any():  # as of most columns of times
+        return text
+    bare = text.str.strip_chars()
+    found = bare.str.to_lowercase().is_in(markers)
     if numbers := _numbers(more):
-        found |= text.cast(pl.Float64, strict=False).is_in(numbers)
-    return text.set(found.fill_null(value=False), None)
+        found |= bare.cast(pl.Float64, strict=False).is_in(numbers)
+    return bare.set(found.fill_null(value=False), None)
 
 
 def _numbers(words: Sequence[str]) -> list[float]:

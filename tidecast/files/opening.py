@@ -4,6 +4,7 @@ import bz2
 import codecs
 import gzip
 import lzma
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ def text_of(path: Path, encoding: str | None = None) -> Text:
         head, whole, packed = _bytes(path)
     except FileNotFoundError as error:
         raise FileError(f"{path}: no such file; name a CSV or Parquet file") from error
-    except (OSError, EOFError, lzma.LZMAError, zstandard.ZstdError) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
         reason = getattr(error, "strerror", None) or error
         raise FileError(f"{path}: cannot be read ({reason}); name a CSV or Parquet file") from error
     if not head.strip():

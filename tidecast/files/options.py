@@ -20,6 +20,7 @@ class FileOptions:
         rename: columns and the names that they get.
         missing: markers of missing values beside the usual ones.
         series_column: that names the series of each row.
+        one_series: whether all rows are of one series, whatever their other columns say.
         series_rows: whether each row is a series, its values beside each other.
         time_column: or two, of date and of time of day.
         time_unit: what numbers as times count.
@@ -36,6 +37,7 @@ class FileOptions:
     rename: tuple[tuple[str, str], ...] = ()
     missing: tuple[str, ...] = ()
     series_column: str | None = None
+    one_series: bool = False
     series_rows: bool | None = None
     time_column: str | None = None
     time_unit: TimeUnit = "auto"

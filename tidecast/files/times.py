@@ -17,6 +17,7 @@ import polars as pl
 
 from tidecast.files.dialect import kind_of
 from tidecast.files.errors import FileError
+from tidecast.files.fixed import fixed_times
 from tidecast.files.options import USUAL, FileOptions
 from tidecast.files.zones import in_utc
 from tidecast.worker.pipeline.epoch import (
@@ -76,6 +77,9 @@ def read_times(column: pl.Series, names: pl.Series, options: FileOptions = USUAL
         FileError: they may be read in two ways, or a cell is no time.
     """
     if column.dtype == pl.String:
+        times = None if options.time_format else fixed_times(column)
+        if times is not None and (options.time_zone is None or column[0].endswith("Z")):
+            return Read(times)
         column = column.str.strip_chars()
         found = _of_text(column, names, options)
     elif column.dtype.is_temporal():
