@@ -72,6 +72,7 @@ def fit_command(
     name: options.Name = None,
     features: options.Features = None,
     feature: options.Feature = None,
+    categories: options.Categories = None,
     series: options.SeriesGlob = "*",
     step: options.Step = "auto",
     aggregate: options.Aggregate = "last",
@@ -112,6 +113,7 @@ def fit_command(
     Example: tidecast-trainer fit taxi.csv --name taxi --targets value --horizon 5
     """
     check_extra()
+    from tidecast.trainer.categories import with_words, words_in
     from tidecast.trainer.config import fit_config, rules_of, step_of
     from tidecast.trainer.relabel import contention
     from tidecast.trainer.report import Subject
@@ -119,11 +121,14 @@ def fit_command(
 
     named = _names("target", targets, target)
     used = _names("feature", features, feature) if features or feature else named
+    words = words_in(data, file, _names("category", categories, None) if categories else ())
+    used = with_words(named, used, words)
     config = fit_config(
         name=name or data.stem,
         targets=named,
         features=used,
         aggregate=rules_of(aggregate, (*used, *named)),
+        categories=words,
         n_steps=n_steps,
         horizon=horizon,
         arch=arch,
@@ -217,6 +222,7 @@ def evaluate_command(
         step_seconds=spec.step_seconds,
         calendar=spec.calendar,
         rules=spec.aggregate,
+        categories=spec.categories,
         joins=spec.spec_version > 1,
     )
     _warn(*history.remarks)
@@ -263,6 +269,7 @@ def tune_command(
     name: options.Name = None,
     features: options.Features = None,
     feature: options.Feature = None,
+    categories: options.Categories = None,
     step: options.Step = "auto",
     aggregate: options.Aggregate = "last",
     members: options.Members = 1,
@@ -284,15 +291,19 @@ def tune_command(
     Example: tidecast-trainer tune taxi.csv --targets value --horizon 5 --minutes 30
     """
     check_extra()
+    from tidecast.trainer.categories import with_words, words_in
     from tidecast.trainer.config import fit_config, rules_of, step_of
 
     named = _names("target", targets, target)
     used = _names("feature", features, feature) if features or feature else named
+    words = words_in(data, file, _names("category", categories, None) if categories else ())
+    used = with_words(named, used, words)
     config = fit_config(
         name=name or data.stem,
         targets=named,
         features=used,
         aggregate=rules_of(aggregate, (*used, *named)),
+        categories=words,
         horizon=horizon,
         members=members,
         normalization=normalization,
@@ -439,6 +450,7 @@ def _load(data: Path, config: "FitConfig", file: FileOptions) -> "History":
         step_seconds=config.step_seconds,
         calendar=config.calendar,
         rules=config.aggregate,
+        categories=config.categories,
     )
     step = f"step {history.step}" if history.step_seconds else "any step"
     fate = (

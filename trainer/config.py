@@ -34,7 +34,8 @@ class FitConfig(BaseModel):
     What is None is picked by ``plan`` from the data. ``train_rows`` and ``validation_rows``
     count rows of each series; None means the first 70 % and the next 10 %. ``step_seconds`` "auto"
     takes the data's own step, None makes every reading the next step, unless ``calendar`` says it.
-    ``aggregate`` names the columns of which not the last reading of a step counts.
+    ``aggregate`` names the columns of which not the last reading of a step counts, ``categories``
+    the columns of words that stand behind features ``column=word``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,6 +70,7 @@ class FitConfig(BaseModel):
     gaps: Gaps = "linear"
     max_gap: Annotated[int, Field(ge=0)] | None = None
     aggregate: dict[str, Rule] = {}
+    categories: dict[str, tuple[str, ...]] = {}
     series: SeriesGlob = "*"
 
     @model_validator(mode="after")

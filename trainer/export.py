@@ -68,6 +68,7 @@ def describe(fitted: Fitted, trained_at: datetime) -> ModelSpec:
         max_gap=fitted.plan.max_gap,
         min_steps=fitted.min_steps,
         aggregate=config.aggregate,
+        categories=config.categories,
         series=config.series,
         trained_at=_iso(trained_at),
         training=Training.model_validate(

@@ -21,6 +21,10 @@ Features = Annotated[
     str | None, typer.Option(help="Columns to forecast from.  [default: the targets]")
 ]
 Feature = Annotated[list[str] | None, typer.Option(help="One of them; repeatable.")]
+Categories = Annotated[
+    str | None,
+    typer.Option(help="Features that hold words (wind: N, NE, ...), with commas between."),
+]
 Horizon = Annotated[int, typer.Option(help="Leads: steps ahead to forecast.")]
 NSteps = Annotated[
     int | None, typer.Option(help="Lookback: readings in a window.  [default: by the data]")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from tidecast.files import odd
+from tidecast.files.categories import with_indicators
 from tidecast.files.errors import FileError
 from tidecast.files.interleaved import check_apart
 from tidecast.files.layout import Rows, rows_of
@@ -31,6 +32,8 @@ Ints = npt.NDArray[np.int64]
 Part = Literal["train", "validation", "test"]
 
 STEADY_SHARE = 0.9
+FEW = 3
+"""Different values, missing ones among them, of which none is odd."""
 MOST_DROPPED = 0.5
 """Of the rows of a file, where nobody said which step it has."""
 MOST_LOOKED_AT = 20
@@ -134,9 +137,12 @@ def load_history(
     step_seconds: float | Literal["auto"] | None = "auto",
     calendar: Calendar | None = None,
     rules: Mapping[str, Rule] | None = None,
+    categories: Mapping[str, Sequence[str]] | None = None,
     joins: bool = True,
 ) -> History:
     """Load the named columns of a file; see ``tidecast.files`` for what it may be.
+
+    ``categories`` are columns of words, for each of which ``columns`` may name ``column=word``.
 
     Rows are sorted by time, and those of one step made one, as readings are by a worker: the last
     counts, unless ``rules`` say otherwise, and ``features`` (None: all columns) that stand in
@@ -148,7 +154,8 @@ def load_history(
             several series read as one, or most rows would be left out.
     """
     try:
-        rows = rows_of(read_table(path, file, columns), columns)
+        table = with_indicators(read_table(path, file, columns), categories or {})
+        rows = rows_of(table, columns)
     except FileError as error:
         raise DataError(str(error)) from error
     frame = _frame(path, rows, columns)
@@ -164,7 +171,8 @@ def load_history(
     if rows.times is not None and not rules:
         carried = [columns.index(name) for name in features]
         whole = frame.filter(pl.all_horizontal(pl.col(f"c{i}").is_finite() for i in carried))
-        spare = rows.table.frame.select(name for name in rows.values if name not in columns)
+        read = {*columns, *(categories or {})}
+        spare = rows.table.frame.select(name for name in rows.values if name not in read)
         try:
             check_apart(path, whole, spare, file, stepwise=step is not None)
         except FileError as error:
@@ -204,6 +212,8 @@ def _remarks(
     if rows.times is not None and not file.time_zone and (said := _changes(frame)):
         yield f"{path}: {said}"
     for place, name in enumerate(columns):
+        if rows.table.frame[name].n_unique() <= FEW:
+            continue
         for said in odd.told(name, frame[f"c{place}"].to_numpy()):
             yield f"{path}: {said}"
 

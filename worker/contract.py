@@ -51,6 +51,7 @@ Pattern = Literal[
 
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Column = Annotated[str, Field(min_length=1, max_length=256)]
+Word = Annotated[str, Field(min_length=1, max_length=128)]
 SeriesGlob = Annotated[str, Field(min_length=1, max_length=512)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -203,7 +204,8 @@ class ModelSpec(_Part):
     ``max_gap`` of them in a row; a file of version 1 leaves them empty. ``min_steps`` is from how
     many slots on a window is forecast from, its rest extended (None: ``n_steps``). ``aggregate``
     says what becomes of a column's readings in one slot; of others the last counts. ``calendar`` is
-    the step where that is no number of seconds.
+    the step where that is no number of seconds. ``categories`` are fields that hold one of some
+    words, for each of which there is a feature ``field=word`` that is 1 or 0.
     """
 
     spec_version: Literal[1, 2]
@@ -220,6 +222,7 @@ class ModelSpec(_Part):
     max_gap: Count = 0
     min_steps: Positive | None = None
     aggregate: Annotated[dict[Column, Rule], Field(max_length=MOST_NUMBERS)] = {}
+    categories: Annotated[dict[Column, tuple[Word, ...]], Field(max_length=MOST_NUMBERS)] = {}
     series: SeriesGlob
     trained_at: str
     training: Training
@@ -245,6 +248,9 @@ class ModelSpec(_Part):
             _require(shape_holds, f"{label} is not of shape [{rows}, {columns}]")
         unknown = self.aggregate.keys() - {*self.features, *self.targets}
         _require(not unknown, f"aggregate names columns that there are not: {sorted(unknown)}")
+        words = {f"{name}={word}" for name, some in self.categories.items() for word in some}
+        absent = words - set(self.features)
+        _require(not absent, f"categories name features that there are not: {sorted(absent)}")
         one = self.step_seconds is None or self.calendar is None
         _require(one, f"both step_seconds and calendar {self.calendar!r} say the step")
         steps = self.has_steps or not self.aggregate
@@ -318,6 +324,7 @@ def version_of(computation: Iterable[bytes | memoryview], spec: ModelSpec) -> st
         }
         filling |= {"aggregate": spec.aggregate} if spec.aggregate else {}
         filling |= {"calendar": spec.calendar} if spec.calendar else {}
+        filling |= {"categories": spec.categories} if spec.categories else {}
         deciding = {"grid": filling | {"season": spec.training.season}, **deciding}
     digest = hashlib.sha256(json.dumps(deciding, sort_keys=True, separators=(",", ":")).encode())
     for part in computation:

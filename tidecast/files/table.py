@@ -59,6 +59,10 @@ class Table:
             told = (*told, "commas between thousands")
         return replace(self, frame=self.frame.with_columns(changed), told=told)
 
+    def with_columns(self, columns: Sequence[pl.Series]) -> "Table":
+        """Return the table with more columns."""
+        return replace(self, frame=self.frame.with_columns(columns))
+
     def has(self, *names: str | None) -> None:
         """Check that there are these columns; None is any.
 
