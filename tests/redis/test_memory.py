@@ -18,6 +18,7 @@ from tests.redis.waiting import wait_for
 from tidecast.worker.service.budget import BUFFERS, COARSE, MB, SMALLEST
 
 LIMIT = 300 * MB
+START = 1_700_000_000_000
 LARGE = b"x" * 3_000_000
 
 
@@ -86,6 +87,42 @@ def test_memory_is_bounded_at_first_and_in_a_replay(
         assert re.search(r"\d series forgotten to make room \(--max-series, --max-memory\)", first)
 
 
+@pytest.mark.parametrize("bounded", [False, True], ids=["unbounded", "of what is allowed"])
+def test_memory_of_quiet_series_returns_to_the_system(
+    client: redis.Redis, server_url: str, tmp_path: Path, bounded: bool
+) -> None:
+    """20,000 series whose windows take 107 MB, and an hour later one that goes on alone."""
+    model = write_mean_model(
+        tmp_path / "m.onnx", n_steps=336, features=tuple("abcd"), targets=("a",)
+    )
+    words = ("run", "--models", str(model), "--from", "earliest", "--redis-url", server_url)
+    options = ("--series-ttl", "3600", *(("--max-memory", "600MB") if bounded else ()))
+
+    def tell(names: list[str], time: int) -> None:
+        columns = {"series": names, "ts": [time] * len(names)}
+        values = {name: [1.0] * len(names) for name in "abcd"}
+        client.xadd("readings", {"data": json.dumps(columns | values)})
+
+    tell(["some-0"], START)
+    command = [sys.executable, "-m", "tidecast.worker", *words, *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as worker:
+        wait_for(lambda: stands_at_end(client, "readings"))
+        before = resident_of(worker.pid)
+        for first in range(0, 20_000, 1000):
+            tell([f"some-{number}" for number in range(first, first + 1000)], START)
+        wait_for(lambda: stands_at_end(client, "readings"))
+        full = resident_of(worker.pid)
+        for minute in range(0, 180, 5):
+            tell(["some-0"], START + 60_000 * minute)
+        wait_for(lambda: stands_at_end(client, "readings"))
+        after = resident_of(worker.pid)
+        worker.send_signal(signal.SIGTERM)
+        _, log = worker.communicate(timeout=120)
+    assert "19999 quiet series forgotten" in log
+    assert full - before > 100 * MB
+    assert full - after > 70 * MB
+
+
 def check_what_is_too_large_is_refused(client: redis.Redis) -> None:
     """By one letter, and what follows is read."""
     letters: Any = client.xrange("readings:dead")
@@ -108,7 +145,16 @@ def saved(client: redis.Redis, streams: list[str]) -> bool:
 
 def peak_of(pid: int) -> int:
     """Return how many bytes a process held at most so far."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return status_of(pid, "VmHWM")
+
+
+def resident_of(pid: int) -> int:
+    """Return how many bytes a process holds."""
+    return status_of(pid, "VmRSS")
+
+
+def status_of(pid: int, what: str) -> int:
+    found = re.search(rf"{what}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found is not None
     return int(found[1]) * 1024
 

@@ -17,6 +17,10 @@ What is left is restored in the order in which it was written, each part over th
 
 Where nothing stands yet, bases alone are written, over several saves if they are many; the first
 checkpoint stands when every slice has one.
+
+When a table has been compacted its rows are others, and are cut into slices anew. What stands is
+then **inherited**, as after a restart: it is restored before all that is written since, and goes
+when every new slice has a base.
 """
 
 from collections.abc import Sequence
@@ -93,6 +97,7 @@ class Changelog(Generic[Section]):
         """Whether more may lie about than ``sections``, since it was last set to False."""
         self._inherited = list(inherited)
         self._slices: list[list[Slice[Section]]] = []
+        self._compacted: list[int] = []
         self._deltas: list[tuple[int, Section]] = []
         self._save = self._written = self._due = self._debt = 0
         self._stands = bool(inherited)
@@ -169,8 +174,17 @@ class Changelog(Generic[Section]):
     def _all_slices(self) -> list[Slice[Section]]:
         return list(chain.from_iterable(self._slices))
 
+    def _start_over(self) -> None:
+        """Go on as after a restart, as the rows of the slices are others now."""
+        self._inherited = self.sections
+        self._slices, self._deltas, self._save = [], [], 0
+
     def _cut(self, tables: Sequence[Table]) -> None:
         """Cut new rows into slices; all of a table but the last are of one length."""
+        compacted = [table.compacted for table in tables]
+        if self._slices and compacted != self._compacted:
+            self._start_over()
+        self._compacted = compacted
         self._slices += [[] for _ in tables[len(self._slices) :]]
         for number, (table, slices) in enumerate(zip(tables, self._slices, strict=True)):
             weight = table.row_size + NAME_SIZE

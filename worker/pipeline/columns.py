@@ -12,6 +12,8 @@ Ints = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
 FREE = -1
 """The slot of a row that holds no series."""
+ROWS_AT_ONCE = 1000
+"""Rows that are moved together at a time, so that no more of them are there twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +65,14 @@ class Table:
     ``slots[row]`` is the roster's slot of the series in a row, ``FREE`` where there is none, and
     ``moved[row]`` how often its rolling columns have moved since ``take``, and ``stirred[row]``
     whether columns have changed since then without a reading of that series. All arrays have room
-    for more rows than there are; they are others after ``add`` and ``reserve``.
+    for more rows than there are; they are others after ``add``, ``reserve`` and ``compact``.
+    ``compacted`` counts how often series have got other rows.
     """
 
     def __init__(self, sets: Sequence[ColumnSet]) -> None:
         self.sets = {each.name: each.layout for each in sets}
         self.columns = tuple(column for each in sets for column in each.columns)
-        self.size = 0
+        self.size = self.compacted = 0
         self.slots: Ints = np.full(0, FREE)
         self.moved: Ints = np.zeros(0, np.int64)
         self.stirred = np.zeros(0, np.bool_)
@@ -99,12 +102,27 @@ class Table:
         self.slots[rows], self.moved[rows], self.stirred[rows] = slots, 0, False
         return rows
 
-    def remove(self, row: int) -> None:
-        """Forget the series of a row; ``add`` may give the row to another."""
-        self.slots[row], self.stirred[row] = FREE, False
+    def remove(self, rows: Ints) -> None:
+        """Forget the series of rows; ``add`` may give these to others."""
+        self.slots[rows], self.stirred[rows] = FREE, False
         for array in self._arrays.values():
-            array[row] = 0
-        self._free.append(row)
+            array[rows] = 0
+        self._free += rows.tolist()
+
+    def compact(self, room: int = 0) -> None:
+        """Move the rows of all series together, in their order, and give back what others took.
+
+        Nothing is held twice meanwhile, but for some rows.
+
+        Args:
+            room: rows that there is room for in any case.
+        """
+        rows = np.flatnonzero(self.slots[: self.size] != FREE)
+        self.size, self._free = len(rows), []
+        self.compacted += 1
+        for array in (self.slots, self.moved, self.stirred, *self._arrays.values()):
+            _gather(array, rows)
+        self.reserve(room)
 
     def reserve(self, rows: int) -> None:
         """Have room for so many rows."""
@@ -198,6 +216,15 @@ def _roll(array: Array, rows: Ints, counts: Ints, values: Array) -> None:
         if fresh < depth:
             array[some, : depth - fresh] = array[some, fresh:]
         array[some, depth - fresh :] = values[ends[alike][:, None] + np.arange(-fresh, 0)]
+
+
+def _gather(array: Array, rows: Ints) -> None:
+    """Make an array one of some of its rows, ascending."""
+    for first in range(0, len(rows), ROWS_AT_ONCE):
+        some = rows[first : first + ROWS_AT_ONCE]
+        array[first : first + len(some)] = array[some]  # none of them lies before its new place
+    # A copy would be there beside the whole one; this gives the rest back where it is.
+    array.resize((len(rows), *array.shape[1:]), refcheck=False)
 
 
 def _enlarged(array: Array, rows: int, filling: int) -> Array:

@@ -128,6 +128,20 @@ class Roster:
         bytes_then = self._each * (len(self) + 1) + self._letters + len(name)
         return len(self) < self._longest and bytes_then <= self._room
 
+    def compact(self) -> Ints:
+        """Number the slots of all series anew, from 0, and forget those that are free.
+
+        Returns which slot each of them had ``[k]``, ascending.
+        """
+        kept = np.flatnonzero(self.touched[: len(self.names)] != _FREE)
+        self.names = [self.names[slot] for slot in kept.tolist()]
+        self.touched = self.touched[kept]
+        self._free, self._stale = [], []
+        unserved = [name for name, slot in self._slots.items() if slot == UNSERVED]
+        self._slots = {name: slot for slot, name in enumerate(self.names)}
+        self._slots.update(dict.fromkeys(unserved, UNSERVED))
+        return kept
+
     @property
     def most(self) -> int:
         """How many series there is room for, at most."""

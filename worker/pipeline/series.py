@@ -4,7 +4,7 @@ Series have a slot in the roster and a row in the table of the model that serves
 stages declare as columns of these tables is carried by what is written here.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +23,11 @@ from tidecast.worker.pipeline.windows import WindowStore, column_sets
 BESIDE_COLUMNS = 320
 """Bytes of a series beside its columns and its name's letters, about: places in the roster and the
 tables, and what a save looks at."""
+FEW = 1000
+"""Rows, of which no more than that are not worth moving together."""
+SHARE = 4
+"""Rows are moved together when fewer than one of so many holds a series: far fewer are moved then
+than have been forgotten since the last time."""
 
 
 def series_size(specs: Sequence[ModelSpec], lateness: float = 0.0) -> int:
@@ -113,6 +118,8 @@ class HeldSeries:
         lateness: float = 0.0,
     ) -> None:
         self._match = match
+        self.few = FEW
+        """Rows that are left where they are, however many of them are free."""
         self._keys = [_key(spec) for spec in specs]
         self.tables = [Table(_sets(spec, lateness)) for spec in specs]
         grids = [_grid(spec, twice, early=early) for spec in specs]
@@ -136,10 +143,10 @@ class HeldSeries:
             each=each,
             room=BOUNDLESS if room is None else max(0, room - spare * each),
         )
-        if room is not None:
-            for table in self.tables:
-                # Growing would take twice the memory for a while, and room alone takes none.
-                table.reserve(self._roster.most + spare)
+        self._kept = 0 if room is None else self._roster.most + spare
+        for table in self.tables:
+            # Growing would take twice the memory for a while, and room alone takes none.
+            table.reserve(self._kept)
         self.routes = np.empty((0, 2), np.int64)
         self._started = np.zeros(0, np.bool_)
 
@@ -171,11 +178,11 @@ class HeldSeries:
         slots = self.tables[number].slots[rows]
         return slots, [self._roster.names[slot] for slot in slots.tolist()]
 
-    def release(self, slots: Iterable[int]) -> None:
+    def release(self, slots: Collection[int]) -> None:
         """Give the rows of series that are no longer held to others."""
-        for slot in slots:
-            number, row = self.routes[slot].tolist()
-            self.tables[number].remove(row)
+        numbers, rows = self.routes[np.fromiter(slots, np.int64, len(slots))].T
+        for number in np.unique(numbers).tolist():
+            self.tables[number].remove(rows[numbers == number])
         self._roster.release(slots)
 
     def start(self, slots: Ints) -> list[str]:
@@ -286,6 +293,25 @@ class HeldSeries:
     def _forget(self, slots: Ints) -> None:
         self._roster.drop(slots.tolist())
         self.release(slots.tolist())
+        self._compact()
+
+    def _compact(self) -> None:
+        """Give memory back where most rows are free, and most slots."""
+        for table in self.tables:
+            if self._is_sparse(len(table), table.size):
+                table.compact(self._kept)
+                self.routes[table.slots[: table.size], 1] = np.arange(table.size)
+        before = len(self._roster.names)
+        if self._is_sparse(len(self), before):
+            kept = self._roster.compact()
+            self.routes, self._started = self.routes[kept], self._started[kept]
+            slots = np.full(before + 1, FREE)  # the last is where ``FREE`` leads
+            slots[kept] = np.arange(len(kept))
+            for table in self.tables:
+                table.slots = slots[table.slots]
+
+    def _is_sparse(self, held: int, rows: int) -> bool:
+        return rows > self.few and SHARE * held < rows
 
     def _progress(self, name: bytes) -> int:
         """Return twice the length of a series' run, and 1 more with a slot open; 0: not held."""

@@ -19,30 +19,55 @@ PER_SLICE = 3
 
 @dataclass(frozen=True)
 class Part:
-    """What a section says of rows, and its size."""
+    """What a section says of series, and its size."""
 
     rows: dict[int, int]
     size: int
 
 
 class Partition:
-    """One table whose rows hold numbers; ``touched`` since the last save."""
+    """One table whose rows hold numbers; ``touched`` since the last save.
+
+    ``names`` are those of the series in its rows, None where there is none.
+    """
 
     def __init__(self, rows: int, log: Changelog[Part] | None = None, largest: int = 10**9) -> None:
         self.table = Table([ColumnSet("one", 1, (Column("value", "<i8"),))])
         self.values: list[int] = []
+        self.names: list[int | None] = []
+        self.named = 0
         self.touched: set[int] = set()
         self.log = log or Changelog[Part](slice_size=PER_SLICE * ROW, largest=largest)
         self.grow(rows)
 
     def grow(self, rows: int) -> None:
         for _ in range(rows):
-            self.table.add(np.array([len(self.values)]))
-            self.touch(len(self.values), 0)
+            [row] = self.table.add(np.array([len(self.values)])).tolist()
+            self.names[row:] = [self.named, *self.names[row + 1 :]]
+            self.named += 1
+            self.touch(row, 0)
 
     def touch(self, row: int, value: int) -> None:
         self.values[row:] = [value, *self.values[row + 1 :]]
         self.touched.add(row)
+
+    def forget(self, row: int) -> None:
+        if self.names[row] is not None:
+            self.table.remove(np.array([row]))
+            self.names[row] = None
+            self.touched.discard(row)
+
+    def compact(self) -> None:
+        kept = [row for row, name in enumerate(self.names) if name is not None]
+        self.table.compact()
+        self.touched = {kept.index(row) for row in self.touched}
+        self.values = [self.values[row] for row in kept]
+        self.names = [self.names[row] for row in kept]
+
+    @property
+    def held(self) -> dict[int, int]:
+        pairs = zip(self.names, self.values, strict=True)
+        return {name: value for name, value in pairs if name is not None}
 
     def save(self, *, everything: bool = False) -> tuple[list[Part], list[Part]]:
         """Return the bases and the deltas that a save writes."""
@@ -60,13 +85,16 @@ class Partition:
         return bases, deltas
 
     def part(self, rows: list[int]) -> Part:
-        return Part({row: self.values[row] for row in rows}, ROW * len(rows))
+        named = [(self.names[row], self.values[row]) for row in rows]
+        return Part({name: value for name, value in named if name is not None}, ROW * len(rows))
 
     def restored(self) -> list[int]:
         found: dict[int, int] = {}
         for part in self.log.sections:
             found |= part.rows
-        return [found[row] for row in sorted(found)]
+        if None in self.names or self.named > len(self.names):
+            found = {name: found[name] for name in self.held}  # others are known to be forgotten
+        return [found[name] for name in sorted(found)]
 
 
 steps = st.lists(
@@ -75,6 +103,8 @@ steps = st.lists(
         st.tuples(st.just("grow"), st.integers(1, 4)),
         st.tuples(st.just("save"), st.integers(0, 1)),
         st.tuples(st.just("again"), st.just(0)),
+        st.tuples(st.just("forget"), st.integers(0, 11)),
+        st.tuples(st.just("compact"), st.just(0)),
     ),
     max_size=60,
 )
@@ -86,23 +116,29 @@ def test_a_complete_log_restores_the_rows_as_they_were_saved(
 ) -> None:
     one = Partition(rows, largest=largest)
     for number, (what, much) in enumerate(story, 1):
-        if what == "touch" and one.values:
-            one.touch(much % len(one.values), number)
+        if what == "touch" and one.held:
+            some = [row for row, name in enumerate(one.names) if name is not None]
+            one.touch(some[much % len(some)], number)
         elif what == "grow":
             one.grow(much)
         elif what == "again" and one.log.is_complete:
             # A restart: all sections are inherited, and rows are cut into slices anew.
             log = Changelog(one.log.sections, slice_size=PER_SLICE * ROW, largest=largest)
-            values, touched = one.values, one.touched
+            one.compact()
+            values, names, touched, named = one.values, one.names, one.touched, one.named
             one = Partition(0, log)
             one.grow(len(values))
-            one.values, one.touched = values, touched
+            one.values, one.names, one.touched, one.named = values, names, touched, named
+        elif what == "forget" and one.values:
+            one.forget(much % len(one.values))
+        elif what == "compact":
+            one.compact()
         elif what == "save":
             one.save(everything=bool(much))
             if much:
                 assert one.log.is_complete
             if one.log.is_complete:
-                assert one.restored() == one.values
+                assert one.restored() == [one.held[name] for name in sorted(one.held)]
     assert len(one.log.sections) <= 60 + 5
 
 
@@ -189,6 +225,26 @@ def test_new_rows_need_no_base_once_a_checkpoint_stands() -> None:
     assert [sorted(d.rows) for d in deltas] == [[3, 4, 5, 6, 7, 8]]
     assert one.log.is_complete
     assert one.restored() == one.values
+
+
+def test_what_stood_before_rows_were_moved_together_goes_with_the_next_saves() -> None:
+    """::
+
+    slices    0-2  3-5  6-8  ...  57-59       of which 0, 10, 20, ... stay
+    then      0-2  3-5                        new ones, of other rows
+    """
+    one = Partition(60)
+    one.save()
+    for row in range(60):
+        if row % 10:
+            one.forget(row)
+    one.compact()
+    one.touch(1, 7)
+    bases, deltas = one.save()
+    assert [sorted(base.rows) for base in bases] == [[0, 10, 20], [30, 40, 50]]
+    assert deltas == []
+    assert one.log.sections == bases
+    assert one.restored() == [0, 7, 0, 0, 0, 0]
 
 
 def test_what_is_inherited_goes_when_every_slice_has_a_base() -> None:

@@ -1,5 +1,8 @@
 """Columns by row: what is taken from one table and put into another is what stood there."""
 
+import gc
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -108,11 +111,73 @@ def test_a_column_that_only_one_side_knows_stays_as_it_is() -> None:
 def test_a_row_that_is_given_on_remembers_nothing() -> None:
     table = table_of(2, 2)
     move(table, 1, 8)
-    table.remove(1)
+    table.remove(np.array([1]))
     assert (table.slots[1], len(table)) == (FREE, 1)
     assert table.add(np.array([7])).tolist() == [1]
     assert (table.slots[1], table.moved[1], len(table)) == (7, 0, 2)
     assert shown(table, 1) == {"last": 0, "ring": [[0, 0], [0, 0]], "pair": [0, 0], "more": [0, 0]}
+
+
+stories = st.lists(
+    st.tuples(st.sampled_from(["add", "remove", "move", "compact"]), st.integers(0, 30)),
+    max_size=60,
+)
+
+
+@given(stories, st.integers(0, 9))
+def test_rows_that_are_moved_together_hold_what_they_did(
+    story: list[tuple[str, int]], room: int
+) -> None:
+    table, held = table_of(2, 0), dict[int, dict[str, list[float]]]()
+    for number, (what, much) in enumerate(story, 1):
+        rows = np.flatnonzero(table.slots[: table.size] != FREE)
+        if what == "add":
+            new = 100 * number + np.arange(much % 4)
+            held |= dict.fromkeys(new.tolist(), shown(table_of(2, 1), 0))
+            table.add(new)
+        elif what == "compact":
+            beside = table.moved[rows].tolist(), table.stirred[rows].tolist()
+            table.compact(room)
+            assert table.size == len(held)
+            assert len(table.slots) >= max(room, len(held))
+            assert (
+                table.moved[: table.size].tolist(),
+                table.stirred[: table.size].tolist(),
+            ) == beside
+        elif len(rows):
+            row = int(rows[much % len(rows)])
+            slot = int(table.slots[row])
+            if what == "move":
+                move(table, row, number)
+                table.stirred[row] = number % 2
+                held[slot] = shown(table, row)
+            else:
+                table.remove(np.array([row]))
+                del held[slot]
+        rows = np.flatnonzero(table.slots[: table.size] != FREE)
+        assert {int(table.slots[row]): shown(table, row) for row in rows.tolist()} == held
+        assert len(table) == len(held)
+
+
+def test_rows_that_are_moved_together_are_in_no_place_twice() -> None:
+    """A hundred MB of which a fifth stay, and then they alone are there."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        table = Table([ColumnSet("one", 1, (Column("wide", "<f8", (500,)),))])
+        table.add(np.arange(25_000))
+        table["wide"][:] = np.arange(len(table.slots))[:, None]
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        table.remove(np.flatnonzero(np.arange(25_000) % 5 > 0))
+        table.compact()
+        after, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (table["wide"][: table.size, 0] == 5 * np.arange(5000)).all()
+    assert before > 100_000_000
+    assert after < 0.22 * before
+    assert peak < 1.06 * before
 
 
 def test_room_grows_and_keeps_what_is_there() -> None:

@@ -87,6 +87,38 @@ def test_a_restored_roster_goes_on_as_the_first_would(
     assert (held_by(second), first.evicted + second.evicted) == (held, evicted)
 
 
+@given(names, cuts, st.integers(1, 8), st.sets(st.integers(0, 20)), st.integers(0, 60))
+def test_a_roster_whose_slots_are_numbered_anew_goes_on_as_before(
+    series: list[bytes], sizes: list[int], longest: int, when: set[int], quiet: int
+) -> None:
+    """Between any batches; also where series were forgotten, so that slots are free."""
+    one, other = Roster(longest, serves), Roster(longest, serves)
+    for number, batch in enumerate(batches(series, sizes)):
+        for roster in (one, other):
+            feed(roster, batch)
+            old = roster.untouched_since(roster.clock - quiet).tolist()
+            roster.drop(old)
+            roster.release(old)
+        if number in when:
+            names, touched = list(one.names), one.touched.copy()
+            kept = one.compact()
+            assert one.names == [names[slot] for slot in kept.tolist()]
+            assert len(one.names) == len(one)
+            assert (one.touched[: len(kept)] == touched[kept]).all()
+            assert [one.slot_of(name) for name in one.names] == list(range(len(one)))
+        assert held_by(one) == held_by(other)
+        assert (one.evicted, one.all_served) == (other.evicted, other.all_served)
+
+
+def test_who_goes_is_the_stalest_also_when_slots_were_numbered_anew() -> None:
+    roster = Roster(4, serves)
+    feed(roster, [b"a1", b"a2", b"a3", b"a4", b"a1"])
+    feed(roster, [b"a5"])  # a2 goes, and it is noted that a3, a4 and a1 are next
+    assert roster.compact().tolist() == [0, 2, 3, 4]
+    feed(roster, [b"a6"])
+    assert held_by(roster) == [b"a4", b"a1", b"a5", b"a6"]
+
+
 @given(names, st.integers(0, 90))
 def test_touched_since_are_those_of_the_newest_readings(series: list[bytes], number: int) -> None:
     roster = Roster(LONGEST, serves)
