@@ -12,6 +12,8 @@ from tidecast.worker.pipeline.grid import Grid
 Cells = tuple[float | None, ...]
 Forecast = tuple[str, int, Outcome]
 """The series, the time of what is forecast from, and the window."""
+KEPT = 16
+"""Readings of a feature in an open slot, the latest, among which one that comes again is known."""
 RULES: dict[str, Callable[[list[float]], float]] = {
     "last": lambda values: values[-1],
     "mean": lambda values: sum(values) / len(values),
@@ -32,6 +34,7 @@ class OpenSlot:
     crowd: int = 1
     whole: bool = False
     loud: bool = False
+    kept: int = KEPT
 
     def take(self, time: int, cells: Cells, rules: tuple[str, ...], twice: str) -> bool:
         """Take a reading; tell whether it said anything new."""
@@ -40,10 +43,11 @@ class OpenSlot:
         for mine, cell, rule in zip(self.said, cells, rules, strict=True):
             if cell is None or (mine and rule == "last" and time < mine[-1][0]):
                 continue
-            if mine and time == mine[-1][0]:
-                if cell == mine[-1][1] or twice == "first":
+            known = dict(mine[-self.kept :])
+            if time in known:
+                if cell == known[time] or twice == "first":
                     continue
-                mine.pop()
+                mine.remove((time, known[time]))
             mine.append((time, cell))
             mine.sort(key=lambda one: one[0])
             news = True

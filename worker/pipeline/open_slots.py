@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidecast.worker.contract import Rule
-from tidecast.worker.pipeline.aggregate import NAMES, Cells, Rules
+from tidecast.worker.pipeline.aggregate import NAMES, Cells, Rules, kept_of
 from tidecast.worker.pipeline.columns import Array, Column, ColumnSet, Table
 from tidecast.worker.pipeline.grid import Grid, opened_at, slots_between
 from tidecast.worker.pipeline.snapshot import State
@@ -56,7 +56,8 @@ def open_set(grid: Grid, n_features: int, lateness: float) -> ColumnSet:
     is when the last slot lay that was left out, ``was`` 0 where there is none, 2 where that was
     crowded.
     """
-    depth, cells = depth_of(grid, lateness), (depth_of(grid, lateness), n_features)
+    depth, kept = depth_of(grid, lateness), kept_of(grid.rules)
+    cells = depth, n_features
     columns = [
         Column("state", "<u1", (depth,)),
         Column("slot", "<i8", (depth,)),
@@ -64,15 +65,15 @@ def open_set(grid: Grid, n_features: int, lateness: float) -> ColumnSet:
         Column("first", "<i8", (depth,)),
         Column("crowded", "<u1", (depth,)),
         Column("loud", "<u1", (depth,)),
-        Column("at", "<i8", cells),
-        Column("value", "<f4", cells),
+        Column("at", "<i8", (*cells, kept)),
+        Column("value", "<f4", (*cells, kept)),
         Column("count", "<i4", cells),
         Column("folded", "<f8", cells),
         Column("fresh", "<i8", (n_features,)),
         Column("before", "<i8"),
         Column("was", "<u1"),
     ]
-    return ColumnSet("open", 1, tuple(columns))
+    return ColumnSet("open", 2, tuple(columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ class OpenSlots:
         self._table, self._windows, self._most = table, windows, grid.most
         self._step = float(grid.step_ms or 0.0)
         self._aggregates = bool(grid.rules)
-        self._rules = Rules(grid.rules or LAST * n_features, grid.twice)
+        self._rules = Rules(grid.rules or LAST * n_features, grid.twice, kept_of(grid.rules))
         self._lateness = lateness
         self.depth = depth_of(grid, lateness)
         """How many slots of a series may be open at once."""
@@ -295,7 +296,7 @@ class OpenSlots:
         table, again = self._table, self._table["state"][rows, places] == WHOLE
         self._close_older(each, rows, table["slot"][rows, places], taken)
         cells, crowded = self._cells(rows, places), table["crowded"][rows, places] > 0
-        latest, values = cells.at.max(axis=1), self._rules.settle(cells)
+        latest, values = cells.latest, self._rules.settle(cells)
         never, opened = np.zeros(len(rows), np.bool_), table["opened"][rows, places]
         old, new = np.flatnonzero(again), np.flatnonzero(~again)
         if len(old):
@@ -347,7 +348,7 @@ class OpenSlots:
         mine, partly = rows[some], np.asarray(lacks[some].any(axis=1))
         table["fresh"][mine] = np.where(lacks[some], fresh[some], opened[some, None])
         values = np.where(lacks[some], self._windows.newest_values(mine), values[some])
-        times = opened if self._aggregates else cells.at.max(axis=1)
+        times = opened if self._aggregates else cells.latest
         advance = self._windows.close(
             mine, opened[some], values, partly, times[some], crowded[some]
         )

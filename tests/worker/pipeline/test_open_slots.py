@@ -16,20 +16,22 @@ from hypothesis import strategies as st
 
 from tests.model_files import write_mean_model
 from tests.slow_slots import SlowSlots
+from tidecast.worker.pipeline.aggregate import KEPT
 from tidecast.worker.pipeline.changelog import Changelog
 from tidecast.worker.pipeline.decode import Decoder
-from tidecast.worker.pipeline.grid import grid_of
+from tidecast.worker.pipeline.grid import Twice, grid_of
 from tidecast.worker.pipeline.outcome import Commit
 from tidecast.worker.pipeline.registry import Registry, load_registry
 from tidecast.worker.pipeline.serving import NOT_FINITE
 from tidecast.worker.pipeline.snapshot import State, decode, encode
-from tidecast.worker.pipeline.step import Pipeline
+from tidecast.worker.pipeline.step import Late, Pipeline
 from tidecast.worker.pipeline.wire import OF_READINGS, Entry
 
 START = 1_699_999_999_000
 STEP = 1000
 N_STEPS = 4
 FEATURES = ("a", "b")
+GRID: dict[str, Any] = {"step_seconds": 1.0, "gaps": "linear", "max_gap": 2, "min_steps": 1}
 AGGREGATES: tuple[dict[str, str], ...] = (
     {},
     {"a": "mean", "b": "sum"},
@@ -190,7 +192,11 @@ def told(pipeline: Pipeline, *readings: tuple[float, dict[str, Any]]) -> list[li
         [commit] = pipeline.step([(b"%d-%d" % (START, number), [b"data", body])])
         found.append(
             [
-                ((one["at"] - START) / 1000, one["forecast"]["a"][0], one.get("filled", 0.0))
+                (
+                    (one["at"] - START) / 1000,
+                    next(iter(one["forecast"].values()))[0],
+                    one.get("filled", 0.0),
+                )
                 for one in map(orjson.loads, commit.records)
             ]
         )
@@ -245,6 +251,71 @@ def test_readings_of_a_slot_are_aggregated_when_it_closes() -> None:
     assert (pipeline.fates.joined, pipeline.fates.closed, pipeline.fates.waiting) == (5, 1, 0)
 
 
+@pytest.mark.parametrize(("twice", "mean"), [("last", 29 / 4), ("first", 20 / 4)])
+def test_a_reading_that_comes_again_while_its_slot_is_open_counts_once(
+    tmp_path: Path, twice: Twice, mean: float
+) -> None:
+    """::
+
+    second     0.0  0.2  0.4  0.6   0.2  0.0        0.4             mean of 1 2 8 9, or sum of them
+    value        1    2    8    9     2    1         17
+                                  twice  twice    instead of 8, or not
+    """
+    registry = load_registry(
+        write_mean_model(tmp_path / "m.onnx", n_steps=1, **GRID, aggregate={"value": "mean"})
+    )
+    pipeline = Pipeline(registry, Decoder("s", registry.features), 10, twice=twice)
+    times = [0.0, 0.2, 0.4, 0.6, 0.2, 0.0, 0.4, 1.1]
+    said = zip(times, [1, 2, 8, 9, 2, 1, 17, 0], strict=True)
+    *_, [(at, value, _)] = told(pipeline, *((at, {"value": value}) for at, value in said))
+    assert (at, value) == (0.0, mean)
+    fates = pipeline.fates
+    assert (fates.joined, fates.ignored) == ((6, 2) if twice == "last" else (5, 3))
+
+
+def test_of_very_many_readings_of_a_slot_the_latest_are_known(tmp_path: Path) -> None:
+    """One that comes again behind more of them than that counts as another."""
+    registry = load_registry(
+        write_mean_model(tmp_path / "m.onnx", n_steps=1, **GRID, aggregate={"value": "sum"})
+    )
+    pipeline = Pipeline(registry, Decoder("s", registry.features), 10)
+    readings = [(number / 100, {"value": 1}) for number in range(KEPT + 5)]
+    again = [readings[5], readings[4], (1.0, {"value": 0})]
+    *_, [(_, total, _)] = told(pipeline, *readings, *again)
+    assert total == KEPT + 5 + 1
+    assert (pipeline.fates.joined, pipeline.fates.ignored) == (KEPT + 7, 1)
+
+
+@pytest.mark.parametrize("late", ["drop", "dead"])
+def test_what_comes_when_its_slot_was_closed_is_counted_or_a_dead_letter(
+    tmp_path: Path, late: Late
+) -> None:
+    registry = load_registry(
+        write_mean_model(tmp_path / "m.onnx", n_steps=1, **GRID, aggregate={"value": "sum"})
+    )
+    pipeline = Pipeline(registry, Decoder("s", registry.features), 10, late=late)
+    commits = [
+        commit
+        for number, second in enumerate((0.0, 1.1, 0.5, 2.2))
+        for commit in pipeline.step([entry_of(number, {"ts": START + int(1000 * second)})])
+    ]
+    letters = [reject for commit in commits for reject in commit.rejects]
+    assert [orjson.loads(record)["forecast"]["value"] for record in records_of(commits)] == [
+        [1]
+    ] * 2
+    assert pipeline.fates.dropped == (late == "drop")
+    if late == "dead":
+        [letter] = letters
+        assert (letter.kind, letter.entry) == ("late", b"%d-2" % START)
+        assert letter.reason.startswith("late: its slot was closed before; --lateness keeps")
+    else:
+        assert letters == []
+
+
+def entry_of(number: int, said: dict[str, Any]) -> Entry:
+    return b"%d-%d" % (START, number), [b"data", orjson.dumps({"value": 1, **said})]
+
+
 def test_lateness_keeps_slots_open_for_longer() -> None:
     """A reading of a slot that was closed is dropped, and counted."""
     readings = [
@@ -286,9 +357,8 @@ def test_history_is_not_forecast_when_its_slot_closes(kind: int, lateness: int) 
 
 
 def pipeline_for(folder: Path, lateness: float = 0.0, **described: Any) -> Pipeline:
-    grid: dict[str, Any] = {"step_seconds": 1.0, "gaps": "linear", "max_gap": 2, "min_steps": 1}
     both = {"features": FEATURES, "targets": FEATURES, "n_steps": N_STEPS}
-    write_mean_model(folder / "m.onnx", **(grid | both | described))
+    write_mean_model(folder / "m.onnx", **(GRID | both | described))
     registry = load_registry(folder)
     return Pipeline(registry, Decoder("s", registry.features), 10, lateness=lateness)
 
