@@ -58,7 +58,8 @@ def main() -> int:
         show_patterns(patterns)
     model = options.out / f"{name}.onnx"
     spec, _ = open_model(model)
-    history = timed(load_history(data, spec.targets, step_seconds=spec.step_seconds))
+    steps = load_history(data, spec.targets, step_seconds=spec.step_seconds, calendar=spec.calendar)
+    history = timed(steps)
     history = slotted(spec, history)
     windows = windows_for(spec, history)
     if not len(windows.starts["test"]):
