@@ -8,6 +8,7 @@ command has a class of what it takes, put together from those here.
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -23,6 +24,7 @@ from pydantic_settings import (
 from tidecast.worker.contract import Gaps
 from tidecast.worker.errors import SettingsError
 from tidecast.worker.pipeline.epoch import TimeUnit
+from tidecast.worker.pipeline.naming import Naming
 from tidecast.worker.pipeline.wire import DEFAULT_FLEET
 from tidecast.worker.store.login import Login
 
@@ -175,16 +177,24 @@ class OneStreamSettings(ServerSettings):
 
 
 class NamingSettings(CommandSettings):
-    """What readings call two of their fields, and how they count time; the same for both sides."""
+    """What readings call their series and their time, and how they count it; for both sides."""
 
     heading = "What to read and write"
 
     series_field: Annotated[
-        FieldName, Field(description="Field that names a reading's series.")
+        FieldName,
+        Field(
+            description="Field that names a reading's series; of several, commas between, the "
+            "names are joined: site,sensor makes 'a/7'.",
+        ),
     ] = "series"
-    time_field: Annotated[FieldName, Field(description="Field that carries a reading's time.")] = (
-        "ts"
-    )
+    time_field: Annotated[
+        FieldName,
+        Field(
+            description="Field that carries a reading's time; of several, commas between, the "
+            "first that is there."
+        ),
+    ] = "ts"
     time_unit: Annotated[
         TimeUnit,
         Field(
@@ -194,10 +204,117 @@ class NamingSettings(CommandSettings):
     ] = "auto"
 
     @model_validator(mode="after")
-    def _two(self) -> Self:
-        if self.series_field == self.time_field:
-            raise ValueError(f"series_field and time_field are both {self.series_field!r}")
+    def _apart(self) -> Self:
+        fields = {"series_field": self.series_field, "time_field": self.time_field}
+        for option, said in fields.items():
+            if "" in said.split(","):
+                raise ValueError(f"{option} {said!r} has an empty name between its commas")
+        both = set(self.naming.series) & set(self.naming.time)
+        if both:
+            raise ValueError(f"series_field and time_field are both {min(both)!r}")
         return self
+
+    @property
+    def naming(self) -> Naming:
+        """What the parts of a reading are called."""
+        series, time = (tuple(said.split(",")) for said in (self.series_field, self.time_field))
+        return Naming(series=series, time=time, unit=self.time_unit)
+
+
+class ShapeSettings(NamingSettings):
+    """Where the parts of a reading lie in an entry; see docs/entries.md."""
+
+    heading = "What to read and write"
+
+    payload_field: Annotated[
+        tuple[FieldName, ...] | None,
+        NoDecode,
+        Field(
+            description="Fields that may hold a document, tried before payload, message, "
+            "__data__, body, data, msg, value and event; commas between; may be repeated."
+        ),
+    ] = None
+    path: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="Where in JSON readings lie, dots between keys: payload.after.  "
+            "[default: known shapes are found]",
+        ),
+    ] = None
+    value: Annotated[
+        tuple[str, ...] | None,
+        NoDecode,
+        Field(
+            description="FEATURE=FIELD: what a feature is called in entries, with dots a path in "
+            "JSON: temp=fields.temperature; may be repeated."
+        ),
+    ] = None
+    feature_field: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="Field that names the feature, where each entry has one value: metric.",
+        ),
+    ] = None
+    value_field: Annotated[
+        str | None, Field(min_length=1, description="Field with that value.  [default: value]")
+    ] = None
+
+    @field_validator("payload_field", mode="before")
+    @classmethod
+    def _each_field(cls, given: object) -> object:
+        return _split(given)
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _each_value(cls, given: object) -> object:
+        if not isinstance(given, str):
+            return given
+        parts = given.split(",")  # of the environment, which has one text for all
+        return tuple(parts) if all("=" in part for part in parts) else (given,)
+
+    @field_validator("value")
+    @classmethod
+    def _pairs(cls, given: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        pairs = [said.partition("=") for said in given or ()]
+        for said, (feature, _, name) in zip(given or (), pairs, strict=True):
+            if not (feature and name):
+                raise ValueError(f"{said!r} is not FEATURE=FIELD, such as temp=fields.temperature")
+        features = [feature for feature, _, _ in pairs]
+        if len(set(features)) < len(features):
+            raise ValueError(f"a feature is named twice: {', '.join(features)}")
+        return given
+
+    @model_validator(mode="after")
+    def _long(self) -> Self:
+        if self.value_field is not None and self.feature_field is None:
+            raise ValueError(
+                f"value_field {self.value_field!r} is for readings of one value each; say with "
+                "feature_field which field names the feature"
+            )
+        return self
+
+    @property
+    def naming(self) -> Naming:
+        """What the parts of a reading are called, and where they lie."""
+        pairs = (said.partition("=") for said in self.value or ())
+        return replace(
+            super().naming,
+            payload=self.payload_field or (),
+            path=self.path or "",
+            values=tuple((feature, name) for feature, _, name in pairs),
+            feature=self.feature_field or "",
+            value=self.value_field or ("value" if self.feature_field else ""),
+        )
+
+
+def _split(given: object) -> object:
+    """Return names with commas between as several."""
+    names = [given] if isinstance(given, str) else given
+    if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+        return tuple(part for name in names for part in name.split(","))
+    return given
 
 
 class FeedSettings(OneStreamSettings, NamingSettings):
@@ -232,7 +349,7 @@ class WatchSettings(ServerSettings, FleetNameSettings):
     """What a command takes that listens to a fleet."""
 
 
-class StreamsSettings(NamingSettings):
+class StreamsSettings(ShapeSettings):
     """What a worker reads, computes and writes."""
 
     heading = "What to read and write"

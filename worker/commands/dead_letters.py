@@ -128,9 +128,7 @@ def retry_command(
         client_of(settings),
         settings.input,
         settings.fleet,
-        series_field=settings.series_field,
-        time_field=settings.time_field,
-        time_unit=settings.time_unit,
+        naming=settings.naming,
     )
     letters = _chosen(box, ids or [], every, reason)
     _treat(box, letters, box.retry, f"put back on {box.stream}", named=bool(ids))

@@ -227,8 +227,8 @@ def feed_command(
         )
     wire = Wire(
         series=series or _name_of(data, file.series_column),
-        series_field=settings.series_field,
-        time_field=settings.time_field,
+        series_field=_series_field(settings),
+        time_field=settings.naming.time[0],
         time_unit=settings.time_unit,
         history=history,
         first=from_row or 0,
@@ -255,6 +255,17 @@ def _rows(data: Path, wire: Wire, file: FileOptions) -> Rows:
     rows = FileRows(path=data, wire=wire, file=file)
     tell(f"{data}: read {len(rows):,} rows; {'; '.join(rows.told)}")
     return rows
+
+
+def _series_field(settings: FeedSettings) -> str:
+    """Return the field that names the series, which is one alone where readings are sent."""
+    first, *more = settings.naming.series
+    if more:
+        raise SettingsError(
+            f"--series-field {settings.series_field}: feed names each series in one field; name "
+            f"one, such as {first}, and tell the worker the same"
+        )
+    return first
 
 
 def _name_of(path: Path, series_column: str | None) -> str:
@@ -292,12 +303,13 @@ def _readings(
     seed: int,
 ) -> SyntheticReadings:
     """Return what is to be sent, unless it is too much to hold or has no usable names."""
-    taken = {"", settings.series_field, settings.time_field}
+    series_field, time_field = _series_field(settings), settings.naming.time[0]
+    taken = {"", series_field, time_field}
     clear = all(name.isprintable() and name not in taken for name in features)
     if not clear or len(set(features)) < len(features):
         raise SettingsError(
             f"--features {','.join(features)!r}: names of fields with commas between, each once; "
-            f"{settings.series_field} and {settings.time_field} are taken"
+            f"{series_field} and {time_field} are taken"
         )
     if series * len(features) > MOST_WAVES or per_entry * len(features) > MOST_VALUES:
         raise SettingsError(
@@ -312,8 +324,8 @@ def _readings(
         step_ms=step_ms,
         longest=longest,
         random=np.random.default_rng(seed),
-        series_field=settings.series_field,
-        time_field=settings.time_field,
+        series_field=series_field,
+        time_field=time_field,
     )
 
 

@@ -100,7 +100,8 @@ def numbers_in(cells: Sequence[bytes]) -> tuple[Floats, Faults]:
 def numbers_in_json(cells: Sequence[Any]) -> tuple[Floats, Faults]:
     """Return the numbers in JSON values ``[k]``, as above; ``ABSENT`` is NaN, and nothing wrong."""
     if set(map(type, cells)) <= {int, float}:
-        return np.array(cells, np.float64) + 0.0, {}
+        numbers = np.array(cells, np.float64) + 0.0
+        return (numbers, {}) if not np.isnan(numbers).any() else _explained(numbers, cells)
     if set(map(type, cells)) == {str}:
         return numbers_in([cell.encode("utf-8", "surrogatepass") for cell in cells])
     plain = (int, float)
@@ -239,7 +240,13 @@ def checked_name(name: bytes) -> bytes:
 
 
 def name_of_json(name: Any) -> bytes:
-    """Return the series' name that a JSON value gives."""
+    """Return the series' name that a JSON value gives.
+
+    Raises:
+        BadSeriesError: it is none, or is such an error, which says why there is none.
+    """
+    if isinstance(name, BadSeriesError):
+        raise name
     if isinstance(name, str):
         return name.encode("utf-8", "surrogatepass")
     if isinstance(name, int) and not isinstance(name, bool):
@@ -318,7 +325,7 @@ def number_of(cell: Any) -> tuple[float, str]:
         return number + 0.0, "is nan, not a finite number" if number != number else ""
     if isinstance(cell, int | float) and not isinstance(cell, bool):
         try:
-            return float(cell) + 0.0, ""
+            return (np.nan, MISSING) if cell != cell else (float(cell) + 0.0, "")
         except OverflowError:
             return np.inf if cell > 0 else -np.inf, ""
     return np.nan, f"is {shown(cell)}, not a number"

@@ -1,38 +1,41 @@
 """Raw stream entries -> readings in columns; pure.
 
-An entry is flat fields, or a JSON document in one field (see ``documents.py`` and
-``docs/design.md``). Entries of one layout are decoded together, cell by cell of a name; so are all
-documents. A cell that cannot be read is masked there and costs no more than its own entry. What an
-entry says never hangs on its neighbours.
+An entry is flat fields (``flat.py``), or a document in one field (``bodies.py``, ``documents.py``);
+``docs/entries.md`` shows all of them. Entries of one layout are decoded together, cell by cell of a
+name; so are all documents. A cell that cannot be read is masked there and costs no more than its
+own entry. What an entry says never hangs on its neighbours.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
-from operator import itemgetter
+from functools import partial
+from itertools import islice
 
 import numpy as np
 
-from tidecast.worker.pipeline.cells import (
-    UnreadableError,
-    checked_name,
-    numbers_in,
-    odd_names,
-    time_of_id,
-    time_of_text,
-    times_in,
-)
-from tidecast.worker.pipeline.documents import (
+from tidecast.worker.pipeline.bodies import (
+    LIGHT,
     MOST_READINGS,
-    Document,
-    Names,
+    Body,
+    NotJsonError,
+    body_of,
     contents,
+    may_hold_bodies,
+    read,
+)
+from tidecast.worker.pipeline.cells import UnreadableError, time_of_text
+from tidecast.worker.pipeline.documents import (
+    Decoded,
+    Document,
     decode_documents,
     decode_sliced,
-    slices_of,
 )
-from tidecast.worker.pipeline.epoch import TimeUnit
+from tidecast.worker.pipeline.flat import Flat
+from tidecast.worker.pipeline.layouts import Group, Layout, groups
+from tidecast.worker.pipeline.naming import PLAIN, Names, Naming
 from tidecast.worker.pipeline.readings import Readings, joined, payload_of
+from tidecast.worker.pipeline.suggest import remedy_of
+from tidecast.worker.pipeline.tables import MOST_IGNORED
 from tidecast.worker.pipeline.wire import (
     ADDRESSEE,
     DEFAULT_FLEET,
@@ -43,13 +46,8 @@ from tidecast.worker.pipeline.wire import (
     unaddressed,
 )
 
-BODY_FIELDS = (b"body", b"data", b"msg", b"value")
-NARROW = 32
-"""Fields and values of an entry, of which not many are left aside."""
-MOST_SPLITS = 3
-"""Times that entries are told apart by one field each, before all of their fields are looked at."""
-Layout = Mapping[bytes, int]
-"""Where the value of each field lies in the entries that name the same fields in the same order."""
+NO_CHANGE = frozenset((b"default", b"null", b""))
+"""What a field called by a key in JSON holds where a row was deleted (Debezium's tombstones)."""
 
 
 class Decoder:
@@ -57,10 +55,8 @@ class Decoder:
 
     Args:
         stream: the stream's name, the series of readings that name none.
-        features: the fields to read as numbers; all others are ignored.
-        series_field: the field that names the series.
-        time_field: the field that carries the time.
-        time_unit: what numbers there count since 1970.
+        features: what to read as numbers; all other fields are ignored.
+        naming: what the parts of a reading are called on the wire.
         most: how many readings an entry may hold.
         fleet: who decodes; entries that are for another fleet alone hold nothing.
     """
@@ -69,21 +65,23 @@ class Decoder:
         self,
         stream: str,
         features: Iterable[str],
+        naming: Naming = PLAIN,
         *,
-        series_field: str = "series",
-        time_field: str = "ts",
-        time_unit: TimeUnit = "auto",
         most: int = MOST_READINGS,
         fleet: str = DEFAULT_FLEET,
     ) -> None:
         self.fleet = fleet
-        self._stream = stream.encode()
-        self._names = Names(tuple(features), series_field, time_field, time_unit)
-        self._unit = time_unit
-        self._wanted = {name.encode(): name for name in self._names.features}
-        self._series_key = series_field.encode()
-        self._time_key = time_field.encode()
+        self.names = Names(tuple(features), naming)
+        """What to look for."""
+        self._stream = stream
+        self._flat = Flat(stream, self.names)
+        self._wanted = frozenset(name.encode() for name in self.names.wanted)
+        self._payloads = [name.encode() for name in self.names.payloads]
         self._most = most
+        self._remedy = partial(remedy_of, self.names)
+        self._met = dict[str, str]()
+        self._told = 0
+        self._remarks = list[str]()
 
     def decode(
         self, entries: Sequence[Entry], pulse: Pulse = lambda: None
@@ -94,8 +92,8 @@ class Decoder:
             entries: in stream order.
             pulse: called whenever a part of a large entry is done.
         """
-        groups = ((group, self._bodies(group)) for group in self._ours(entries))
-        return self._decode(entries, groups, pulse)
+        layouts = ((group, self._bodies(group)) for group in self._ours(entries))
+        return self._decode(entries, layouts, pulse)
 
     def decode_in_parts(
         self, entries: Sequence[Entry], size: int, pulse: Pulse = lambda: None
@@ -106,61 +104,85 @@ class Decoder:
         entries may hold very many readings; one larger entry is a part by itself. ``pulse`` is
         called after each of several parts, too.
         """
-        groups = [(group, self._bodies(group)) for group in self._ours(entries)]
-        held = sum(len(cell) for group, bodies in groups for at in bodies for cell in group.at(at))
+        layouts = [(group, self._bodies(group)) for group in self._ours(entries)]
+        held = sum(len(cell) for group, bodies in layouts for at in bodies for cell in group.at(at))
         if held <= size:
-            yield entries, *self._decode(entries, groups, pulse)
+            yield entries, *self._decode(entries, layouts, pulse)
             return
         for part in _cut(entries, size):
             yield part, *self.decode(part, pulse)
             pulse()
 
-    def _ours(self, entries: Sequence[Entry]) -> Iterator["_Group"]:
+    def news(self) -> list[str]:
+        """Return in words which shapes of entries were met since the last call, each once."""
+        lines = list(self._met.values())[self._told :]
+        self._told = len(self._met)
+        return lines
+
+    def remarks(self) -> list[str]:
+        """Return in words what of the entries is left out, each once."""
+        lines, self._remarks = self._remarks, [""][:0]
+        return lines
+
+    def shape_of(self, entry: Entry) -> str:
+        """Return in words what shape an entry has, which is decoded for that."""
+        alone = Decoder(
+            self._stream, self.names.features, self.names.naming, most=self._most, fleet=self.fleet
+        )
+        (group,) = groups([entry])
+        bodies = alone._bodies(group) if group.layout else []
+        alone.decode([entry])
+        plain = "JSON" if bodies and _body(entry, bodies) is not None else "flat fields"
+        return ", ".join(alone._met) or plain
+
+    def _ours(self, entries: Sequence[Entry]) -> Iterator[Group]:
         """Yield the entries of each layout that are not for another fleet."""
         own = self.fleet.encode()
-        for group in _groups(entries):
+        for group in groups(entries):
             if ADDRESSEE not in group.layout:
                 yield group
                 continue
             named = zip(group.places, group.column(ADDRESSEE), strict=True)
-            yield _Group(entries, [place for place, name in named if name == own], group.layout)
+            yield Group(entries, [place for place, name in named if name == own], group.layout)
 
     def _decode(
         self,
         entries: Sequence[Entry],
-        groups: Iterable[tuple["_Group", Sequence[int]]],
+        layouts: Iterable[tuple[Group, Sequence[int]]],
         pulse: Pulse,
     ) -> tuple[Readings, list[Reject]]:
         """Return what ``decode`` does of entries by their layouts, each with ``_bodies``."""
-        groups = list(groups)
-        readings, rejects = self._read(entries, groups, pulse)
-        silent = [place for group, _ in groups if HISTORY in group.layout for place in group.silent]
-        if silent:
-            readings = replace(readings, silent=np.isin(readings.places, silent))
-        return readings, rejects
+        layouts = list(layouts)
+        readings, rejects = self._read(entries, layouts, pulse)
+        silent = [
+            place for group, _ in layouts if HISTORY in group.layout for place in group.silent
+        ]
+        marks = np.isin(readings.places, silent) if silent else None
+        return replace(readings, silent=marks, remedy=self._remedy), rejects
 
     def _read(
         self,
         entries: Sequence[Entry],
-        groups: Iterable[tuple["_Group", Sequence[int]]],
+        layouts: Iterable[tuple[Group, Sequence[int]]],
         pulse: Pulse,
     ) -> tuple[Readings, list[Reject]]:
         """Return the readings of entries, and those that are refused."""
         parts: list[Readings] = []
         rejects: dict[int, Reject] = {}
         documents: dict[type, list[Document]] = {list: [], dict: []}
-        for group, bodies in groups:
+        for group, bodies in layouts:
             if not group.layout:
                 rejects.update((place, _unread(entries[place])) for place in group.places)
-                group = _Group(entries, [], group.layout)
-            flat = []
+                group = Group(entries, [], group.layout)
+            flat = list[int]()
+            outer = self._flat.around(group.layout)
             for place, entry in zip(group.places, group.entries, strict=True) if bodies else ():
                 body = _body(entry, bodies)
-                if not body:
+                if body is None:
                     flat.append(place)
                     continue
                 try:
-                    found = self._document(place, entry, group.layout, body, pulse)
+                    found = self._document(place, entry, outer, body, pulse)
                 except UnreadableError as error:
                     rejects[place] = _reject(entry, error)
                 else:
@@ -168,81 +190,109 @@ class Decoder:
                         parts.append(found)
                     else:
                         documents[type(found.items)].append(found)
-            rest = _Group(entries, flat, group.layout) if bodies else group
-            parts.append(self._flat(rest, rejects))
+            rest = group if not bodies else Group(entries, flat, group.layout)
+            if rest.places or not parts:
+                parts.append(self._read_flat(entries, rest, rejects))
         for alike in filter(None, documents.values()):
-            readings, refused = decode_documents(alike, self._names)
-            parts.append(readings)
-            rejects.update((place, _reject(entries[place], e)) for place, e in refused.items())
+            decoded = decode_documents(alike, self.names)
+            parts.append(self._noted(decoded))
+            refused = decoded.refused.items()
+            rejects.update((place, _reject(entries[place], error)) for place, error in refused)
         return joined(parts), [rejects[place] for place in sorted(rejects)]
 
-    def _bodies(self, group: "_Group") -> list[int]:
+    def _read_flat(
+        self, entries: Sequence[Entry], group: Group, rejects: dict[int, Reject]
+    ) -> Readings:
+        """Return the readings of flat entries of one layout; refuse those that hold none."""
+        if _key_of_change(group.layout):
+            kept = [p for p, c in zip(group.places, group.at(1), strict=True) if c not in NO_CHANGE]
+            group = Group(entries, kept, group.layout)
+        readings, refused, ignored = self._flat.read(group)
+        for number, error in refused.items():
+            rejects[group.places[number]] = _reject(group.entries[number], error)
+        self._remark(name.decode("utf-8", "replace") for name in ignored)
+        return readings
+
+    def _bodies(self, group: Group) -> list[int]:
         """Return where entries of one layout may hold documents.
 
         They have no feature as a field of its own then; but one may be called ``value``, too.
         """
-        features = group.layout.keys() & self._wanted.keys()
-        bodies = []
-        for key in BODY_FIELDS:
-            if key in group.layout and features <= {key}:
-                together = b"".join(group.column(key))
-                if b"{" in together or b"[" in together:
-                    bodies.append(group.layout[key])
-        return bodies
+        layout = group.layout
+        features = layout.keys() & self._wanted
+        bodies = [
+            layout[key]
+            for key in self._payloads
+            if key in layout and features <= {key} and may_hold_bodies(group.column(key))
+        ]
+        return [1] if not bodies and _key_of_change(layout) else bodies
 
     def _document(
-        self, place: int, entry: Entry, layout: Layout, body: bytes, pulse: Pulse
+        self,
+        place: int,
+        entry: Entry,
+        outer: tuple[int | None, int | None],
+        body: bytes | Body,
+        pulse: Pulse,
     ) -> Document | Readings:
         """Return the document in an entry, or the readings of one that is decoded by itself."""
         entry_id, fields = entry
-        named, timed = layout.get(self._series_key), layout.get(self._time_key)
-        series = self._stream if named is None else fields[named]
-        stated = None if timed is None else time_of_text(fields[timed], self._unit)
-        slices = slices_of(body, self._most)
-        if slices is not None:
-            like = Document(place, entry_id, series, stated, [], 0)
-            return decode_sliced(body, slices, like, self._names, pulse)
-        return Document(place, entry_id, series, stated, *contents(body, self._names, self._most))
+        named, timed = outer
+        series = self._flat.stream if named is None else fields[named]
+        stated = None if timed is None else time_of_text(fields[timed], self.names.unit)
+        if isinstance(body, bytes):
+            if len(body) <= LIGHT:
+                try:
+                    items = contents(body, self.names, self._most)
+                    return Document(place, entry_id, series, stated, *items)
+                except NotJsonError:
+                    pass  # it may be JSON lines
+            body = Body(body)
+        found = read(body, self.names, self._most)
+        if found.body.told:
+            self._note(found.body.told, "")
+        like = Document(place, entry_id, series, stated, found.items, found.length)
+        if found.slices is None:
+            return like
+        return self._noted(
+            decode_sliced(found.body, found.slices, like, self.names, self._most, pulse)
+        )
 
-    def _flat(self, group: "_Group", rejects: dict[int, Reject]) -> Readings:
-        """Return the readings of flat entries of one layout; refuse those that hold none."""
-        layout, entries = group.layout, group.entries
-        ids = [entry[0] for entry in entries]
-        named = self._series_key in layout
-        series = group.column(self._series_key) if named else [self._stream] * len(entries)
-        if self._time_key in layout:
-            times, odd = times_in(group.column(self._time_key), self._unit)
-        else:
-            times, odd = times_in([entry_id.partition(b"-")[0] for entry_id in ids], "ms")
-        odd += odd_names(series)
-        columns, faults = {}, {}
-        for key, name in self._wanted.items():
-            if key in layout:
-                columns[name], wrong = numbers_in(group.column(key))
-                faults.update({(reading, name): fault for reading, fault in wrong.items()})
-        some = group.places
-        places = np.arange(len(some)) if isinstance(some, range) else np.array(some, np.int64)
-        readings = Readings(places, ids, series, times, columns, group.said, faults)
-        if not odd:
-            return readings
-        for number in set(odd):
-            entry = entries[number]
-            rejects[group.places[number]] = _reject(entry, self._fault(entry, layout))
-        return readings.take(np.delete(np.arange(len(readings)), odd))
+    def _noted(self, decoded: Decoded) -> Readings:
+        """Note what was recognised, and return the readings."""
+        for shape, told in decoded.shapes.items():
+            self._note(shape, told)
+        self._remark(decoded.ignored)
+        return decoded.readings
 
-    def _fault(self, entry: Entry, layout: Layout) -> UnreadableError:
-        """Return what is wrong with a flat entry's time or series."""
-        entry_id, fields = entry
-        try:
-            if self._time_key in layout:
-                time_of_text(fields[layout[self._time_key]], self._unit)
-            else:
-                time_of_id(entry_id)
-            named = self._series_key in layout
-            checked_name(fields[layout[self._series_key]] if named else self._stream)
-        except UnreadableError as error:
-            return error
-        raise AssertionError("nothing is wrong with an entry that was refused")
+    def _note(self, shape: str, told: str) -> None:
+        if shape not in self._met:
+            more = f": {told}" if told else ""
+            self._met[shape] = f"{self._stream}: recognised {shape}{more} (docs/entries.md)"
+
+    def _remark(self, ignored: Iterable[str]) -> None:
+        """Say once that there are features in the long form that no model has."""
+        some = list(islice(ignored, MOST_IGNORED))
+        if some and not self._remarks:
+            self._remarks.append(
+                f"{self._stream}: readings of {', '.join(map(repr, some))} are left out, as no "
+                f"model has such a feature; is one called otherwise? --value FEATURE={some[0]}"
+            )
+
+
+def _key_of_change(layout: Layout) -> bool:
+    """Tell whether entries have one field, called by a key in JSON (Debezium's compact form)."""
+    own = [name for name in layout if name not in (ADDRESSEE, HISTORY)]
+    return len(own) == 1 and own[0][:1] == b"{" and layout[own[0]] == 1
+
+
+def _body(entry: Entry, bodies: Sequence[int]) -> bytes | Body | None:
+    """Return the document in an entry, JSON before others; None where it has none."""
+    fields = entry[1]
+    for place in bodies:
+        if fields[place][:1] in (b"{", b"["):
+            return fields[place]
+    return next((body for at in bodies if (body := body_of(fields[at])) is not None), None)
 
 
 def _reject(entry: Entry, error: UnreadableError) -> Reject:
@@ -253,112 +303,6 @@ def _unread(entry: Entry) -> Reject:
     """Refuse an entry that comes without its fields; see ``Streams.largest``."""
     reason = "an entry with more bytes than may be read at once (--max-memory)"
     return Reject(f"{reason}: send its readings in several", entry[0], b'"too large to repeat"')
-
-
-class _Group:
-    """Entries that name the same fields in the same order.
-
-    Args:
-        entries: a batch.
-        places: which of these.
-        layout: where the value of each field lies.
-        cells: all that these entries say in a row, where that is at hand.
-    """
-
-    def __init__(
-        self,
-        entries: Sequence[Entry],
-        places: Sequence[int],
-        layout: Layout,
-        cells: list[bytes] | None = None,
-    ) -> None:
-        self.places, self.layout = places, layout
-        all_of_them = len(places) == len(entries)
-        self.entries = entries if all_of_them else [entries[place] for place in places]
-        self._cells = cells
-
-    def column(self, name: bytes) -> list[bytes]:
-        """Return what a field says in each entry."""
-        return self.at(self.layout[name])
-
-    def at(self, place: int) -> list[bytes]:
-        """Return what stands at one place of each entry."""
-        if self._cells:
-            return self._cells[place :: len(self._cells) // len(self.entries)]
-        return [entry[1][place] for entry in self.entries]
-
-    @property
-    def silent(self) -> list[int]:
-        """The places of the entries whose readings are history."""
-        said = zip(self.places, self.column(HISTORY), strict=True)
-        return [place for place, cell in said if cell not in (b"", b"0")]
-
-    def said(self, number: int) -> list[bytes]:
-        """Return all that an entry says."""
-        return unaddressed(self.entries[number][1])
-
-
-def _groups(entries: Sequence[Entry]) -> Iterator[_Group]:
-    """Yield the entries of each layout."""
-    said = [entry[1] for entry in entries]
-    yield from _alike(entries, range(len(said)), said, MOST_SPLITS)
-
-
-def _alike(
-    entries: Sequence[Entry], places: Sequence[int], said: list[list[bytes]], splits: int
-) -> Iterator[_Group]:
-    """Yield some of the entries by their layout.
-
-    Few layouts are soon told apart by the first field in which they differ.
-
-    Args:
-        entries: all of them.
-        places: which.
-        said: their fields and values.
-        splits: how often to tell them apart so.
-    """
-    names = said[0][::2] if said else []
-    width = 2 * len(names)
-    by: Callable[[list[bytes]], Hashable] | None = None
-    cells = None
-    if not set(map(len, said)) <= {width}:
-        by = len
-    elif width > NARROW:  # slices of one long list are the quickest, unless that is very long
-        by = None if [fields[::2] for fields in said].count(names) == len(said) else _named
-    else:
-        cells = list(chain.from_iterable(said))
-        counts = (cells[2 * i :: width].count(name) for i, name in enumerate(names))
-        differs = next((i for i, count in enumerate(counts) if count < len(said)), None)
-        by = None if differs is None else itemgetter(2 * differs)
-    if by is None:
-        yield _Group(entries, places, _layout(names), cells)
-        return
-    parts: dict[Hashable, list[int]] = {}
-    for number, kind in enumerate(map(by if splits else _named, said)):
-        parts.setdefault(kind, []).append(number)
-    for part in parts.values():
-        some = [places[number] for number in part]
-        mine = [said[number] for number in part]
-        if splits:
-            yield from _alike(entries, some, mine, splits - 1)
-        else:
-            yield _Group(entries, some, _layout(mine[0][::2]))
-
-
-def _named(fields: list[bytes]) -> tuple[bytes, ...]:
-    return tuple(fields[::2])
-
-
-def _layout(names: Iterable[bytes]) -> Layout:
-    return {name: 2 * field + 1 for field, name in enumerate(names)}
-
-
-def _body(entry: Entry, bodies: Sequence[int]) -> bytes:
-    """Return the document in an entry, nothing where it has none."""
-    for place in bodies:
-        if entry[1][place][:1] in (b"{", b"["):
-            return entry[1][place]
-    return b""
 
 
 def _cut(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]:

@@ -1,26 +1,22 @@
 """JSON documents of entries -> readings in columns; pure.
 
-A document is one object, an array of objects, or columns in one object. Those of many entries are
-decoded together. What a document says never hangs on its neighbours, and one that holds a reading
-whose series or time cannot be read is refused whole.
-
-Documents are parsed in bounded memory: as JSON, three bytes may make an object of seventy. How much
-a large one would make is counted first (``outline.py``); an array of objects is then parsed a slice
-at a time, and what would still take many times its bytes is refused.
+A document is objects, or columns in one object. Those of many entries are decoded together. What a
+document says never hangs on its neighbours, and one that holds a reading whose series or time
+cannot be read is refused whole.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import accumulate, chain
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
-import orjson
+import numpy.typing as npt
 
+from tidecast.worker.pipeline.bodies import Body, Items, bound, parsed
 from tidecast.worker.pipeline.cells import (
     ABSENT,
     Absent,
@@ -37,41 +33,17 @@ from tidecast.worker.pipeline.cells import (
     times_in_json,
 )
 from tidecast.worker.pipeline.epoch import TimeUnit
-from tidecast.worker.pipeline.outline import Outline, memory_at_most, outline
+from tidecast.worker.pipeline.naming import Names
 from tidecast.worker.pipeline.readings import Readings, joined
+from tidecast.worker.pipeline.tables import Cells, Table, names_of, table_of
 from tidecast.worker.pipeline.wire import Pulse
 
-Items = list[Any] | dict[str, Any]
-LIGHT = 500_000
-"""Bytes of a document that is parsed at once, whatever it holds."""
-LARGEST_DOCUMENT = 64_000_000
-"""Bytes of a document, at most."""
-MOST_READINGS = 100_000
-"""Readings of an entry, at most, unless told otherwise."""
-MOST_TIMES = 8
-"""How many times its own bytes a part of a document that is parsed at once may take, beyond what a
-light one takes at most."""
-MOST_OF_LIGHT = 30 * LIGHT
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """What the parts of a reading are called on the wire, and what numbers as times count."""
-
-    features: tuple[str, ...]
-    series: str
-    time: str
-    unit: TimeUnit = "auto"
-
-    @property
-    def known(self) -> tuple[str, ...]:
-        """All of them."""
-        return (*self.features, self.series, self.time)
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(slots=True)
 class Document:
-    """What one entry's JSON holds: objects, or columns in one dictionary.
+    """What one entry holds: objects, or columns in one dictionary.
 
     ``length`` is how many readings that is; ``series`` and ``stated`` (None: the entry id's) are
     name and time of those that have none of their own.
@@ -85,174 +57,86 @@ class Document:
     length: int
 
 
-def contents(body: bytes, names: Names, most: int = MOST_READINGS) -> tuple[Items, int]:
-    """Return a JSON body as objects or as columns, and how many readings that is.
+@dataclass(slots=True)
+class Decoded:
+    """Readings of documents, and what is wrong with those that are refused, by their places.
 
-    Args:
-        body: the JSON, of which ``slices_of`` said that it may be parsed at once.
-        names: what to look for.
-        most: how many readings there may be.
-
-    Raises:
-        UnreadableError: it is no JSON, its columns are of unequal length, or it holds too much.
+    ``shapes`` and ``ignored`` as in ``Table``.
     """
-    try:
-        found = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise UnreadableError(f"not JSON: {error}") from error
-    if isinstance(found, list):
-        _bound(len(found), most)
-        return found, len(found)
-    if not any(isinstance(found.get(name), list) for name in names.features):
-        return [found], 1
-    columns = {name: found[name] for name in names.known if name in found}
-    length = _length(columns, names)
-    _bound(length, most)
-    return columns, length
 
-
-def _bound(readings: int, most: int) -> None:
-    if readings > most:
-        raise UnreadableError(
-            f"an entry of {readings} readings; {most} are allowed: send them in several entries"
-        )
-
-
-def _length(columns: dict[str, Any], names: Names) -> int:
-    """Return the common length of columns; name and time may be single."""
-    single = (names.series, names.time)
-    long = {k: v for k, v in columns.items() if k not in single or isinstance(v, list)}
-    lengths = {len(v) if isinstance(v, list) else None for v in long.values()}
-    length = lengths.pop()
-    if lengths or length is None:
-        said = {k: len(v) if isinstance(v, list) else shown(v) for k, v in long.items()}
-        raise UnreadableError(f"columns of unequal length: {said}")
-    return length
-
-
-def slices_of(body: bytes, most: int) -> list[tuple[int, int]] | None:
-    """Return where the slices of an array begin and end, None of what may be parsed at once.
-
-    Raises:
-        UnreadableError: it is too large, holds too many readings, or would take too much memory.
-    """
-    if len(body) <= LIGHT:
-        return None
-    if len(body) > LARGEST_DOCUMENT:
-        raise UnreadableError(
-            f"a document of {len(body)} bytes; {LARGEST_DOCUMENT} are allowed: send its readings "
-            "in several entries"
-        )
-    if memory_at_most(body) <= _allowed(len(body)):
-        return None
-    found = outline(body, most)
-    if not found.is_array:
-        _weigh(found, len(body))
-        return None
-    _bound(found.items, most)
-    return list(_slices(found))
-
-
-def _slices(found: Outline) -> Iterator[tuple[int, int]]:
-    """Yield slices of whole items of an array, of about ``LIGHT`` bytes or one item each."""
-    first = found.start
-    for end, following in zip(found.ends, [*found.ends[1:], None], strict=True):
-        if following is None or following - first > LIGHT:
-            yield first, end
-            first = end + 1
-
-
-def _allowed(size: int) -> int:
-    """Return how much memory a part of a document of so many bytes may take at once."""
-    return MOST_OF_LIGHT + MOST_TIMES * size
-
-
-def _weigh(found: Outline, size: int) -> None:
-    """Refuse what would take many times its own bytes."""
-    if found.memory > _allowed(size):
-        raise UnreadableError(
-            f"a document of {size} bytes that would take {found.memory} bytes of memory; send its "
-            "readings in several entries"
-        )
+    readings: Readings
+    refused: dict[int, UnreadableError]
+    shapes: dict[str, str]
+    ignored: dict[str, None]
+    dropped: list[int] = field(default_factory=list)
 
 
 def decode_sliced(
-    body: bytes, slices: Sequence[tuple[int, int]], like: Document, names: Names, pulse: Pulse
-) -> Readings:
-    """Return the readings of an array of objects, parsed a slice at a time.
+    body: Body,
+    slices: Sequence[tuple[int, int]],
+    like: Document,
+    names: Names,
+    most: int,
+    pulse: Pulse,
+) -> Decoded:
+    """Return the readings of many objects, parsed a slice at a time.
 
     Args:
-        body: the JSON.
-        slices: where its items lie.
+        body: what holds them.
+        slices: where they lie.
         like: the document, but for its items.
         names: what to look for.
+        most: how many readings there may be.
         pulse: called after each slice.
 
     Raises:
-        UnreadableError: a slice is no JSON or would take too much memory, or a reading cannot be
-            read.
+        UnreadableError: a slice cannot be parsed or would take too much memory, or a reading cannot
+            be read.
     """
-    parts = []
+    parts, shapes, ignored, length = [], dict[str, str](), dict[str, None](), 0
 
     # What was said is parsed again where it is asked for: kept, it would take all that memory. As
     # many readings of a slice may be asked for in a row, the last slice is remembered.
-    slice_of = lru_cache(maxsize=1)(partial(_parsed, body))
+    slice_of = lru_cache(maxsize=1)(partial(parsed, body))
 
-    def again(first: int, beyond: int, reading: int) -> Any:
-        return slice_of(first, beyond)[reading]
+    def again(first: int, beyond: int, said: Ints, reading: int) -> Any:
+        return slice_of(first, beyond)[said[reading]]
 
     for first, beyond in slices:
-        if beyond - first > LIGHT:
-            _weigh(outline(body[first:beyond]), beyond - first)
-        items = _parsed(body, first, beyond)
-        part = replace(like, items=items, length=len(items))
-        readings, refused = decode_documents([part], names)
-        if refused:
-            raise refused[like.place]
-        parts.append(replace(readings, said=partial(again, first, beyond)))
+        items = parsed(body, first, beyond)
+        length += len(items)
+        bound(length, most)
+        found = decode_documents([replace(like, items=items, length=len(items))], names)
+        if found.refused:
+            raise found.refused[like.place]
+        shapes = found.shapes | shapes
+        ignored |= found.ignored
+        kept = np.delete(np.arange(len(items)), found.dropped)
+        parts.append(replace(found.readings, said=partial(again, first, beyond, kept)))
         pulse()
-    return joined(parts)
+    return Decoded(joined(parts), {}, shapes, ignored)
 
 
-def _parsed(body: bytes, first: int, beyond: int) -> list[Any]:
-    try:
-        items: list[Any] = orjson.loads(b"[%b]" % body[first:beyond])
-    except orjson.JSONDecodeError as error:
-        raise UnreadableError(f"not JSON: {error}") from error
-    return items
-
-
-def decode_documents(
-    documents: Sequence[Document], names: Names
-) -> tuple[Readings, dict[int, UnreadableError]]:
-    """Return the readings of documents, which all hold objects or all hold columns.
-
-    Also returns what is wrong with those that are refused, by their places.
-    """
+def decode_documents(documents: Sequence[Document], names: Names) -> Decoded:
+    """Return the readings of documents, which all hold objects or all hold columns."""
     sound = [one for one in documents if _holds_objects(one)]
     lengths = [one.length for one in sound]
-    cells_of = (
-        _columns_of(sound) if sound and isinstance(sound[0].items, dict) else _items_of(sound)
-    )
+    if sound and isinstance(sound[0].items, dict):
+        table = _table_of_columns(sound, names)
+    else:
+        objects: list[Any] = list(chain.from_iterable(one.items for one in sound))
+        table = table_of(objects, names)
     columns, faults = {}, {}
-    for name in names.features:
-        cells = cells_of(name)
+    for name, cells in table.features.items():
         if cells and cells[0] is ABSENT and set(map(type, cells)) == {Absent}:
             continue
         columns[name], wrong = numbers_in_json(cells)
         if wrong:
             faults.update({(reading, name): fault for reading, fault in wrong.items()})
-    series, nameless = names_in_json(
-        _filled(cells_of(names.series, name_of_json), lengths, [one.series for one in sound])
-    )
-    times, timeless = times_in_json(
-        _filled(
-            cells_of(names.time, partial(_read_time, names.unit)),
-            lengths,
-            [_time_of(one) for one in sound],
-        ),
-        names.unit,
-    )
+    table.series = _filled(table.series, lengths, [one.series for one in sound])
+    table.times = _filled(table.times, lengths, [_time_of(one) for one in sound])
+    series, nameless = names_in_json(table.series)
+    times, timeless = times_in_json(table.times, names.unit)
     numbers = np.repeat(np.arange(len(sound)), lengths)
     readings = Readings(
         np.array([one.place for one in sound], np.int64)[numbers],
@@ -263,12 +147,18 @@ def decode_documents(
         _sayings(sound, lengths),
         faults,
     )
-    odd = {one.place: one for one in documents if not _holds_objects(one)}
-    if nameless or timeless:
-        bad = np.unique(numbers[[*nameless, *timeless]])
-        odd.update((sound[number].place, sound[number]) for number in bad.tolist())
-        readings = readings.take(np.flatnonzero(~np.isin(numbers, bad)))
-    return readings, {place: _what_is_wrong(one, names) for place, one in odd.items()}
+    refused = {one.place: _no_object(one) for one in documents if not _holds_objects(one)}
+    if nameless or timeless or table.dropped:
+        dropped = set(table.dropped)
+        bad = {int(numbers[place]) for place in (*nameless, *timeless) if place not in dropped}
+        firsts = list(accumulate(lengths, initial=0))
+        for number in bad:
+            mine = (i for i in range(*firsts[number : number + 2]) if i not in dropped)
+            refused[sound[number].place] = _what_is_wrong(sound[number], table, mine, names)
+        out = np.isin(numbers, list(bad))
+        out[table.dropped] = True
+        readings = readings.take(np.flatnonzero(~out))
+    return Decoded(readings, refused, table.shapes, table.ignored, table.dropped)
 
 
 def _holds_objects(document: Document) -> bool:
@@ -277,33 +167,34 @@ def _holds_objects(document: Document) -> bool:
     return isinstance(items, dict) or set(map(type, items)) <= {dict}
 
 
-Cells = Callable[..., list[Any]]
-"""Returns the cells of a name over all readings, ``ABSENT`` where there is none."""
-
-
-def _items_of(documents: Sequence[Document]) -> Cells:
-    items = list(chain.from_iterable(one.items for one in documents))
-
-    def cells(name: str, _: object = None) -> list[Any]:
-        try:
-            return list(map(itemgetter(name), items))
-        except KeyError:
-            return [item.get(name, ABSENT) for item in items]
-
-    return cells
-
-
-def _columns_of(documents: Sequence[Document]) -> Cells:
+def _table_of_columns(documents: Sequence[Document], names: Names) -> Table:
+    """Return the cells of documents of columns."""
     tables = [(one.items, one.length) for one in documents if isinstance(one.items, dict)]
 
-    def cells(name: str, read: Callable[[Any], object] | None = None) -> list[Any]:
-        return list(
-            chain.from_iterable(
-                _column(table.get(name, ABSENT), length, read) for table, length in tables
-            )
+    def cells(some: Sequence[str], read: Callable[[Any], object] | None = None) -> Cells:
+        """Return the cells of the first name of some that each document has."""
+        columns = (
+            _column(next((table[k] for k in some if k in table), ABSENT), length, read)
+            for table, length in tables
         )
+        return list(chain.from_iterable(columns))
 
-    return cells
+    naming = names.naming
+    series = [cells([name], name_of_json) for name in naming.series]
+    return Table(
+        {feature: cells(sources) for feature, sources in names.sources.items()},
+        series[0] if len(series) == 1 else _joined_series(series),
+        cells(naming.time, partial(_read_time, names.unit)),
+    )
+
+
+def _joined_series(columns: list[Cells]) -> Cells:
+    """Return names of several columns; ``ABSENT`` where all cells are."""
+    template = "/".join(["%s"] * len(columns))
+    texts = [[c.decode() if isinstance(c, bytes) else c for c in column] for column in columns]
+    nothing = (ABSENT,) * len(columns)
+    rows = zip(names_of(texts, template, "/"), zip(*texts, strict=True), strict=True)
+    return [ABSENT if row == nothing else name for name, row in rows]
 
 
 def _column(cell: Any, length: int, read: Callable[[Any], object] | None) -> Sequence[Any]:
@@ -341,31 +232,27 @@ def _time_of(document: Document) -> Milliseconds | Absent:
         return ABSENT
 
 
-def _what_is_wrong(document: Document, names: Names) -> UnreadableError:
+def _no_object(document: Document) -> UnreadableError:
+    """Say which item of a document is no object."""
+    item = next(item for item in document.items if not isinstance(item, dict))
+    return UnreadableError(f"an item is {shown(item)}, not an object")
+
+
+def _what_is_wrong(
+    document: Document, table: Table, places: Iterable[int], names: Names
+) -> UnreadableError:
     """Look at a document's readings one by one, and return what is wrong with the first bad one."""
     try:
-        for item in _objects(document):
-            if not isinstance(item, dict):
-                return UnreadableError(f"an item is {shown(item)}, not an object")
-            own = names.series in item
-            name = name_of_json(item[names.series]) if own else document.series
-            if names.time in item:
-                time_of_json(item[names.time], names.unit)
-            elif document.stated is None:
+        for place in places:
+            said, time = table.series[place], table.times[place]
+            name = said if isinstance(said, bytes) else name_of_json(said)
+            if time is ABSENT:
                 time_of_id(document.entry_id)
+            time_of_json(time, names.unit)
             checked_name(name)
     except UnreadableError as error:
         return error
     raise AssertionError("nothing is wrong with any reading of a document that was refused")
-
-
-def _objects(document: Document) -> Iterator[Any]:
-    items = document.items
-    if isinstance(items, list):
-        yield from items
-        return
-    for place in range(document.length):
-        yield {k: v[place] if isinstance(v, list) else v for k, v in items.items()}
 
 
 def _each(lengths: list[int], values: list[Any]) -> list[Any]:

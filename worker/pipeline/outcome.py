@@ -50,8 +50,8 @@ class Commit:
     the first time; ``fates`` counts its readings and what became of them, ``filled`` the forecasts
     from windows of which some slots had no reading; ``evicted`` counts series that were forgotten
     to make room, ``forgotten`` those that were quiet for too long; ``inference`` holds the seconds
-    that models took, by their name; ``remarks`` are for people; ``told`` what rejects say of each
-    entry.
+    that models took, by their name; ``remarks`` and ``notes`` are for people, of what should be
+    mended and of what was found; ``told`` what rejects say of each entry.
     """
 
     oldest: str
@@ -67,6 +67,7 @@ class Commit:
     evicted: int = 0
     inference: list[tuple[str, float]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     told: dict[tuple[bytes, Kind], _Told] = field(default_factory=dict, repr=False, compare=False)
 
 

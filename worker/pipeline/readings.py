@@ -23,6 +23,7 @@ class Readings:
     feature is absent, or where ``faults[(reading, feature)]`` says what stood there instead of a
     number. ``said`` tells what a reading was decoded from: an entry's fields, a JSON object, or a
     document of columns with the place in them. ``silent`` ones are not to be forecast; None: none.
+    ``remedy`` makes words of what a reading without any feature was decoded from.
     """
 
     places: Ints
@@ -33,6 +34,7 @@ class Readings:
     said: Callable[[int], Any]
     faults: dict[tuple[int, str], str] = field(default_factory=dict)
     silent: npt.NDArray[np.bool_] | None = None
+    remedy: Callable[[Any], str] = lambda _: ""
 
     def __len__(self) -> int:
         """Return how many readings there are."""
@@ -49,6 +51,14 @@ class Readings:
             wrong = f"is {value:g}, {limit}"
         return f"feature {feature!r} {wrong}"
 
+    def hint(self, reading: int) -> str:
+        """Say what a reading has that has none of the features, "" of any other."""
+        if any(column[reading] == column[reading] for column in self.columns.values()):
+            return ""
+        if any((reading, feature) in self.faults for feature in self.columns):
+            return ""
+        return self.remedy(self.said(reading))
+
     def payload(self, reading: int) -> bytes:
         """Return what the reading said, as JSON, truncated to ``LONGEST_PAYLOAD`` bytes."""
         said = self.said(reading)
@@ -58,7 +68,7 @@ class Readings:
             document, place = said
             said = {k: v[place] if isinstance(v, list) else v for k, v in document.items()}
         try:
-            return _truncated(orjson.dumps(said, option=orjson.OPT_NON_STR_KEYS))
+            return _truncated(orjson.dumps(said, _text, orjson.OPT_NON_STR_KEYS))
         except orjson.JSONEncodeError:  # it reads deeper nesting than it writes
             return b'"nested too deeply to repeat"'
 
@@ -83,6 +93,7 @@ class Readings:
             lambda reading: said(places[reading]),
             faults,
             None if self.silent is None else self.silent[chosen],
+            self.remedy,
         )
 
 
@@ -92,6 +103,11 @@ def payload_of(fields: Sequence[bytes]) -> bytes:
         return _truncated(orjson.dumps(_beginning(fields)))
     texts = [str(text, "utf-8", "replace") for text in fields]
     return _truncated(orjson.dumps(dict(zip(texts[::2], texts[1::2], strict=False))))
+
+
+def _text(value: object) -> str:
+    """Return what JSON does not know, such as bytes in MessagePack, as text."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _beginning(fields: Sequence[bytes]) -> dict[str, str]:

@@ -497,6 +497,7 @@ def _refuse_unfit(
     def reason(place: int) -> str:
         sound = zip(features, finite[place].tolist(), strict=True)
         reading = int(unfit[place])
-        return "; ".join(readings.fault(reading, name) for name, is_sound in sound if not is_sound)
+        faults = (readings.fault(reading, name) for name, is_sound in sound if not is_sound)
+        return "; ".join(faults) + readings.hint(reading)
 
     refuse(commit, readings, unfit, reason, "value")

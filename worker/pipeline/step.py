@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tidecast.worker.contract import ModelSpec
+from tidecast.worker.pipeline.bodies import MOST_READINGS
 from tidecast.worker.pipeline.decode import Decoder
-from tidecast.worker.pipeline.documents import MOST_READINGS
 from tidecast.worker.pipeline.epoch import iso_of
 from tidecast.worker.pipeline.fates import Fates
 from tidecast.worker.pipeline.grid import Twice, grid_of
@@ -203,6 +203,8 @@ class Pipeline:
                 self._advance(part, commit, forecasts=forecasts)
         # Letters come in the order of their entries, however these are cut into commits.
         commit.rejects.sort(key=_place_in_stream)
+        commit.notes += self._decoder.news()
+        commit.remarks += self._decoder.remarks()
         self.fates.add(commit.fates)
         return commit
 

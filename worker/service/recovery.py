@@ -290,9 +290,7 @@ class Recovery:
         decoder = Decoder(
             stream,
             registry.features,
-            series_field=self._settings.series_field,
-            time_field=self._settings.time_field,
-            time_unit=self._settings.time_unit,
+            self._settings.naming,
             most=most_readings([model.spec for model in registry.models], self._room),
             fleet=self._settings.fleet,
         )

@@ -43,7 +43,10 @@ class Summary:
         for remark in commit.remarks:
             if remark not in self._remarks:
                 LOGGER.warning("%s", remark)
-        self._remarks |= set(commit.remarks)
+        for note in commit.notes:
+            if note not in self._remarks:
+                LOGGER.info("%s", note)
+        self._remarks |= {*commit.remarks, *commit.notes}
         room = NAMED_AT_MOST - self.total.started + len(commit.started)
         for name in commit.started[: max(0, room)]:
             LOGGER.info("series %s starts to forecast", name, extra={"facts": {"series": name}})

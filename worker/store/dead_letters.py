@@ -17,7 +17,8 @@ import orjson
 import redis
 
 from tidecast.worker.errors import ServerError, SettingsError, UserError
-from tidecast.worker.pipeline.epoch import TimeUnit, text_of
+from tidecast.worker.pipeline.epoch import text_of
+from tidecast.worker.pipeline.naming import PLAIN, Naming
 from tidecast.worker.pipeline.readings import LONGEST_PAYLOAD, payload_of
 from tidecast.worker.pipeline.wire import ADDRESSEE, DEFAULT_FLEET, HISTORY, unaddressed
 from tidecast.worker.store.driver import driver_errors
@@ -73,9 +74,7 @@ class DeadLetters:
         client: the server.
         stream: the input stream.
         fleet: whose letters.
-        series_field: the field that names a reading's series, as the workers are told.
-        time_field: the field that carries its time.
-        time_unit: what numbers there count.
+        naming: what readings call their series and their time, as the workers are told.
 
     Every call raises LostServerError when the server goes away or fails, and ServerError when it
     refuses or a key is no stream.
@@ -87,17 +86,12 @@ class DeadLetters:
         client: redis.Redis,
         stream: str,
         fleet: str = DEFAULT_FLEET,
-        *,
-        series_field: str = "series",
-        time_field: str = "ts",
-        time_unit: TimeUnit = "auto",
+        naming: Naming = PLAIN,
     ) -> None:
         self.stream = stream
         self.key = dead_key(stream, fleet)
         self._client = client
-        self._series_field = series_field
-        self._time_field = time_field
-        self._time_unit: TimeUnit = time_unit
+        self._naming = naming
         self._script = client.register_script(SCRIPT)
         for key in (self.key, stream):
             kind = cast("bytes", client.type(key)).decode()
@@ -229,33 +223,33 @@ class DeadLetters:
     def _body(self, letter: Letter, said: dict[str, Any], around: list[bytes]) -> list[bytes]:
         """Return an entry with one item of JSON, and with what the source said around its items."""
         outer = dict(zip(around[::2], around[1::2], strict=True))
-        for name in (self._series_field, self._time_field):
-            if name not in said and name.encode() in outer:
-                said[name] = outer[name.encode()].decode("utf-8", "replace")
-        if self._time_field not in said:
-            time = self._time_of(letter)
-            said[self._time_field] = int(time) if time.isdigit() else time
-        kept = [HISTORY, outer[HISTORY]] if HISTORY in outer else []
+        taken = (*self._naming.series, *self._naming.time)
+        # What stands beside a document counts where that says nothing of its own, whatever its
+        # shape is.
+        kept = [(name.encode(), outer[name.encode()]) for name in taken if name.encode() in outer]
+        kept += [(HISTORY, outer[HISTORY])] if HISTORY in outer else []
         # By itself, an object with a list in it would be read as columns.
         item = [said] if any(isinstance(value, list) for value in said.values()) else said
-        taken = (self._series_field, self._time_field)
         field = next(name for name in BODIES if name not in taken)
         try:
-            return [field.encode(), orjson.dumps(item), *kept]
+            fields = [field.encode(), orjson.dumps(item), *chain.from_iterable(kept)]
         except orjson.JSONEncodeError as error:
             raise _stuck(letter, "its payload is nested too deeply") from error
+        return self._timed(fields, letter)
 
     def _where(self, letter: Letter) -> str:
         return f"entry {letter.entry} of {self.stream}"
 
     def _timed(self, fields: list[bytes], letter: Letter) -> list[bytes]:
         """Return an entry's fields with the source entry's time, if they name none."""
-        key = self._time_field.encode()
-        return fields if key in fields[::2] else [*fields, key, self._time_of(letter).encode()]
+        keys = [name.encode() for name in self._naming.time]
+        if any(key in fields[::2] for key in keys):
+            return fields
+        return [*fields, keys[0], self._time_of(letter).encode()]
 
     def _time_of(self, letter: Letter) -> str:
         """Return the time of the entry that a letter is about, as the workers read it."""
-        return text_of(int(letter.entry.partition("-")[0]), self._time_unit)
+        return text_of(int(letter.entry.partition("-")[0]), self._naming.unit)
 
 
 def _letter(letter_id: bytes, fields: dict[bytes, bytes]) -> Letter:

@@ -21,6 +21,7 @@ from tidecast.worker.commands.synthetic import (
 from tidecast.worker.errors import SettingsError
 from tidecast.worker.pipeline.decode import Decoder
 from tidecast.worker.pipeline.epoch import LATEST_TIME
+from tidecast.worker.pipeline.naming import Naming
 
 NOW = 1_700_000_000_000
 STREAM = "readings:é"
@@ -76,7 +77,7 @@ def decoded(
     words = words_of(commands)
     assert [command[: len(head)] for command in words] == [head] * len(words)
     entries = [(b"5-0", command[len(head) :]) for command in words]
-    decoder = Decoder(STREAM, features, series_field=naming[0], time_field=naming[1])
+    decoder = Decoder(STREAM, features, Naming(series=(naming[0],), time=(naming[1],)))
     readings, rejects = decoder.decode(entries)
     assert rejects == []
     names = [name.decode() for name in readings.series]

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tidecast.worker.pipeline.decode import Decoder
+from tidecast.worker.pipeline.naming import Naming
 from tidecast.worker.pipeline.readings import LONGEST_PAYLOAD, Readings
 from tidecast.worker.pipeline.wire import Entry, Reject
 
@@ -426,5 +427,5 @@ def test_no_entries_hold_no_readings() -> None:
 def test_a_time_that_is_told_once_is_read_once(body: str) -> None:
     """Read again, its milliseconds would be seconds."""
     fields = ("ts", "60", "data", body)
-    readings, rejects = Decoder("readings", ["value"], time_unit="s").decode([entry(*fields)])
+    readings, rejects = Decoder("readings", ["value"], Naming(unit="s")).decode([entry(*fields)])
     assert (readings.times.tolist(), rejects) == ([60_000], [])

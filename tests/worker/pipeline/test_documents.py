@@ -6,10 +6,12 @@ import numpy as np
 import orjson
 import pytest
 
+from tidecast.worker.pipeline.bodies import contents
 from tidecast.worker.pipeline.cells import UnreadableError
-from tidecast.worker.pipeline.documents import Document, Names, contents, decode_documents
+from tidecast.worker.pipeline.documents import Document, decode_documents
+from tidecast.worker.pipeline.naming import Names
 
-NAMES = Names(("value", "hum"), "series", "ts")
+NAMES = Names(("value", "hum"))
 
 
 def document(said: Any, place: int = 0, stated: int | None = None) -> Document:
@@ -20,7 +22,8 @@ def document(said: Any, place: int = 0, stated: int | None = None) -> Document:
 
 def together(*documents: Document) -> tuple[list[tuple[object, ...]], dict[int, str]]:
     """Every reading of documents decoded together, and why some documents are refused."""
-    found, refused = decode_documents(documents, NAMES)
+    decoded = decode_documents(documents, NAMES)
+    found, refused = decoded.readings, decoded.refused
     readings: list[tuple[object, ...]] = [
         (
             int(found.places[i]),
@@ -168,7 +171,7 @@ def test_an_id_that_is_no_time_matters_to_readings_without_one_alone() -> None:
 
 
 def test_columns_are_64_bit_numbers_and_no_zero_is_negative() -> None:
-    found, _ = decode_documents([document({"value": -0.0})], NAMES)
+    found = decode_documents([document({"value": -0.0})], NAMES).readings
     assert found.columns["value"].dtype == np.float64
     assert not np.signbit(found.columns["value"][0])
     assert list(found.columns) == ["value"]

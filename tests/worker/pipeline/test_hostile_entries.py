@@ -11,15 +11,16 @@ import orjson
 import pytest
 
 from tests.model_files import spec_of, write_mean_model
-from tidecast.worker.pipeline.decode import Decoder
-from tidecast.worker.pipeline.documents import (
+from tidecast.worker.pipeline.bodies import (
     LARGEST_DOCUMENT,
     LIGHT,
     MOST_READINGS,
-    Names,
+    Body,
     contents,
     slices_of,
 )
+from tidecast.worker.pipeline.decode import Decoder
+from tidecast.worker.pipeline.naming import Names
 from tidecast.worker.pipeline.outcome import MOST_LETTERS, Commit
 from tidecast.worker.pipeline.registry import load_registry
 from tidecast.worker.pipeline.step import ANY_ROOM, Pipeline, Room, most_readings
@@ -143,7 +144,7 @@ def test_a_large_array_is_parsed_in_slices_and_says_the_same() -> None:
     items[97]["value"] = "x"
     items[19_982]["value"] = None
     body = orjson.dumps(items)
-    slices = slices_of(body, MOST_READINGS)
+    slices = slices_of(Body(body), MOST_READINGS)
     assert slices is not None
     assert len(slices) == 7
     assert max(beyond - first for first, beyond in slices) < 2 * LIGHT
@@ -187,7 +188,7 @@ def test_columns_of_ordinary_readings_may_be_as_many_as_are_allowed() -> None:
         {"series": [f"s{i}" for i in range(n)], "ts": list(range(n)), "value": [0.5] * n}
     )
     assert len(body) > LIGHT
-    assert contents(body, Names(("value",), "series", "ts"))[1] == n
+    assert contents(body, Names(("value",)))[1] == n
     readings, rejects = Decoder("readings", ["value"]).decode([(b"1-0", [b"data", body])])
     assert (len(readings), rejects) == (n, [])
 

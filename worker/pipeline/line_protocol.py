@@ -1,0 +1,133 @@
+r"""InfluxDB's line protocol -> objects as Telegraf has them in JSON; pure.
+
+A line is ``weather,site=a temp=70.5,hum=40i 1709251200000000000``: a name, tags, fields, a time.
+Commas, blanks and equal signs in names and tags, and quotes in texts, have a ``\`` before them.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from tidecast.worker.pipeline.cells import UnreadableError, shown
+
+BEGINNING = re.compile(
+    rb"(?:[^\s,=\\\"{\[]|\\.)(?:[^\s,\\]|\\.)*(?:,(?:[^\s,=\\]|\\.)+=(?:[^\s,=\\]|\\.)+)*"
+    rb" +(?:[^\s,=\\\"]|\\.)+=[^\s,]"
+)
+"""How the first line begins. No part can match what the next one begins with, so it takes no time
+that grows faster than the text."""
+PART = r"(?:[^,= \\]|\\.)++"
+NAME = re.compile(r"(?:[^, \\]|\\.)++", re.DOTALL)
+TAG = re.compile(rf",({PART})=({PART})", re.DOTALL)
+FIELD = re.compile(rf'({PART})=("(?:[^"\\]|\\.)*+"|[^ ,"]++)(,|$| )', re.DOTALL)
+ESCAPED = re.compile(r"\\([,= \\])")
+QUOTED = re.compile(r'\\(["\\])')
+BOOLEANS = {
+    **dict.fromkeys(("t", "T", "true", "True", "TRUE"), True),
+    **dict.fromkeys(("f", "F", "false", "False", "FALSE"), False),
+}
+NUMBER = re.compile(r"[-+]?(?:[0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})(?:[eE][-+]?[0-9]{1,9})?")
+WHOLE = re.compile(r"(-?[0-9]{1,20})[iu]")
+
+
+def is_lines(text: bytes) -> bool:
+    """Tell whether a text begins as a line of the protocol does."""
+    return BEGINNING.match(text) is not None
+
+
+def lines_of(text: bytes) -> Iterator[bytes]:
+    """Yield the lines of a text but for empty ones and comments."""
+    first = 0
+    for beyond in line_ends(text):
+        line = text[first:beyond].strip(b" \t\r\n")
+        first = beyond
+        if line and not line.startswith(b"#"):
+            yield line
+
+
+def line_ends(text: bytes) -> Iterator[int]:
+    """Yield where the next line begins, or the text ends; a break between quotes is none."""
+    first, quoted = 0, False
+    while first < len(text):
+        beyond = text.find(b"\n", first) + 1 or len(text)
+        if text.find(b'"', first, beyond) >= 0:
+            part = text[first:beyond].replace(b"\\\\", b"").replace(b'\\"', b"")
+            quoted ^= part.count(b'"') % 2 == 1
+        if not quoted or beyond == len(text):
+            yield beyond
+        first = beyond
+
+
+def point_of(line: bytes) -> dict[str, Any]:
+    """Return a line as ``{"name":..,"tags":{..},"fields":{..},"timestamp":..}``.
+
+    Raises:
+        UnreadableError: it is none; the message says from where on.
+    """
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        raise UnreadableError(f"line {shown(line)} is not UTF-8") from error
+    found = NAME.match(text)
+    if found is None:
+        raise _none(text, 0)
+    point: dict[str, Any] = {"name": _plain(found[0])}
+    place = found.end()
+    tags = {}
+    while tag := TAG.match(text, place):
+        tags[_plain(tag[1])] = _plain(tag[2])
+        place = tag.end()
+    point["tags"] = tags
+    place = _behind_blanks(text, place)
+    point["fields"], place = _fields(text, place)
+    rest = text[place:].strip()
+    if rest:
+        if not re.fullmatch(r"-?[0-9]{1,20}", rest):
+            raise _none(text, place)
+        point["timestamp"] = int(rest)
+    return point
+
+
+def _behind_blanks(text: str, place: int) -> int:
+    beyond = place
+    while text[beyond : beyond + 1] == " ":
+        beyond += 1
+    if beyond == place:
+        raise _none(text, place)
+    return beyond
+
+
+def _fields(text: str, place: int) -> tuple[dict[str, Any], int]:
+    """Return the fields that begin at a place, and where they end."""
+    fields: dict[str, Any] = {}
+    while True:
+        found = FIELD.match(text, place)
+        if found is None:
+            raise _none(text, place)
+        fields[_plain(found[1])] = _value(found[2], text, place)
+        place = found.end()
+        if found[3] != ",":
+            return fields, place
+
+
+def _value(said: str, text: str, place: int) -> Any:
+    if said[0] == '"':
+        return QUOTED.sub(r"\1", said[1:-1])
+    if NUMBER.fullmatch(said):
+        return float(said)
+    if found := WHOLE.fullmatch(said):
+        return int(found[1])
+    if said in BOOLEANS:
+        return BOOLEANS[said]
+    raise _none(text, place)
+
+
+def _plain(part: str) -> str:
+    return ESCAPED.sub(r"\1", part) if "\\" in part else part
+
+
+def _none(text: str, place: int) -> UnreadableError:
+    return UnreadableError(
+        f"not line protocol from {shown(text[place : place + 60])} on: NAME,TAG=TEXT FIELD=NUMBER "
+        "TIME is wanted"
+    )
