@@ -258,8 +258,8 @@ class ShapeSettings(NamingSettings):
         ),
     ] = None
     value_field: Annotated[
-        str | None, Field(min_length=1, description="Field with that value.  [default: value]")
-    ] = None
+        FieldName, Field(description="Field with that value, if there is a --feature-field.")
+    ] = "value"
 
     @field_validator("payload_field", mode="before")
     @classmethod
@@ -286,15 +286,6 @@ class ShapeSettings(NamingSettings):
             raise ValueError(f"a feature is named twice: {', '.join(features)}")
         return given
 
-    @model_validator(mode="after")
-    def _long(self) -> Self:
-        if self.value_field is not None and self.feature_field is None:
-            raise ValueError(
-                f"value_field {self.value_field!r} is for readings of one value each; say with "
-                "feature_field which field names the feature"
-            )
-        return self
-
     @property
     def naming(self) -> Naming:
         """What the parts of a reading are called, and where they lie."""
@@ -305,7 +296,7 @@ class ShapeSettings(NamingSettings):
             path=self.path or "",
             values=tuple((feature, name) for feature, _, name in pairs),
             feature=self.feature_field or "",
-            value=self.value_field or ("value" if self.feature_field else ""),
+            value=self.value_field if self.feature_field else "",
         )
 
 

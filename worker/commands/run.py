@@ -85,6 +85,7 @@ def run_command(settings: Settings) -> None:
             settings.series_ttl,
             settings.max_skew,
         )
+    _check_long_form(settings)
     _check_lateness(settings.lateness, [model.spec for model in registry.models])
     if kept := kept_forecasts(settings, registry):
         option = "--keep-forecasts" if settings.longest_forecasts is None else "--longest-forecasts"
@@ -108,6 +109,16 @@ def run_command(settings: Settings) -> None:
         gc.disable()  # the loop collects when it suits
         gc.freeze()
         worker.run()
+
+
+def _check_long_form(settings: Settings) -> None:
+    """Say where half of the long form is told."""
+    if settings.value_field != "value" and settings.feature_field is None:
+        LOGGER.warning(
+            "--value-field %s changes nothing: say with --feature-field which field names the "
+            "feature",
+            settings.value_field,
+        )
 
 
 def _check_lateness(lateness: float, specs: Sequence[ModelSpec]) -> None:

@@ -47,6 +47,8 @@ PACKED = frozenset(bytes([first]) for first in (*range(0x80, 0xA0), 0xDC, 0xDD, 
 """How MessagePack begins that holds an array or a map."""
 A_PACKED_VALUE, A_PACKED_CONTAINER = 26, 120
 """Bytes that Python takes for each byte of MessagePack, and for each that may begin a container."""
+LIGHT_PACKED = MOST_OF_LIGHT // (A_PACKED_VALUE + A_PACKED_CONTAINER)
+"""Bytes of MessagePack that are unpacked whatever they hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,7 @@ def contents_of(found: Any, names: Names, most: int) -> tuple[Items, int]:
             is_plain = True
             if isinstance(found[name], list):
                 return _columns(found, names, most)
-    if not is_plain:
+    if not is_plain and (names.naming.path or not found.keys().isdisjoint(names.envelopes)):
         found = unfolded(found, names)
         if isinstance(found, list):
             bound(len(found), most)
@@ -311,9 +313,10 @@ def unpacked(text: bytes) -> Any:
     """
     if len(text) > LARGEST_DOCUMENT:
         raise UnreadableError(f"a document of {len(text)} bytes; {LARGEST_DOCUMENT} are allowed")
-    seen = np.frombuffer(text, np.uint8)
-    containers = int(((seen >= 0x80) & (seen < 0xA0) | (seen >= 0xDC) & (seen < 0xE0)).sum())
-    weigh(A_PACKED_VALUE * len(text) + A_PACKED_CONTAINER * containers, len(text))
+    if len(text) > LIGHT_PACKED:
+        seen = np.frombuffer(text, np.uint8)
+        containers = int(((seen >= 0x80) & (seen < 0xA0) | (seen >= 0xDC) & (seen < 0xE0)).sum())
+        weigh(A_PACKED_VALUE * len(text) + A_PACKED_CONTAINER * containers, len(text))
     try:
         return ormsgpack.unpackb(text)
     except ValueError as error:

@@ -175,7 +175,7 @@ class Decoder:
                 rejects.update((place, _unread(entries[place])) for place in group.places)
                 group = Group(entries, [], group.layout)
             flat = list[int]()
-            outer = self._flat.around(group.layout)
+            outer = self._flat.around(group.layout) if bodies else (None, None)
             for place, entry in zip(group.places, group.entries, strict=True) if bodies else ():
                 body = _body(entry, bodies)
                 if body is None:

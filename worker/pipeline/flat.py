@@ -91,7 +91,7 @@ class Flat:
         if not there:
             series = [self.stream] * len(group.entries)
         else:
-            series = list(joined_names([group.column(key) for key in there]))
+            series = joined_names([group.column(key) for key in there])
         if 0 < len(there) < len(self._series):
             return series, list(range(len(series)))
         return series, odd_names(series)

@@ -6,16 +6,17 @@ Commas, blanks and equal signs in names and tags, and quotes in texts, have a ``
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from tidecast.worker.pipeline.cells import UnreadableError, shown
 
 BEGINNING = re.compile(
-    rb"(?:[^\s,=\\\"{\[]|\\.)(?:[^\s,\\]|\\.)*(?:,(?:[^\s,=\\]|\\.)+=(?:[^\s,=\\]|\\.)+)*"
+    rb"\s*+(?:#[^\n]*+\n\s*+)*+(?:[^\s,=\\\"{\[#]|\\.)(?:[^\s,\\]|\\.)*(?:,(?:[^\s,=\\]|\\.)+=(?:[^\s,=\\]|\\.)+)*"
     rb" +(?:[^\s,=\\\"]|\\.)+=[^\s,]"
 )
-"""How the first line begins. No part can match what the next one begins with, so it takes no time
-that grows faster than the text."""
+"""How the first line begins, behind comments. No part matches what the next one begins with, so it
+takes no time that grows faster than the text."""
 PART = r"(?:[^,= \\]|\\.)++"
 NAME = re.compile(r"(?:[^, \\]|\\.)++", re.DOTALL)
 TAG = re.compile(rf",({PART})=({PART})", re.DOTALL)
@@ -27,6 +28,7 @@ BOOLEANS = {
     **dict.fromkeys(("f", "F", "false", "False", "FALSE"), False),
 }
 NUMBER = re.compile(r"[-+]?(?:[0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})(?:[eE][-+]?[0-9]{1,9})?")
+TIME = re.compile(r"-?[0-9]{1,20}")
 WHOLE = re.compile(r"(-?[0-9]{1,20})[iu]")
 
 
@@ -68,6 +70,36 @@ def point_of(line: bytes) -> dict[str, Any]:
         text = line.decode()
     except UnicodeDecodeError as error:
         raise UnreadableError(f"line {shown(line)} is not UTF-8") from error
+    return _plain_point(text) or _point(text)
+
+
+def _plain_point(text: str) -> dict[str, Any] | None:
+    """Return a line without escapes, quotes and spare blanks; None of any other, or none at all."""
+    if "\\" in text or '"' in text:
+        return None
+    head, *rest = text.split(" ", 3)
+    if len(rest) == 2 and not TIME.fullmatch(rest[1]):
+        return None
+    if not 1 <= len(rest) <= 2:
+        return None
+    # So no more is made of it than its equal signs say, which were counted before.
+    if head.count(",") != head.count("=") or rest[0].count(",") + 1 != rest[0].count("="):
+        return None
+    name, *others = head.split(",")
+    tags = [part.split("=") for part in others]
+    fields = [part.split("=") for part in rest[0].split(",")]
+    if not (name and all(len(pair) == 2 and all(pair) for pair in chain(tags, fields))):
+        return None
+    values = {key: _value(said) for key, said in fields}
+    if None in values.values():
+        return None
+    point: dict[str, Any] = {"name": name, "tags": dict(tags), "fields": values}
+    if len(rest) == 2:
+        point["timestamp"] = int(rest[1])
+    return point
+
+
+def _point(text: str) -> dict[str, Any]:
     found = NAME.match(text)
     if found is None:
         raise _none(text, 0)
@@ -82,7 +114,7 @@ def point_of(line: bytes) -> dict[str, Any]:
     point["fields"], place = _fields(text, place)
     rest = text[place:].strip()
     if rest:
-        if not re.fullmatch(r"-?[0-9]{1,20}", rest):
+        if not TIME.fullmatch(rest):
             raise _none(text, place)
         point["timestamp"] = int(rest)
     return point
@@ -104,22 +136,24 @@ def _fields(text: str, place: int) -> tuple[dict[str, Any], int]:
         found = FIELD.match(text, place)
         if found is None:
             raise _none(text, place)
-        fields[_plain(found[1])] = _value(found[2], text, place)
+        value = _value(found[2])
+        if value is None:
+            raise _none(text, place)
+        fields[_plain(found[1])] = value
         place = found.end()
         if found[3] != ",":
             return fields, place
 
 
-def _value(said: str, text: str, place: int) -> Any:
+def _value(said: str) -> Any:
+    """Return what a field says, None where it is nothing that one may say."""
     if said[0] == '"':
         return QUOTED.sub(r"\1", said[1:-1])
     if NUMBER.fullmatch(said):
         return float(said)
     if found := WHOLE.fullmatch(said):
         return int(found[1])
-    if said in BOOLEANS:
-        return BOOLEANS[said]
-    raise _none(text, place)
+    return BOOLEANS.get(said)
 
 
 def _plain(part: str) -> str:

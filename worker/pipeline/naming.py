@@ -69,6 +69,11 @@ class Names:
         return tuple(dict.fromkeys((*self.naming.payload, *PAYLOADS)))
 
     @cached_property
+    def envelopes(self) -> frozenset[str]:
+        """The keys of objects that may hold several readings."""
+        return frozenset((*self.payloads, "metrics"))
+
+    @cached_property
     def sources(self) -> Mapping[str, tuple[str, ...]]:
         """What each feature may be called, in turn."""
         renamed = dict(self.naming.values)
@@ -103,7 +108,7 @@ def find(item: Mapping[str, Any], name: str) -> Path | None:
     return path
 
 
-def joined_names(columns: Sequence[Sequence[bytes]]) -> Sequence[bytes]:
+def joined_names(columns: Sequence[list[bytes]]) -> list[bytes]:
     r"""Return one name of several: ``/`` between them, and a ``\`` before one that is in them."""
     if len(columns) == 1:
         return columns[0]

@@ -6,12 +6,20 @@ Nothing here decides how an entry is read: this is for people, who read a letter
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from tidecast.worker.pipeline.bodies import LIGHT, body_of, read
-from tidecast.worker.pipeline.cells import UnreadableError, number_of, time_of_json, time_of_text
+from tidecast.worker.pipeline.cells import (
+    UnreadableError,
+    number_of,
+    shown,
+    time_of_json,
+    time_of_text,
+)
+from tidecast.worker.pipeline.epoch import FIRST_SECOND
 from tidecast.worker.pipeline.naming import Names
 from tidecast.worker.pipeline.shapes import leaves, plan_of
 from tidecast.worker.pipeline.wire import ADDRESSEE, HISTORY
@@ -73,7 +81,7 @@ class Suggestion:
 
     def __str__(self) -> str:
         """Say in words which fields there are, and which options would read them."""
-        said = ", ".join(map(repr, self.fields)) or "no fields"
+        said = ", ".join(map(shown, self.fields)) or "no fields"
         return f"there are {said}" + (f": {self.options}" if self.options else "")
 
 
@@ -99,7 +107,11 @@ def suggest(fields: Sequence[bytes], names: Names) -> Suggestion:
         item = _item_of(flat[name], names) if present <= {told} else None
         if item is not None:
             return _in_document(told, item, texts, names)
-    return _suggestion(texts, _named(texts, names), names)
+    there = {names.wanted[name] for name in present}
+    if names.naming.feature in texts and names.naming.value in texts:
+        there = set(names.features)
+    cells = dict(islice(texts.items(), MOST_SEEN))
+    return _suggestion(cells, _named(texts, names), names, there)
 
 
 def remedy_of(names: Names, said: Any) -> str:
@@ -159,24 +171,21 @@ def _named(texts: Mapping[str, Any], names: Names) -> tuple[bool, bool]:
 
 
 def _suggestion(
-    cells: Mapping[str, Any],
-    named: tuple[bool, bool],
-    names: Names,
-    there: Iterable[str] | None = None,
+    cells: Mapping[str, Any], named: tuple[bool, bool], names: Names, there: set[str]
 ) -> Suggestion:
-    naming = names.naming
-    if there is None:
-        there = {names.wanted[name] for name in cells if name in names.wanted}
+    """Return a suggestion for cells by their names, of which some features are ``there``."""
     taken = {name for name in cells if name in names.known}
     time = "" if named[1] else _like(cells, TIME_LIKE, taken, _is_time)
     taken.add(time)
-    lacking = [feature for feature in names.features if feature not in set(there)]
-    long = None
-    if lacking and not there and not naming.feature:
-        long = _long(cells, taken, names)
-        taken |= set(long or ())
-    values = {} if long or there else _values(cells, taken, lacking)
+    lacking = [feature for feature in names.features if feature not in there][:MOST_NAMED]
+    long = None if there or names.naming.feature else _long(cells, taken, names)
+    taken |= set(long or ())
+    values = {} if long else _values(cells, taken, lacking)
     taken |= set(values.values())
+    if not (values or long or there) and len(names.features) == 1:
+        numbers = _numbers(cells, taken)
+        values = {names.features[0]: numbers[0]} if len(numbers) == 1 else {}
+        taken |= set(values.values())
     series = "" if named[0] else _like(cells, SERIES_LIKE, taken, _is_name)
     return Suggestion(
         tuple(cells)[:MOST_NAMED],
@@ -191,7 +200,11 @@ def _suggestion(
 
 def _like(cells: Mapping[str, Any], usual: Sequence[str], taken: set[str], fits: Any) -> str:
     """Return the field that is called most like one of some usual names, "" where none is."""
-    plain = {name: (_plain(name), _plain(name.rpartition(".")[2])) for name in cells}
+    plain = {
+        name: (_plain(name), _plain(name.rpartition(".")[2]))
+        for name in cells
+        if len(name) <= LONGEST_LIKE
+    }
     for like in usual:
         for name, spellings in plain.items():
             if like in spellings and name not in taken and fits(cells[name]):
@@ -204,11 +217,12 @@ def _plain(name: str) -> str:
 
 
 def _is_time(cell: Any) -> bool:
+    """Tell whether a cell is a time that is no small number, as a value may be."""
     try:
-        time_of_text(cell.encode()) if isinstance(cell, str) else time_of_json(cell)
+        time = time_of_text(cell.encode()) if isinstance(cell, str) else time_of_json(cell)
     except (UnreadableError, UnicodeEncodeError):
         return False
-    return True
+    return time >= FIRST_SECOND
 
 
 def _is_name(cell: Any) -> bool:
@@ -229,18 +243,23 @@ def _long(cells: Mapping[str, Any], taken: set[str], names: Names) -> tuple[str,
 
 
 def _values(cells: Mapping[str, Any], taken: set[str], features: Sequence[str]) -> dict[str, str]:
-    """Return the field that is most like each feature, or the only one with a number."""
-    numbers = [name for name, cell in cells.items() if name not in taken and _is_number(cell)]
-    found = {}
+    """Return the field with a number whose name is most like that of each feature."""
+    numbers, found = _numbers(cells, taken), {}
     for feature in features:
         wanted = _plain(feature)
         alike = [name for name in numbers if _alike(_plain(name.rpartition(".")[2]), wanted)]
         if alike:
-            found[feature] = min(alike, key=lambda name: len(name))
+            found[feature] = min(alike, key=len)
             numbers.remove(found[feature])
-    if len(features) == 1 and not found and len(numbers) == 1:
-        found[features[0]] = numbers[0]
     return found
+
+
+def _numbers(cells: Mapping[str, Any], taken: set[str]) -> list[str]:
+    return [
+        name
+        for name, cell in cells.items()
+        if name not in taken and len(name) <= LONGEST_LIKE and _is_number(cell)
+    ]
 
 
 def _alike(name: str, feature: str) -> bool:

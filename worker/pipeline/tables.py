@@ -40,16 +40,19 @@ def table_of(items: Sequence[Object], names: Names) -> Table:
     naming = names.naming
     if naming.is_plain:
         columns = {name: _column(items, name) for name in names.features}
+        features = {name: cells for name, (cells, _) in columns.items()}
+        is_whole = any(whole for _, whole in columns.values())
+        odd = [] if is_whole else _bare(features, len(items))
+    else:
+        features = {name: [ABSENT] * len(items) for name in names.features}
+        odd = list(range(len(items)))
+    if len(odd) < len(items):
         series, times = _column(items, naming.series[0]), _column(items, naming.time[0])
-        table = Table({name: cells for name, (cells, _) in columns.items()}, series[0], times[0])
-        odd = [] if any(whole for _, whole in columns.values()) else _bare(table, len(items))
+        table = Table(features, series[0], times[0])
         if not series[1] and not times[1]:
             odd = sorted({*odd, *_of_historians(table, items)})
     else:
-        nothing = [ABSENT] * len(items)
-        columns_ = {name: nothing.copy() for name in names.features}
-        table = Table(columns_, nothing, nothing.copy())
-        odd = list(range(len(items)))
+        table = Table(features, [ABSENT] * len(items), [ABSENT] * len(items))
     for numbers, some in _alike(items, odd):
         _put(table, plan_of(some[0], names), numbers, some, names)
     return table
@@ -63,10 +66,10 @@ def _column(items: Sequence[Object], name: str) -> tuple[Cells, bool]:
         return [item.get(name, ABSENT) for item in items], False
 
 
-def _bare(table: Table, count: int) -> list[int]:
+def _bare(features: dict[str, Cells], count: int) -> list[int]:
     """Return the places of objects that have no feature."""
     bare = list(range(count))
-    for cells in table.features.values():
+    for cells in features.values():
         bare = [place for place in bare if cells[place] is ABSENT]
     return bare
 
@@ -86,14 +89,29 @@ def _alike(
     if not places:
         return
     some = items if len(places) == len(items) else [items[place] for place in places]
+    if _are_alike(some):
+        yield places, some
+        return
     kinds: dict[Any, list[int]] = {}
     for number, kind in enumerate(map(_skeleton, some)):
         kinds.setdefault(kind, []).append(number)
-    if len(kinds) == 1:
-        yield places, some
-        return
     for numbers in kinds.values():
         yield [places[number] for number in numbers], [some[number] for number in numbers]
+
+
+def _are_alike(items: Sequence[Object], depth: int = DEPTH) -> bool:
+    """Tell whether all objects have the same keys, and so do those in them."""
+    keys = list(map(tuple, items))
+    if keys.count(keys[0]) < len(keys):
+        return False
+    for key in keys[0]:
+        column = list(map(itemgetter(key), items))
+        kinds = set(map(type, column))
+        if dict not in kinds or not depth:
+            continue
+        if len(kinds) > 1 or not _are_alike(column, depth - 1):
+            return False
+    return True
 
 
 def _skeleton(item: Object, depth: int = DEPTH) -> tuple[Any, ...]:

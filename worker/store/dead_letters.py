@@ -235,7 +235,8 @@ class DeadLetters:
             fields = [field.encode(), orjson.dumps(item), *chain.from_iterable(kept)]
         except orjson.JSONEncodeError as error:
             raise _stuck(letter, "its payload is nested too deeply") from error
-        return self._timed(fields, letter)
+        names_time = any(name in said for name in self._naming.time)
+        return fields if names_time else self._timed(fields, letter)
 
     def _where(self, letter: Letter) -> str:
         return f"entry {letter.entry} of {self.stream}"

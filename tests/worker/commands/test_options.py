@@ -73,6 +73,8 @@ def values_of(field: FieldInfo) -> list[Any]:
     """Values for a file, the environment and an option, none of them the default."""
     if field.annotation is bool:
         return [True, True, True]
+    if str(field.description).startswith("FEATURE=FIELD"):
+        return ["a=x", "b=y", "c=z"]
     choices = [one for one in get_args(field.annotation) if get_origin(one) is Literal]
     if choices:  # or nothing
         return [*get_args(choices[0])][:3]
