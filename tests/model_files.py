@@ -1,5 +1,6 @@
 """Model files made without TensorFlow: small graphs of known arithmetic."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def spec_of(
     min_steps: int | None = None,
     aggregate: dict[str, str] | None = None,
     calendar: str | None = None,
+    categories: Mapping[str, tuple[str, ...]] | None = None,
 ) -> ModelSpec:
     """Return a description whose golden pair is all zero unless given; of version 2 with ``gaps``.
 
@@ -52,6 +54,7 @@ def spec_of(
             "targets": targets,
             "aggregate": aggregate or {},
             "calendar": calendar,
+            "categories": categories or {},
             "step_seconds": step_seconds,
             "series": series,
             "trained_at": "2026-01-01T00:00:00Z",

@@ -8,7 +8,7 @@ read as zero, as JSON knows no such integer.
 
 import datetime
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from functools import partial
@@ -41,6 +41,8 @@ MARKERS = frozenset(
     {b"", b"null", b"nan", b"na", b"n/a", b"none", b"-", b"?", b"unknown", b"unavailable"}
 )
 LONGEST_MARKER = 16
+MOST_WORDS = 8
+"""Of those that a feature may hold, in a message."""
 MISSING = "is missing"
 """The fault of a feature that a reading names, and says to have no value."""
 A_NUMBER = "seconds, milliseconds, microseconds or nanoseconds since 1970"
@@ -108,6 +110,26 @@ def numbers_in_json(cells: Sequence[Any]) -> tuple[Floats, Faults]:
     return _explained(
         np.array([cell if type(cell) in plain else np.nan for cell in cells], np.float64), cells
     )
+
+
+def codes_in(cells: Sequence[Any], codes: Mapping[bytes, float]) -> tuple[Floats, Faults]:
+    """Return the numbers of words in cells ``[k]``, text or JSON values, as above."""
+    found = [codes.get(cell) if isinstance(cell, bytes) else None for cell in cells]
+    faults: Faults = {}
+    for place in [place for place, code in enumerate(found) if code is None]:
+        cell = cells[place]
+        word = cell.encode("utf-8", "surrogatepass") if isinstance(cell, str) else cell
+        found[place] = codes.get(word.strip()) if isinstance(word, bytes) else None
+        if found[place] is None and cell is not ABSENT:
+            missing = number_of(cell)[1] == MISSING
+            faults[place] = MISSING if missing else f"is {shown(cell)}, none of {_some(codes)}"
+    return np.array(found, np.float64), faults
+
+
+def _some(codes: Mapping[bytes, float]) -> str:
+    """Return the first few words."""
+    few = [word.decode() for word in codes][:MOST_WORDS]
+    return ", ".join(few) + ", ..." * (len(codes) > MOST_WORDS)
 
 
 def _explained(numbers: Floats, cells: Sequence[Any]) -> tuple[Floats, Faults]:

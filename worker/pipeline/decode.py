@@ -6,7 +6,7 @@ name; so are all documents. A cell that cannot be read is masked there and costs
 own entry. What an entry says never hangs on its neighbours.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -33,7 +33,7 @@ from tidecast.worker.pipeline.documents import (
 from tidecast.worker.pipeline.flat import Flat
 from tidecast.worker.pipeline.layouts import Group, Layout, groups
 from tidecast.worker.pipeline.naming import PLAIN, Names, Naming
-from tidecast.worker.pipeline.readings import Readings, joined, payload_of
+from tidecast.worker.pipeline.readings import Readings, joined, payload_of, with_words
 from tidecast.worker.pipeline.suggest import remedy_of
 from tidecast.worker.pipeline.tables import MOST_IGNORED
 from tidecast.worker.pipeline.wire import (
@@ -56,6 +56,7 @@ class Decoder:
     Args:
         stream: the stream's name, the series of readings that name none.
         features: what to read as numbers; all other fields are ignored.
+        words: of the features that hold one of some words, and become a feature for each.
         naming: what the parts of a reading are called on the wire.
         most: how many readings an entry may hold.
         fleet: who decodes; entries that are for another fleet alone hold nothing.
@@ -67,11 +68,12 @@ class Decoder:
         features: Iterable[str],
         naming: Naming = PLAIN,
         *,
+        words: Mapping[str, tuple[str, ...]] | None = None,
         most: int = MOST_READINGS,
         fleet: str = DEFAULT_FLEET,
     ) -> None:
         self.fleet = fleet
-        self.names = Names(tuple(features), naming)
+        self.names = Names(tuple(features), naming, words or {})
         """What to look for."""
         self._stream = stream
         self._flat = Flat(stream, self.names)
@@ -127,7 +129,12 @@ class Decoder:
     def shape_of(self, entry: Entry) -> str:
         """Return in words what shape an entry has, which is decoded for that."""
         alone = Decoder(
-            self._stream, self.names.features, self.names.naming, most=self._most, fleet=self.fleet
+            self._stream,
+            self.names.features,
+            self.names.naming,
+            words=self.names.words,
+            most=self._most,
+            fleet=self.fleet,
         )
         (group,) = groups([entry])
         bodies = alone._bodies(group) if group.layout else []
@@ -158,6 +165,7 @@ class Decoder:
             place for group, _ in layouts if HISTORY in group.layout for place in group.silent
         ]
         marks = np.isin(readings.places, silent) if silent else None
+        readings = with_words(readings, self.names.words)
         return replace(readings, silent=marks, remedy=self._remedy), rejects
 
     def _read(

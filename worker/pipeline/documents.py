@@ -24,6 +24,7 @@ from tidecast.worker.pipeline.cells import (
     Milliseconds,
     UnreadableError,
     checked_name,
+    codes_in,
     name_of_json,
     names_in_json,
     numbers_in_json,
@@ -130,7 +131,8 @@ def decode_documents(documents: Sequence[Document], names: Names) -> Decoded:
     for name, cells in table.features.items():
         if cells and cells[0] is ABSENT and set(map(type, cells)) == {Absent}:
             continue
-        columns[name], wrong = numbers_in_json(cells)
+        codes = names.codes.get(name)
+        columns[name], wrong = numbers_in_json(cells) if codes is None else codes_in(cells, codes)
         if wrong:
             faults.update({(reading, name): fault for reading, fault in wrong.items()})
     table.series = _filled(table.series, lengths, [one.series for one in sound])

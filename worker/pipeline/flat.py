@@ -9,6 +9,7 @@ from tidecast.worker.pipeline.cells import (
     Floats,
     UnreadableError,
     checked_name,
+    codes_in,
     numbers_in,
     odd_names,
     time_of_id,
@@ -42,6 +43,7 @@ class Flat:
             feature: [source.encode() for source in sources]
             for feature, sources in names.sources.items()
         }
+        self._codes = names.codes
         self._long = (naming.feature.encode(), naming.value.encode()) if naming.feature else None
         self._wanted = {name.encode(): feature for name, feature in names.wanted.items()}
 
@@ -101,9 +103,14 @@ class Flat:
         for feature, sources in self._sources.items():
             key = next((source for source in sources if source in group.layout), None)
             if key is not None:
-                columns[feature], wrong = numbers_in(group.column(key))
+                columns[feature], wrong = self._cells(feature, group.column(key))
                 faults.update({(reading, feature): fault for reading, fault in wrong.items()})
         return columns, faults
+
+    def _cells(self, feature: str, cells: Sequence[bytes]) -> tuple[Floats, dict[int, str]]:
+        """Return the numbers in cells, or those of their words."""
+        codes = self._codes.get(feature)
+        return numbers_in(cells) if codes is None else codes_in(cells, codes)
 
     def _read_long(
         self, group: Group, long: tuple[bytes, bytes]

@@ -1,7 +1,7 @@
 """What senders call the parts of a reading, and where in JSON these lie; pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -57,6 +57,16 @@ class Names:
 
     features: tuple[str, ...]
     naming: Naming = PLAIN
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of features that hold one of some words instead of a number."""
+
+    @cached_property
+    def codes(self) -> Mapping[str, Mapping[bytes, float]]:
+        """The number of each word, by feature."""
+        return {
+            name: {word.encode(): float(place) for place, word in enumerate(some)}
+            for name, some in self.words.items()
+        }
 
     @property
     def unit(self) -> TimeUnit:

@@ -1,8 +1,8 @@
 """Readings as columns: what the decoder makes and the pipeline takes; pure."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, chain
 from typing import Any
 
@@ -23,7 +23,8 @@ class Readings:
     feature is absent, or where ``faults[(reading, feature)]`` says what stood there instead of a
     number. ``said`` tells what a reading was decoded from: an entry's fields, a JSON object, or a
     document of columns with the place in them. ``silent`` ones are not to be forecast; None: none.
-    ``remedy`` makes words of what a reading without any feature was decoded from.
+    ``remedy`` makes words of what a reading without any feature was decoded from. ``fields`` are
+    those of features that stand for one of a field's words.
     """
 
     places: Ints
@@ -35,6 +36,7 @@ class Readings:
     faults: dict[tuple[int, str], str] = field(default_factory=dict)
     silent: npt.NDArray[np.bool_] | None = None
     remedy: Callable[[Any], str] = lambda _: ""
+    fields: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return how many readings there are."""
@@ -49,7 +51,7 @@ class Readings:
         elif wrong is None:
             limit = "not a finite number" if np.isinf(value) else "beyond a 32-bit float"
             wrong = f"is {value:g}, {limit}"
-        return f"feature {feature!r} {wrong}"
+        return f"feature {self.fields.get(feature, feature)!r} {wrong}"
 
     def hint(self, reading: int) -> str:
         """Say what a reading has that has none of the features, "" of any other."""
@@ -94,7 +96,26 @@ class Readings:
             faults,
             None if self.silent is None else self.silent[chosen],
             self.remedy,
+            self.fields,
         )
+
+
+def with_words(readings: Readings, words: Mapping[str, Sequence[str]]) -> Readings:
+    """Return readings with a column of 1 and 0 for each word in place of their words' numbers."""
+    columns, faults, fields = dict(readings.columns), dict(readings.faults), dict[str, str]()
+    for name, some in words.items():
+        if name not in columns:
+            continue
+        codes = columns.pop(name)
+        wrong = {reading: fault for (reading, of), fault in faults.items() if of == name}
+        for place, word in enumerate(some):
+            feature = f"{name}={word}"
+            fields[feature] = name
+            columns[feature] = np.where(np.isnan(codes), np.nan, (codes == place) * 1.0)
+            faults.update({(reading, feature): fault for reading, fault in wrong.items()})
+        for reading in wrong:
+            del faults[reading, name]
+    return replace(readings, columns=columns, faults=faults, fields=fields) if fields else readings
 
 
 def payload_of(fields: Sequence[bytes]) -> bytes:

@@ -1,6 +1,6 @@
 """Which model serves which series."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -25,12 +25,30 @@ class Registry:
                     "name ('tidecast-trainer relabel FILE --series GLOB'), or remove one"
                 )
         self.models = tuple(models)
+        for field in self.words:
+            for model in models:
+                if field in model.spec.features:
+                    raise ModelError(
+                        f"{model.path} takes numbers of {field!r}, and another model takes words; "
+                        "run them in two fleets, or rename one with --value"
+                    )
         self._globs = [glob_regex(model.spec.series) for model in models]
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Every feature that some model reads, each once."""
-        return tuple(dict.fromkeys(f for model in self.models for f in model.spec.features))
+        """Every feature that some model reads, each once; of one that holds words, its field."""
+        fields = _fields(self.words)
+        wanted = (f for model in self.models for f in model.spec.features)
+        return tuple(dict.fromkeys(fields.get(feature, feature) for feature in wanted))
+
+    @property
+    def words(self) -> dict[str, tuple[str, ...]]:
+        """The words of each field that holds some, of all models together."""
+        found: dict[str, dict[str, None]] = {}
+        for model in self.models:
+            for field, words in model.spec.categories.items():
+                found.setdefault(field, {}).update(dict.fromkeys(words))
+        return {field: tuple(words) for field, words in found.items()}
 
     def match(self, series: str) -> int | None:
         """Return the number of the model that serves a series, None if none does."""
@@ -38,6 +56,11 @@ class Registry:
             if glob.fullmatch(series):
                 return number
         return None
+
+
+def _fields(words: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return the field of each feature that stands for one of its words."""
+    return {f"{field}={word}": field for field, some in words.items() for word in some}
 
 
 def load_registry(path: Path, *, threads: int = 1) -> Registry:

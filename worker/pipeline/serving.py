@@ -498,6 +498,6 @@ def _refuse_unfit(
         sound = zip(features, finite[place].tolist(), strict=True)
         reading = int(unfit[place])
         faults = (readings.fault(reading, name) for name, is_sound in sound if not is_sound)
-        return "; ".join(faults) + readings.hint(reading)
+        return "; ".join(dict.fromkeys(faults)) + readings.hint(reading)
 
     refuse(commit, readings, unfit, reason, "value")

@@ -291,6 +291,7 @@ class Recovery:
             stream,
             registry.features,
             self._settings.naming,
+            words=registry.words,
             most=most_readings([model.spec for model in registry.models], self._room),
             fleet=self._settings.fleet,
         )
