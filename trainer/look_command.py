@@ -126,6 +126,7 @@ def _as_json(found: "Look") -> dict[str, Any]:
         "file": str(found.path),
         "rows": len(found.rows.series),
         "read": list(found.rows.told),
+        "made": _made(found),
         "time_columns": list(found.rows.time_columns),
         "series": 0 if history is None else len(history.series),
         "step_seconds": None if history is None else history.step_seconds,

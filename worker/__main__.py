@@ -10,6 +10,7 @@ from tidecast.usage import GroupedCommand, complaint
 from tidecast.version import Version
 from tidecast.worker.commands import dead_letters
 from tidecast.worker.commands.feed import feed_command
+from tidecast.worker.commands.predict import predict_command
 from tidecast.worker.commands.run import run_command
 from tidecast.worker.commands.status import status_command
 from tidecast.worker.commands.terminal import tell
@@ -35,6 +36,7 @@ def options_of_all(_version: Version = False) -> None:
 
 app.command("run", cls=GroupedCommand)(run_command)
 app.command("feed", cls=GroupedCommand)(feed_command)
+app.command("predict", cls=GroupedCommand)(predict_command)
 app.command("watch", cls=GroupedCommand)(watch_command)
 app.command("status", cls=GroupedCommand)(status_command)
 app.add_typer(dead_letters.app, name="dead-letters")

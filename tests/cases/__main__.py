@@ -69,7 +69,7 @@ def look(case: Case) -> None:
             if "--target" in words:
                 case.target = words[words.index("--target") + 1]
                 case.options = [word for word in words[7:] if word.startswith("--")]
-            case.said = "; ".join([*found["read"], *map(_short, found["notes"])])
+            case.said = "; ".join([*found["read"], *found["made"], *map(_short, found["notes"])])
             return
         case.said = last_line(result.stderr)
         if "Traceback" in result.stderr:

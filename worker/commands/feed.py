@@ -33,7 +33,7 @@ from tidecast.worker.commands.feeder import (
     feed_synthetic,
 )
 from tidecast.worker.commands.options import takes
-from tidecast.worker.commands.rows import STANDARD_INPUT, FileRows, LiveRows, Rows, Wire
+from tidecast.worker.commands.rows import STANDARD_INPUT, FileRows, LiveRows, Rows, Wire, name_of
 from tidecast.worker.commands.synthetic import SyntheticReadings, synthetic_readings
 from tidecast.worker.commands.terminal import tell
 from tidecast.worker.errors import ServerError, SettingsError
@@ -71,7 +71,6 @@ def duration_of(text: str) -> float:
     return seconds
 
 
-PACKED = (".gz", ".zst", ".bz2", ".xz")
 OF_FILE, OF_SYNTHETIC = "File", "Made-up readings (--synthetic)"
 
 Data = Annotated[
@@ -272,10 +271,7 @@ def _name_of(path: Path, series_column: str | None) -> str:
     """Return the series that a file is called after."""
     if path == STANDARD_INPUT and series_column is None:
         raise SettingsError("--series is missing: standard input has no name to take; add it")
-    name = path.name
-    for packed in PACKED:
-        name = name.removesuffix(packed)
-    return Path(name).stem
+    return name_of(path)
 
 
 def _refuse(options: Mapping[str, object], reason: str) -> None:

@@ -20,11 +20,20 @@ if TYPE_CHECKING:
     from tidecast.files.layout import Rows as Read
 
 STANDARD_INPUT = Path("-")
+PACKED = (".gz", ".zst", ".bz2", ".xz")
 TIME_COLUMNS = ("timestamp", "ts", "time", "datetime", "date", "ds")
 
 Fields = dict[str, str]
 Row = tuple[int, Fields | None]
 """The number of a row, from 0, and its fields; None for one without values."""
+
+
+def name_of(path: Path) -> str:
+    """Return what a file is called, without its kind and packing."""
+    name = path.name
+    for packed in PACKED:
+        name = name.removesuffix(packed)
+    return Path(name).stem
 
 
 class Rows(Protocol):

@@ -102,7 +102,10 @@ class Readings:
 
 def with_words(readings: Readings, words: Mapping[str, Sequence[str]]) -> Readings:
     """Return readings with a column of 1 and 0 for each word in place of their words' numbers."""
-    columns, faults, fields = dict(readings.columns), dict(readings.faults), dict[str, str]()
+    if not words:
+        return readings
+    columns, faults = dict(readings.columns), dict(readings.faults)
+    fields = {f"{name}={word}": name for name, some in words.items() for word in some}
     for name, some in words.items():
         if name not in columns:
             continue
@@ -110,12 +113,11 @@ def with_words(readings: Readings, words: Mapping[str, Sequence[str]]) -> Readin
         wrong = {reading: fault for (reading, of), fault in faults.items() if of == name}
         for place, word in enumerate(some):
             feature = f"{name}={word}"
-            fields[feature] = name
             columns[feature] = np.where(np.isnan(codes), np.nan, (codes == place) * 1.0)
             faults.update({(reading, feature): fault for reading, fault in wrong.items()})
         for reading in wrong:
             del faults[reading, name]
-    return replace(readings, columns=columns, faults=faults, fields=fields) if fields else readings
+    return replace(readings, columns=columns, faults=faults, fields=fields)
 
 
 def payload_of(fields: Sequence[bytes]) -> bytes:

@@ -270,7 +270,7 @@ def test_wrong_options(tidecast: Run, tmp_path: Path, options: list[str], part: 
     ("content", "part"),
     [
         ("", "empty"),
-        ("value\n1,2\n", "more cells"),
+        ("value\n1,2\n", "rows have 2 cells"),
         ("a,b\n1,2\n", "no column 'ts'"),
         ("timestamp,ts,value\n2024-01-01,2,3\n", "column ts: readings use that name"),
         ("series,value\na,3\n", "column series: readings use that name"),
