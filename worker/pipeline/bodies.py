@@ -146,7 +146,13 @@ def json_lines(body: Body) -> Body | None:
     if not (first.rstrip().endswith(b"}") and rest.lstrip()[:1] == b"{"):
         return None
     told = ", ".join(filter(None, (body.envelope, "JSON lines")))
-    return Body(b"[%b]" % BETWEEN_LINES.sub(b",", text), envelope=told)
+    if len(text) <= LIGHT:
+        return Body(b"[%b]" % BETWEEN_LINES.sub(b",", text), envelope=told)
+    # The pattern would make a text of each line; this makes one after the other of all.
+    text = text.replace(b"\r\n", b"\n")
+    while b"\n\n" in text:
+        text = text.replace(b"\n\n", b"\n")
+    return Body(b"[%b]" % text.replace(b"\n", b","), envelope=told)
 
 
 def contents(body: bytes, names: Names, most: int = MOST_READINGS) -> tuple[Items, int]:

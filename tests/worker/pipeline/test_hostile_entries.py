@@ -14,13 +14,14 @@ from tests.model_files import spec_of, write_mean_model
 from tidecast.worker.pipeline.bodies import (
     LARGEST_DOCUMENT,
     LIGHT,
+    LIGHT_LINES,
     MOST_READINGS,
     Body,
     contents,
     slices_of,
 )
 from tidecast.worker.pipeline.decode import Decoder
-from tidecast.worker.pipeline.naming import Names
+from tidecast.worker.pipeline.naming import Names, Naming
 from tidecast.worker.pipeline.outcome import MOST_LETTERS, Commit
 from tidecast.worker.pipeline.registry import load_registry
 from tidecast.worker.pipeline.step import ANY_ROOM, Pipeline, Room, most_readings
@@ -67,6 +68,18 @@ def filled(item: str, size: int, around: str = "[%s]") -> bytes:
         pytest.param(b'[{"value":1},' * (MB // 3), id="brackets and values"),
         pytest.param(b'["' + b'\\"' * 2 * MB + b'"]', id="quotes"),
         pytest.param(filled("1", 20 * MB), id="20 MB"),
+        pytest.param(filled('{"fields":{}}', 4 * MB, '{"metrics":[%s]}'), id="a batch"),
+        pytest.param(b"{}\n" * (4 * MB // 3) + b"x", id="JSON lines"),
+        pytest.param(b"\x90" * 2 * MB, id="MessagePack within itself"),
+        pytest.param(b"\xdd\x00\x1e\x84\x80" + b"\x90" * 2 * MB, id="empty arrays, packed"),
+        pytest.param(b"\xdd\x00\x01\x86\xa1" + b"\x80" * 100_001, id="empty maps, packed"),
+        pytest.param(b"\x81\xa1a" * 100_000 + b"\x01", id="maps within maps, packed"),
+        pytest.param(b"\xdd\x7f\xff\xff\xff" * 900, id="arrays that never come"),
+        pytest.param(b"\xdf\x7f\xff\xff\xff", id="a map that never comes"),
+        pytest.param(b"w a=1" + b",a=1" * (MB // 4), id="a line of fields"),
+        pytest.param(b"w" + b",a=1" * (MB // 4) + b" a=1", id="a line of tags"),
+        pytest.param(b"w a=1\n" * (MB // 6) + b"w", id="very many lines"),
+        pytest.param(b'w a="' + b"\n" * 2 * MB, id="breaks in a text that has no end"),
     ],
 )
 def test_what_is_beyond_is_refused_with_its_reason_and_costs_about_its_bytes(
@@ -161,6 +174,42 @@ def test_a_large_array_is_parsed_in_slices_and_says_the_same() -> None:
     assert peak < 4 * len(body) + 25 * MB
     _, whole = peak_of(lambda: orjson.loads(body))
     assert peak < whole
+
+
+def test_very_many_lines_are_parsed_in_slices_and_say_the_same() -> None:
+    lines = [f"w,n=s{i % 9},note=x value={i / 2},o={i}i {i}".encode() for i in range(20_000)]
+    lines[97] = b'w,n=a value="x",o="a\nb" 97'
+    body = b"\n".join(lines)
+    assert len(body) > 10 * LIGHT_LINES
+    pulses: list[int] = []
+    decoder = Decoder("readings", ["value"], Naming(unit="ms"))
+    (readings, rejects), peak = peak_of(
+        lambda: decoder.decode([(b"1-0", [b"data", body])], lambda: pulses.append(1))
+    )
+    alone, _ = decoder.decode([(b"1-0", [b"data", line]) for line in lines])
+    assert told(readings) == told(alone)
+    assert (len(readings), rejects) == (len(lines), [])
+    assert len(pulses) > 10
+    assert peak < 5 * len(body) + 25 * MB
+    _, (reject,) = decoder.decode([(b"1-0", [b"data", body + b"\nw"])])
+    assert reject.reason.startswith("not line protocol from ''")
+
+
+def test_a_large_text_of_json_lines_is_an_array_of_them() -> None:
+    body = b"\n".join(orjson.dumps(wide(i)) for i in range(20_000))
+    decoder = Decoder("readings", ["value"])
+    readings, rejects = decoder.decode([(b"1-0", [b"data", body])])
+    assert rejects == []
+    assert told(readings) == alone([wide(i) for i in range(20_000)])[0]
+
+
+def test_objects_that_all_differ_take_no_memory_afterwards() -> None:
+    body = orjson.dumps([{f"k{i}": {"a": {}}} for i in range(20_000)])
+    decoder = Decoder("readings", ["value"])
+    (readings, _), peak = peak_of(lambda: decoder.decode([(b"1-0", [b"data", body])]))
+    assert len(readings) == 20_000
+    assert peak < 40 * MB
+    assert len(decoder.news()) == 0
 
 
 def test_one_bad_item_refuses_a_large_array_whole() -> None:

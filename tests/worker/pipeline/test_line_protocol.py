@@ -67,7 +67,7 @@ def test_what_is_no_line_says_from_where_on(line: str, rest: str) -> None:
 
 
 def test_lines_of_a_text() -> None:
-    text = b'\n# x\nw a=1\r\n\n  v b="1\n2" 5\n#w c=1\nu d="\\"" 6'
+    text = b'\n# 5" x\nw a=1\r\n\n  v b="1\n2" 5\n#w c=1\nu d="\\"" 6'
     assert list(lines_of(text)) == [b"w a=1", b'v b="1\n2" 5', b'u d="\\"" 6']
 
 
