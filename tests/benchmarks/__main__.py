@@ -90,7 +90,9 @@ def messy_rows(bench: Bench, rounds: int, tell: Callable[[str], object]) -> list
     """Return the rows of what streams that are not clean cost."""
     ratios = messy.measure(bench, rounds, tell)
     return [
-        Row(f"processor time: {name}, to clean", ratios[name], k.floor, k.goal, "x", more=False)
+        Row(
+            f"processor time: {name}, to {k.beside}", ratios[name], k.floor, k.goal, "x", more=False
+        )
         for name, k in messy.KINDS.items()
     ]
 

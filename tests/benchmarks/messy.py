@@ -1,7 +1,8 @@
 """What streams that are not clean cost a worker: its processor time, to that for a clean one.
 
-Flat entries of one reading each, 1,000 series, as many in each stream. What a worker takes that
-finds next to nothing to do is taken off.
+Entries of one reading each, 1,000 series, as many in each stream: flat ones, and JSON of known
+shapes beside JSON that has all parts of a reading on top. What a worker takes that finds next to
+nothing to do is taken off.
 """
 
 import os
@@ -57,6 +58,29 @@ def iso(number: int) -> Words:
     return reading(number, at=b"%bZ" % str(moment).encode())
 
 
+def flat_json(number: int) -> Words:
+    """Return a reading as a JSON object."""
+    text = b'{"series":"s%d","ts":%d,"value":50.5}'
+    return [b"data", text % (number % SERIES, START_MS + number * 1000)]
+
+
+def device(number: int) -> Words:
+    """Return a reading that lies in the objects of a JSON object."""
+    text = b'{"device":{"id":"s%d"},"ts":%d,"values":{"value":50.5}}'
+    return [b"data", text % (number % SERIES, START_MS + number * 1000)]
+
+
+def telegraf(number: int) -> Words:
+    """Return a reading as Telegraf's JSON, whose name and tags are its series."""
+    text = b'{"name":"m","tags":{"n":"s%d"},"fields":{"value":50.5},"timestamp":%d}'
+    return [b"data", text % (number % SERIES, START_MS + number * 1000)]
+
+
+def line(number: int) -> Words:
+    """Return a reading in line protocol."""
+    return [b"data", b"m,n=s%d value=50.5 %d" % (number % SERIES, START_MS + number * 1000)]
+
+
 def every_mess(number: int) -> Words:
     """Return a reading; of each mess 5 % are lost, doubled, late, without a value, off the step."""
     odd, turn = number % 20, number // SERIES
@@ -72,7 +96,7 @@ def every_mess(number: int) -> Words:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of stream, with the floor and the goal of its ratio to a clean one.
+    """A kind of stream, with the floor and the goal of its ratio to a clean one, ``beside`` it.
 
     ``stepped``: for a model whose windows have a slot for each step.
     """
@@ -81,8 +105,10 @@ class Kind:
     floor: float
     goal: float
     stepped: bool = False
+    beside: str = "clean"
 
 
+CLEAN = {"clean": Kind(reading, 1, 1), "flat JSON": Kind(flat_json, 1, 1)}
 KINDS = {
     "one bad value in 1,000": Kind(one_in_a_thousand, 1.4, 1.2),
     "5 % malformed": Kind(malformed, 1.5, 1.3),
@@ -91,6 +117,9 @@ KINDS = {
     "times in ISO 8601": Kind(iso, 1.7, 1.5),
     "a model with a step": Kind(reading, 1.2, 1.1, stepped=True),
     "5 % of every mess, a model with a step": Kind(every_mess, 1.9, 1.67, stepped=True),
+    "device and values in JSON": Kind(device, 1.67, 1.4, beside="flat JSON"),
+    "Telegraf's JSON": Kind(telegraf, 1.67, 1.4, beside="flat JSON"),
+    "line protocol": Kind(line, 3.0, 2.0, beside="flat JSON"),
 }
 
 
@@ -98,10 +127,11 @@ def measure(bench: Bench, rounds: int, tell: Callable[[str], object]) -> dict[st
     """Return the ratios of each kind, a sample a round."""
     ratios: dict[str, list[float]] = {name: [] for name in KINDS}
     for number in range(rounds):
-        clean = processor_seconds(bench, Kind(reading, 1, 1))
+        clean = {name: processor_seconds(bench, kind) for name, kind in CLEAN.items()}
         for name in list(KINDS)[:: -1 if number % 2 else 1]:
-            ratios[name].append(processor_seconds(bench, KINDS[name]) / clean)
-            tell(f"round {number + 1} of {rounds}: {name}: {ratios[name][-1]:.2f} of clean")
+            beside = KINDS[name].beside
+            ratios[name].append(processor_seconds(bench, KINDS[name]) / clean[beside])
+            tell(f"round {number + 1} of {rounds}: {name}: {ratios[name][-1]:.2f} of {beside}")
     return ratios
 
 

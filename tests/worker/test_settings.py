@@ -1,11 +1,13 @@
 """Where settings come from, and what they mean wherever they come from."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import Run
 from tidecast.worker.errors import SettingsError
+from tidecast.worker.pipeline.naming import PLAIN, Naming
 from tidecast.worker.settings import FeedSettings, OneStreamSettings, ServerSettings, Settings
 
 INPUTS = [
@@ -116,3 +118,66 @@ def test_no_message_shows_a_password(tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match=r"setting redis.url") as caught:
             Settings.load(file)
         assert "s3cret" not in str(caught.value)
+
+
+def test_names_of_fields_become_a_naming() -> None:
+    assert Settings.load().naming == PLAIN
+    settings = Settings.load(
+        series_field="site,sensor",
+        time_field="at,ts",
+        time_unit="s",
+        payload_field=["a,b", "c"],
+        path="payload.after",
+        value=["temp=fields.t", "hum=h=h"],
+        feature_field="metric",
+        value_field="v",
+    )
+    assert settings.naming == Naming(
+        series=("site", "sensor"),
+        time=("at", "ts"),
+        unit="s",
+        payload=("a", "b", "c"),
+        path="payload.after",
+        values=(("temp", "fields.t"), ("hum", "h=h")),
+        feature="metric",
+        value="v",
+    )
+    assert FeedSettings.load(series_field="a,b").naming == Naming(series=("a", "b"))
+
+
+def test_several_values_stand_in_a_file_or_a_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "tidecast.toml"
+    file.write_text('value = ["temp=t,u", "hum=h"]\npayload_field = ["raw"]\n')
+    naming = Settings.load(file).naming
+    assert naming.values == (("temp", "t,u"), ("hum", "h"))
+    assert naming.payload == ("raw",)
+    monkeypatch.setenv("TIDECAST_VALUE", "temp=a,hum=b")
+    assert Settings.load(file).naming.values == (("temp", "a"), ("hum", "b"))
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"series_field": "a,"}, "series_field 'a,' has an empty name between its commas"),
+        ({"series_field": "a,ts"}, "series_field and time_field are both 'ts'"),
+        ({"value": ["temp"]}, "'temp' is not FEATURE=FIELD, such as temp=fields.temperature"),
+        ({"value": ["=x"]}, "'=x' is not FEATURE=FIELD"),
+        ({"value": ["a=x", "a=y"]}, "a feature is named twice: a, a"),
+        ({"payload_field": ["a,,b"]}, "at least 1 character"),
+        ({"path": ""}, "at least 1 character"),
+    ],
+)
+def test_names_that_cannot_be_meant(given: dict[str, Any], reason: str) -> None:
+    with pytest.raises(SettingsError, match=reason):
+        Settings.load(**given)
+
+
+def test_feed_names_a_series_in_one_field(tidecast: Run, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("ts,value\n1,2\n")
+    words = ("--series-field", "site,sensor", "--redis-url", "redis://h")
+    for source in ((tmp_path / "x.csv",), ("--synthetic",)):
+        result = tidecast("feed", *source, *words)
+        assert result.returncode == 2
+        assert "feed names each series in one field; name one, such as site" in result.stderr
