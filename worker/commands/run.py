@@ -51,6 +51,8 @@ from tidecast.worker.store.source import Streams
 STOPS = (signal.SIGTERM, signal.SIGINT)
 MOST_OPEN = 100
 """Slots of a series that may be open at once."""
+MOST_NAMED = 10
+"""Features that are named to say which there are."""
 
 
 @takes(Settings)
@@ -85,7 +87,7 @@ def run_command(settings: Settings) -> None:
             settings.series_ttl,
             settings.max_skew,
         )
-    _check_long_form(settings)
+    _check_naming(settings, registry.features)
     _check_lateness(settings.lateness, [model.spec for model in registry.models])
     if kept := kept_forecasts(settings, registry):
         option = "--keep-forecasts" if settings.longest_forecasts is None else "--longest-forecasts"
@@ -111,8 +113,14 @@ def run_command(settings: Settings) -> None:
         worker.run()
 
 
-def _check_long_form(settings: Settings) -> None:
-    """Say where half of the long form is told."""
+def _check_naming(settings: Settings, features: Sequence[str]) -> None:
+    """Say what of the names of fields changes nothing."""
+    for feature, name in settings.naming.values:
+        if feature not in features:
+            LOGGER.warning(
+                "--value %s=%s changes nothing: no model has such a feature; they have %s",
+                *(feature, name, ", ".join(features[:MOST_NAMED])),
+            )
     if settings.value_field != "value" and settings.feature_field is None:
         LOGGER.warning(
             "--value-field %s changes nothing: say with --feature-field which field names the "

@@ -23,14 +23,14 @@ from tidecast.worker.pipeline.bodies import (
     may_hold_bodies,
     read,
 )
-from tidecast.worker.pipeline.cells import UnreadableError, time_of_text
+from tidecast.worker.pipeline.cells import UnreadableError, shown
 from tidecast.worker.pipeline.documents import (
     Decoded,
     Document,
     decode_documents,
     decode_sliced,
 )
-from tidecast.worker.pipeline.flat import Flat
+from tidecast.worker.pipeline.flat import Flat, Named
 from tidecast.worker.pipeline.layouts import Group, Layout, groups
 from tidecast.worker.pipeline.naming import PLAIN, Names, Naming
 from tidecast.worker.pipeline.readings import Readings, joined, payload_of, with_words
@@ -48,6 +48,8 @@ from tidecast.worker.pipeline.wire import (
 
 NO_CHANGE = frozenset((b"default", b"null", b""))
 """What a field called by a key in JSON holds where a row was deleted (Debezium's tombstones)."""
+MOST_MET, LONGEST_TOLD = 32, 200
+"""Shapes that are told of, and characters that say where their parts lie."""
 
 
 class Decoder:
@@ -182,14 +184,14 @@ class Decoder:
             if not group.layout:
                 rejects.update((place, _unread(entries[place])) for place in group.places)
                 group = Group(entries, [], group.layout)
-            flat = list[int]()
-            outer = self._flat.around(group.layout) if bodies else (None, None)
+            flat, is_around = list[int](), self._flat.is_around(group.layout)
             for place, entry in zip(group.places, group.entries, strict=True) if bodies else ():
                 body = _body(entry, bodies)
                 if body is None:
                     flat.append(place)
                     continue
                 try:
+                    outer = self._flat.around(entry[1], group.layout) if is_around else None
                     found = self._document(place, entry, outer, body, pulse)
                 except UnreadableError as error:
                     rejects[place] = _reject(entry, error)
@@ -239,27 +241,24 @@ class Decoder:
         self,
         place: int,
         entry: Entry,
-        outer: tuple[int | None, int | None],
+        around: tuple[Named, int | None] | None,
         body: bytes | Body,
         pulse: Pulse,
     ) -> Document | Readings:
         """Return the document in an entry, or the readings of one that is decoded by itself."""
-        entry_id, fields = entry
-        named, timed = outer
-        series = self._flat.stream if named is None else fields[named]
-        stated = None if timed is None else time_of_text(fields[timed], self.names.unit)
+        series, stated = around or (self._flat.stream, None)
         if isinstance(body, bytes):
             if len(body) <= LIGHT:
                 try:
                     items = contents(body, self.names, self._most)
-                    return Document(place, entry_id, series, stated, *items)
+                    return Document(place, entry[0], series, stated, *items)
                 except NotJsonError:
                     pass  # it may be JSON lines
             body = Body(body)
         found = read(body, self.names, self._most)
         if found.body.told:
             self._note(found.body.told, "")
-        like = Document(place, entry_id, series, stated, found.items, found.length)
+        like = Document(place, entry[0], series, stated, found.items, found.length)
         if found.slices is None:
             return like
         return self._noted(
@@ -274,17 +273,18 @@ class Decoder:
         return decoded.readings
 
     def _note(self, shape: str, told: str) -> None:
-        if shape not in self._met:
-            more = f": {told}" if told else ""
+        if shape not in self._met and len(self._met) < MOST_MET:
+            more = f": {told[:LONGEST_TOLD]}" if told else ""
             self._met[shape] = f"{self._stream}: recognised {shape}{more} (docs/entries.md)"
 
     def _remark(self, ignored: Iterable[str]) -> None:
         """Say once that there are features in the long form that no model has."""
         some = list(islice(ignored, MOST_IGNORED))
         if some and not self._remarks:
+            names = ", ".join(map(shown, some))
             self._remarks.append(
-                f"{self._stream}: readings of {', '.join(map(repr, some))} are left out, as no "
-                f"model has such a feature; is one called otherwise? --value FEATURE={some[0]}"
+                f"{self._stream}: readings of {names} are left out, as no model has such a "
+                f"feature; is one called otherwise? --value FEATURE={some[0][:LONGEST_TOLD]}"
             )
 
 

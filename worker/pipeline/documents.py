@@ -20,6 +20,7 @@ from tidecast.worker.pipeline.bodies import Body, Items, bound, parsed
 from tidecast.worker.pipeline.cells import (
     ABSENT,
     Absent,
+    BadSeriesError,
     BadTimeError,
     Milliseconds,
     UnreadableError,
@@ -46,13 +47,13 @@ Ints = npt.NDArray[np.int64]
 class Document:
     """What one entry holds: objects, or columns in one dictionary.
 
-    ``length`` is how many readings that is; ``series`` and ``stated`` (None: the entry id's) are
-    name and time of those that have none of their own.
+    ``length`` is how many readings that is; ``series`` (or why there is none) and ``stated`` (None:
+    the entry id's) are name and time of those that have none of their own.
     """
 
     place: int
     entry_id: bytes
-    series: bytes
+    series: bytes | BadSeriesError
     stated: int | None
     items: Items
     length: int

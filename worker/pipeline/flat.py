@@ -23,6 +23,8 @@ from tidecast.worker.pipeline.wire import Entry
 
 Columns = dict[str, Floats]
 Faults = dict[tuple[int, str], str]
+Named = bytes | BadSeriesError
+"""A series' name, or why there is none."""
 
 
 class Flat:
@@ -47,10 +49,24 @@ class Flat:
         self._long = (naming.feature.encode(), naming.value.encode()) if naming.feature else None
         self._wanted = {name.encode(): feature for name, feature in names.wanted.items()}
 
-    def around(self, layout: Layout) -> tuple[int | None, int | None]:
-        """Return where series and time lie that count for all of a document in such entries."""
-        named = layout.get(self._series[0]) if len(self._series) == 1 else None
-        return named, next((layout[key] for key in self._times if key in layout), None)
+    def is_around(self, layout: Layout) -> bool:
+        """Tell whether such entries say something of all readings of a document in them."""
+        return any(key in layout for key in (*self._series, *self._times))
+
+    def around(self, fields: Sequence[bytes], layout: Layout) -> tuple[Named, int | None]:
+        """Return what an entry says of all readings of its document: whose, and when.
+
+        Raises:
+            UnreadableError: the time is none.
+        """
+        named: Named = self.stream
+        try:
+            named = self._name(fields, layout)
+        except BadSeriesError as error:
+            named = error  # which counts where a reading names no series of its own
+        timed = self._time(layout)
+        stated = None if timed is None else time_of_text(fields[layout[timed]], self._unit)
+        return named, stated
 
     def read(self, group: Group) -> tuple[Readings, dict[int, UnreadableError], dict[bytes, None]]:
         """Return the readings of entries, and what is wrong with those that hold none.

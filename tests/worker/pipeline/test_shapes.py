@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Sequence
+from itertools import product
 from random import Random
 from typing import Any
 
@@ -226,6 +227,16 @@ def test_a_historians_value_is_read_where_a_model_has_that_feature() -> None:
             entry("data", {"site": ["a"], "sensor": "7", "temp": [1]}),
             ("a/7", OF_ID, 1.0),
         ),
+        (
+            Naming(series=("site", "sensor")),
+            entry("site", "a", "sensor", "7", "data", {"temp": 1}),
+            ("a/7", OF_ID, 1.0),
+        ),
+        (
+            Naming(series=("site", "sensor")),
+            entry("site", "a", "data", {"temp": 1, "site": "b", "sensor": "7"}),
+            ("b/7", OF_ID, 1.0),
+        ),
         (Naming(time=("at", "ts")), entry("ts", "5", "temp", "1"), ("readings", 5, 1.0)),
         (
             Naming(time=("at", "ts")),
@@ -348,6 +359,7 @@ def tagged(name: object, tag: object) -> Entry:
     [
         (entry("site", "a", "temp", "1"), JOINED, "no field 'sensor', which --series-field"),
         (entry("data", {"site": "a", "temp": 1}), JOINED, "no field 'sensor', which --series-f"),
+        (entry("site", "a", "data", {"temp": 1}), JOINED, "no field 'sensor', which --series-f"),
         (tagged(None, "b"), PLAIN, "series is None, not a name"),
         (tagged("w", []), PLAIN, "series is [], not a name"),
         (entry("data", NO_TIME), PLAIN, "time 'x' is neither"),
@@ -430,6 +442,20 @@ def test_what_was_recognised_is_told_once() -> None:
     )
     decoder.decode(shapes)
     assert decoder.news() == []
+
+
+def test_what_is_told_of_shapes_is_bounded() -> None:
+    """Envelopes in envelopes make very many, and keys are as long as somebody likes."""
+    decoder = Decoder("readings", ["temp"])
+    fields = ("payload", "message", "body", "data")
+    inner = {"temp": 1, "series": "s"}
+    nested = [{a: {b: {c: {d: inner}}}} for a, b, c, d in product(fields, repeat=4)]
+    readings, rejects = decoder.decode([entry("data", one) for one in nested])
+    assert (len(readings), rejects) == (len(nested), [])
+    assert 0 < len(decoder.news()) <= 32
+    other = Decoder("readings", ["temp"])
+    other.decode([entry("data", {"name": "w", "tags": {"k" * 9999: "v"}, "fields": {"temp": 1}})])
+    assert max(map(len, other.news())) < 400
 
 
 # What an entry says hangs on nothing but itself
