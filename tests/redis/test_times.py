@@ -287,20 +287,31 @@ def test_history_fills_windows_without_a_forecast(
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [
-        (120, "the slots between are filled, or windows start anew (--gaps, --max-gap)"),
-        (10, "of each step the last reading counts"),
+        (
+            120,
+            (
+                "the slots between are filled, or windows start anew (--gaps, --max-gap); send "
+                "them so, or fit with --step 120"
+            ),
+        ),
+        (
+            10,
+            (
+                "of each step the last reading counts; 'tidecast-trainer fit --step 60 --aggregate "
+                "mean' makes a model of their mean, --step 10 one of all of them"
+            ),
+        ),
     ],
 )
 def test_another_pace_than_the_models_is_told_once(
     client: redis.Redis, tidecast: Run, tmp_path: Path, seconds: int, said: str
 ) -> None:
     model = write_mean_model(tmp_path / "m.onnx", name="boiler", n_steps=3, **GRID)
-    feed(client, *((number * seconds / 60, number) for number in range(500)))
-    log = run(tidecast, model, "--read-size", "100")
+    feed(client, *((number * seconds / 60, number) for number in range(40)))
+    log = run(tidecast, model, "--read-size", "10")
     told = [line for line in log.splitlines() if "readings come every" in line]
     begin = f"model boiler: readings come every {seconds} s, the model wants 60 s"
-    remark = f"{begin}: {said}; send them so, or fit with --step {seconds}"
-    assert [line[line.index("model") :] for line in told] == [remark]
+    assert [line[line.index("model") :] for line in told] == [f"{begin}: {said}"]
 
 
 def test_the_models_own_pace_is_not_told(

@@ -41,8 +41,9 @@ Input = Annotated[
 def status_command(settings: ServerSettings, input_: Input = None, as_json: AsJson = False) -> None:
     """Show who owns which stream, how far it is read, and what lies beside it.
 
-    Series, evicted series, entries removed unread and what became of readings are as of the
-    checkpoint. A "-" says that nothing is there, or that the server does not know.
+    Series, evicted series, entries removed unread, what became of readings and what keeps most of
+    them from being forecast are as of the checkpoint. A "-" says that nothing is there, or that the
+    server does not know.
 
     Example: tidecast-worker status --input 'readings:{0..3}'
     """
@@ -139,14 +140,14 @@ def _notes(
     found: Sequence[FleetStatus],
     streams: Sequence[str] | None,
 ) -> Iterator[str]:
-    """Yield what cannot be read, and what nobody has read."""
+    """Yield what cannot be read, what hinders forecasts, and what nobody has read."""
     for fleet in found:
         if fleet.error:
             yield f"fleet {fleet.fleet}: {fleet.error}"
     for one in partitions:
         if one.checkpoint_error:
             yield f"fleet {one.fleet}, {one.stream}: checkpoint: {one.checkpoint_error}"
-        for error in one.errors:
+        for error in (*one.errors, *(one.hindered or {}).values()):
             yield f"fleet {one.fleet}, {one.stream}: {error}"
     absent = sorted(set(streams or ()) - {one.stream for one in partitions})
     if absent and partitions:

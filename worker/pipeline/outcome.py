@@ -1,7 +1,8 @@
 """What one micro-batch writes, and what it was made of; pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,25 @@ from tidecast.worker.pipeline.wire import Kind, Reject
 Ints = npt.NDArray[np.int64]
 MOST_LETTERS = 1000
 """Readings of an entry that are rejected by a letter each; the rest share one."""
+
+Hindrance = Literal[
+    "unreadable",
+    "nameless",
+    "unserved",
+    "values",
+    "ahead",
+    "late",
+    "repeated",
+    "failed",
+    "waiting",
+    "pace",
+]
+"""What may keep most readings of a stream from being forecast, or from being forecast right, in a
+word: no reading in the entries, fields that would name series and time and are not read, no model
+for the series, features that are missing, a time too far ahead, a slot that no window holds any
+more, what was known already, a model without an answer, windows that are too short, and readings
+at another pace than the model's."""
+HINDRANCES: tuple[Hindrance, ...] = get_args(Hindrance)
 
 
 @dataclass(slots=True)
@@ -51,7 +71,8 @@ class Commit:
     from windows of which some slots had no reading; ``evicted`` counts series that were forgotten
     to make room, ``forgotten`` those that were quiet for too long; ``inference`` holds the seconds
     that models took, by their name; ``remarks`` and ``notes`` are for people, of what should be
-    mended and of what was found; ``told`` what rejects say of each entry.
+    mended and of what was found, and so are ``clues``, an example of what keeps readings from being
+    forecast; ``told`` what rejects say of each entry.
     """
 
     oldest: str
@@ -68,6 +89,7 @@ class Commit:
     inference: list[tuple[str, float]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    clues: dict[Hindrance, str] = field(default_factory=dict, compare=False)
     told: dict[tuple[bytes, Kind], _Told] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -102,3 +124,9 @@ def refuse(
             told.last = commit.rejects[-1]
         if count > len(mine):
             told.share(count - len(mine), commit.rejects)
+
+
+def some_of(names: Sequence[str], most: int = 3) -> str:
+    """Return the first of names in words, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

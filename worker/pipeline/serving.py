@@ -1,5 +1,6 @@
 """One model at work: its series' readings -> slots -> windows -> forecasts -> records; pure."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -7,14 +8,15 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from tidecast.worker.contract import ModelSpec
+from tidecast.worker.contract import Calendar, ModelSpec
 from tidecast.worker.pipeline.calendar import elapsed, moment
 from tidecast.worker.pipeline.cells import MISSING
+from tidecast.worker.pipeline.epoch import iso_of
 from tidecast.worker.pipeline.grid import grid_of
 from tidecast.worker.pipeline.model import Model
 from tidecast.worker.pipeline.naive import Naive, naive_of
 from tidecast.worker.pipeline.open_slots import Closed, OpenSlots, Taken
-from tidecast.worker.pipeline.outcome import Commit, refuse
+from tidecast.worker.pipeline.outcome import Commit, refuse, some_of
 from tidecast.worker.pipeline.readings import Readings
 from tidecast.worker.pipeline.records import RecordWriter
 from tidecast.worker.pipeline.windows import Advance, WindowStore
@@ -114,7 +116,7 @@ class Serving:
         self._beginner = beginner_of(model.spec, fleet) if naive else None
         self._joins = grid_of(model.spec).joins
         self._calendar = model.spec.calendar
-        self._told_pace = self._told_broken = False
+        self._told_broken = False
 
     @property
     def is_waiting(self) -> bool:
@@ -143,6 +145,7 @@ class Serving:
             pulse: called now and then.
             forecasts: whether there are to be any.
         """
+        waited = commit.fates.waiting
         chosen, rows, values = self._sound(batch.readings, chosen, rows, commit)
         if self._slots is None or not self._slots.wants(values):
             times = elapsed(batch.readings.times[chosen], self._calendar)
@@ -158,7 +161,7 @@ class Serving:
                 made += self._forecast(ready, batch, commit, pulse) if forecasts else ()
                 ready, size = [], 0
         if forecasts:
-            self._remark(commit)
+            self._remark(commit, rows if commit.fates.waiting > waited else rows[:0])
             made += self._forecast(ready, batch, commit, pulse)
         return made
 
@@ -217,6 +220,10 @@ class Serving:
         readings = batch.readings
         silent = None if readings.silent is None else readings.silent[chosen]
         _count(advance, len(chosen), silent, commit)
+        if advance.refused and "late" not in commit.clues:
+            place = min(advance.refused)
+            said = advance.refused[place]
+            commit.clues["late"] = _late(readings, int(chosen[place]), said, self._calendar)
         if advance.refused and not self._letters_of_late and self._model.spec.spec_version > 1:
             commit.fates.dropped += len(advance.refused)
         elif advance.refused:
@@ -258,15 +265,17 @@ class Serving:
         ).some(closed.loud[ready])
         commit.fates.closed += len(due.places)
         commit.fates.broken += len(closed.broken)
-        if len(closed.broken) and not self._told_broken:
-            self._told_broken = True
-            some = _some_of([name.decode() for name in names(closed.broken)[1]])
+        if len(closed.broken):
+            some = some_of([name.decode() for name in names(closed.broken)[1]])
             lacking = [self._model.spec.features[place] for place in closed.lacking]
-            commit.remarks.append(
+            commit.clues["values"] = (
                 f"model {self._model.spec.name}: slots of series {some} are left out, as they have "
                 f"no {' and no '.join(map(repr, lacking))}, nor has any within max_gap before (see "
                 "docs/time.md); is the field called otherwise?"
             )
+            if not self._told_broken:
+                self._told_broken = True
+                commit.remarks.append(commit.clues["values"])
         return due
 
     def _forecast(
@@ -321,12 +330,17 @@ class Serving:
         """Return when the clock of the model's calendar shows something."""
         return moment(shown, self._calendar)
 
-    def _remark(self, commit: Commit) -> None:
-        """Say once that readings come at another pace than the model was fitted for."""
-        if not self._told_pace and self._windows.pace.is_known:
-            self._told_pace = True
-            if remark := self._windows.pace.remark():
-                commit.remarks.append(f"model {self._model.spec.name}: {remark}")
+    def _remark(self, commit: Commit, waiting: Ints) -> None:
+        """Say if readings come at another pace than the model's, and how far rows are that wait."""
+        if remark := self._windows.pace.remark:
+            commit.clues["pace"] = f"model {self._model.spec.name}: {remark}"
+            commit.remarks += {commit.clues["pace"]}.difference(commit.remarks)
+        if len(waiting):
+            there, wanted = self._windows.longest(waiting)
+            commit.clues["waiting"] = (
+                f"of the {wanted} steps in a row that model {self._model.spec.name} forecasts "
+                f"from, the longest window has {there}"
+            )
 
     def _sound(
         self, readings: Readings, chosen: Ints, rows: Ints, commit: Commit
@@ -423,10 +437,14 @@ def _sorted(due: Due) -> Due:
     )
 
 
-def _some_of(names: Sequence[str], most: int = 3) -> str:
-    """Return the first of names in words, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _late(readings: Readings, reading: int, said: str, calendar: Calendar | None) -> str:
+    """Return an example of a reading that comes too late, for which ``said`` is the reason."""
+    time = int(readings.times[reading])
+    behind = re.match(r"late: (\d+) ms before", said)
+    if behind and not calendar:
+        said = f"whose newest reading is of {iso_of(time + int(behind[1]))}"
+    name = readings.series[reading].decode()
+    return f"one of series {name} of {iso_of(time)}, {said.removeprefix('late: ')}"
 
 
 def _count(advance: Advance, pushed: int, silent: Bools | None, commit: Commit) -> None:

@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ from tidecast.worker.pipeline.decode import Decoder
 from tidecast.worker.pipeline.epoch import iso_of
 from tidecast.worker.pipeline.fates import Fates
 from tidecast.worker.pipeline.grid import Twice, grid_of
-from tidecast.worker.pipeline.outcome import Commit, refuse
+from tidecast.worker.pipeline.outcome import Commit, refuse, some_of
 from tidecast.worker.pipeline.readings import Readings
 from tidecast.worker.pipeline.registry import Registry
 from tidecast.worker.pipeline.roster import UNSERVED
@@ -37,6 +37,8 @@ LARGEST_DECODE = 500_000
 """Bytes of entries that are decoded at a time, about."""
 MOST_AT_ONCE = 10_000
 """Readings that windows are moved by at a time; an entry may hold more."""
+MOST_NAMED = 3
+"""Series without a model that a commit names."""
 HOLE_SIZE, HOLE_VALUE_SIZE = 80, 32
 """Bytes that a slot takes while it is filled, about, and each of its values."""
 
@@ -125,6 +127,8 @@ class Pipeline:
         """What became of all readings so far."""
         self._decoder = decoder
         specs = [model.spec for model in registry.models]
+        globs = some_of([repr(spec.series) for spec in specs])
+        self._serve = f"{'models serve' if len(specs) > 1 else 'the model serves'} {globs}"
         self._at_once = most_at_once(specs, room, lateness)
         self.held = HeldSeries(
             specs,
@@ -235,6 +239,9 @@ class Pipeline:
         if placed.unserved:
             served = np.flatnonzero(placed.slots != UNSERVED)
             commit.fates.unserved += placed.unserved
+            names = (readings.series[place] for place in np.flatnonzero(placed.slots == UNSERVED))
+            some = dict.fromkeys(name.decode() for name in islice(names, MOST_NAMED))
+            commit.clues.setdefault("unserved", f"series {', '.join(some)}; {self._serve}")
         numbers, rows = self.held.routes[placed.slots[served]].T
         stream = np.maximum(np.maximum.accumulate(readings.times), latest)
         batch = Batch(readings, placed.slots, latest, stream, placed.gone)

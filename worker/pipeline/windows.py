@@ -141,7 +141,7 @@ class WindowStore:
         self._fills = grid.most > 0
         self._amends = grid.step_ms is not None and grid.amends
         self._least = min(n_steps, grid.min_steps or n_steps)
-        self.pace = Pace(grid.step_ms)
+        self.pace = Pace(grid.step_ms, amends=grid.amends)
         """How far apart the readings come."""
 
     def restored(self, rows: Ints, depth: int) -> None:
@@ -180,6 +180,10 @@ class WindowStore:
         crowded: npt.NDArray[np.bool_] = self._table["crowd"][rows] > 1
         return crowded
 
+    def longest(self, rows: Ints) -> tuple[int, int]:
+        """Return how many slots the longest run of rows has, and how many windows are to have."""
+        return int(self._runs[rows].max(initial=0)), self._least
+
     def newest(self, rows: Ints) -> Ints:
         """Return when the newest slot of each row lies ``[k]``."""
         newest: Ints = self._newest[rows]
@@ -215,7 +219,7 @@ class WindowStore:
             values: finite numbers, ``[m, F]``.
             pulse: called now and then, where many readings have to be taken one by one.
         """
-        if not self.pace.is_known:
+        if self.pace.looks():
             self._watch(rows, times)
         if len(rows) < 2 or bool((np.diff(np.sort(rows)) > 0).all()):
             return self._push_each_once(rows, times, values)
@@ -432,6 +436,8 @@ class WindowStore:
             latest: the times of their latest readings ``[k]``.
             crowded: which have readings of several times.
         """
+        if self.pace.looks():
+            self.pace.see((opened - self._newest[rows])[self._runs[rows] > 0])
         self._table["crowd"][rows] = 1  # or the slot would be laid where a crowd puts it
         advance = self._push_each_once(rows, opened, values)
         self._table["latest"][rows] = latest

@@ -31,7 +31,7 @@ from tidecast.worker.settings import Settings
 from tidecast.worker.store.commit import UNDER_WAY, Committer
 from tidecast.worker.store.keys import lease_key
 from tidecast.worker.store.lease import Leases, Standing
-from tidecast.worker.store.position import StreamFacts
+from tidecast.worker.store.position import START, StreamFacts
 from tidecast.worker.store.source import Streams
 
 TENDS_PER_LEASE = 10
@@ -149,7 +149,7 @@ class Holdings:
             except ITS_OWN as error:
                 self.fail(stream, error)
                 continue
-            self.summary.count(commit)
+            self.summary.count(stream, commit)
             if self.lives[stream].failures and stream in self.running:
                 self._recovered(stream)
 
@@ -347,6 +347,7 @@ class Holdings:
             if position is None:
                 position = self.streams.beginning(stream, at_end=self.settings.start == "latest")
                 self._committer.begin(stream, position)
+                self._tell_of_beginning(stream, position)
             else:
                 self._committer.resume(stream)
         except ITS_OWN as error:
@@ -354,6 +355,25 @@ class Holdings:
         else:
             self.restoring[stream] = self.recovery.restore(stream, position, self.renew)
             self.changed = True
+
+    def _tell_of_beginning(self, stream: str, position: Position) -> None:
+        """Say what is not read of a stream that is new to the fleet, or that there is nothing."""
+        facts = {"facts": {"stream": stream}}
+        if (
+            not position.entries
+            and position.offset == START
+            and not self.streams.facts(stream).added
+        ):
+            LOGGER.info(
+                "%s: nothing was ever added to it; its entries are waited for", stream, extra=facts
+            )
+        elif position.offset != START:
+            LOGGER.info(
+                "%s is new to fleet %s, which reads what comes from now on: of what it holds up to "
+                "%s nothing is read (--from earliest reads all)",
+                *(stream, self.settings.fleet, position.offset),
+                extra=facts,
+            )
 
     def _give_up(self, stream: str) -> None:
         """Leave a partition to other members, with its windows if they stand."""
@@ -376,9 +396,11 @@ class Holdings:
     def _save(self, stream: str, *, whole: bool = False) -> None:
         """Write a checkpoint, and remove what nobody needs any more from the stream."""
         self.hear()
+        hindered = self.summary.judge(stream)
         partition, start = self.running.get(stream), self.clock()
         if partition is None:
             return
+        partition.hindered = hindered
         try:
             self.recovery.save(stream, partition, self.renew, whole=whole)
             partition.saved_at = self.clock()

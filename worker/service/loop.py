@@ -13,12 +13,13 @@ loop collects them after an outage and with each summary.
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from tidecast.worker.errors import LostServerError, ServerError
 from tidecast.worker.logs import LOGGER
+from tidecast.worker.pipeline.outcome import Hindrance
 from tidecast.worker.pipeline.wire import Entry
 from tidecast.worker.service.health import Health
 from tidecast.worker.service.holdings import ITS_OWN, RESTORED_FOR, SAVING_SHARE, Holdings, untended
@@ -128,6 +129,10 @@ class Worker:
         """What each input stream is to this worker; safe to ask for from another thread."""
         lives = self._held.lives if self._held else {}
         return {stream: life.state for stream, life in lives.items()}
+
+    def hindering(self, stream: str) -> Mapping[Hindrance, str]:
+        """Return what keeps most of a stream's readings from being forecast; from any thread."""
+        return self._summary.hindering(stream) if self._held else {}
 
     def _note(self, held: Holdings, error: LostServerError) -> None:
         """Count and tell that the server is lost, and what stood on it."""

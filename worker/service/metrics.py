@@ -1,7 +1,8 @@
 """What a worker counts and how it stands, as Prometheus metrics.
 
 All is read when somebody scrapes, so that counting costs the worker next to nothing. Labels are
-bounded: streams and models are those that the worker was told of, reasons are ``wire.KINDS``.
+bounded: streams and models are those that the worker was told of, reasons are ``wire.KINDS`` and
+hindrances ``outcome.HINDRANCES``.
 """
 
 import platform
@@ -20,6 +21,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from tidecast.worker.contract import ModelSpec
+from tidecast.worker.pipeline.outcome import HINDRANCES
 from tidecast.worker.service.health import Health
 from tidecast.worker.service.loop import Worker
 from tidecast.worker.service.partition import State
@@ -201,8 +203,17 @@ class WorkerCollector(Collector):
         series = GaugeMetricFamily(
             "tidecast_series", "Series of an input stream that have a window.", labels=["stream"]
         )
+        hindered = GaugeMetricFamily(
+            "tidecast_hindered",
+            "1 while most readings of an input stream are not forecast, or not as they should be, "
+            "by what hinders them.",
+            labels=["stream", "kind"],
+        )
         now = self._worker.clock()
         for stream, partition in held.items():
+            hindering = self._worker.hindering(stream)
+            for kind in HINDRANCES:
+                hindered.add_metric([stream, kind], kind in hindering)
             lag.add_metric([stream], partition.lag)
             series.add_metric([stream], len(partition.pipeline.held))
             if partition.stands_since > float("-inf"):
@@ -210,7 +221,7 @@ class WorkerCollector(Collector):
         yield GaugeMetricFamily(
             "tidecast_partitions", "Input streams that this worker holds.", value=len(held)
         )
-        yield from (followed, state, lag, age, series)
+        yield from (followed, state, lag, age, series, hindered)
 
 
 def registry_of(

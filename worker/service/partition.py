@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tidecast.worker.pipeline.changelog import Changelog
+from tidecast.worker.pipeline.outcome import Hindrance
 from tidecast.worker.pipeline.step import Pipeline
 from tidecast.worker.service.outage import Outage
 from tidecast.worker.store.checkpoint import Manifest, Section
@@ -25,7 +26,8 @@ class Partition:
     it unread; ``saved`` is the checkpoint that stands, ``stands_since`` when it was written and
     ``saved_at`` when a part of one last was, in monotonic seconds, and ``save_seconds`` how long
     that took. ``added`` counts what was
-    ever added to the stream, as of the last look.
+    ever added to the stream, as of the last look. ``hindered`` says what keeps most readings from
+    being forecast, for people.
     """
 
     pipeline: Pipeline
@@ -40,6 +42,7 @@ class Partition:
     save_seconds: float = 0.0
     added: int = 0
     removed: int | None = None
+    hindered: dict[Hindrance, str] = field(default_factory=dict)
 
     @property
     def lag(self) -> int:

@@ -138,6 +138,7 @@ class Recovery:
             stream_time=partition.pipeline.stream_time.latest,
             fates=asdict(partition.pipeline.fates),
             marks=partition.pipeline.silence.marks,
+            hindered=dict(partition.hindered.items()),
             sections=log.sections,
         )
         self._checkpoints.publish(stream, partition.saved, tidy=log.outdated)

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tidecast.worker.logs import LOGGER
-from tidecast.worker.pipeline.outcome import Commit
+from tidecast.worker.pipeline.outcome import Commit, Hindrance
+from tidecast.worker.service.hindrances import PASSING, Hindrances
 from tidecast.worker.service.tally import Measures, Tally
 
 NAMED_AT_MOST = 20
@@ -31,11 +32,12 @@ class Summary:
     _since: Tally = field(default_factory=Tally, init=False)
     _remarks: set[str] = field(default_factory=set, init=False)
     _told_at: float = field(init=False)
+    _hindrances: dict[str, Hindrances] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self._told_at = self.clock()
 
-    def count(self, commit: Commit) -> None:
+    def count(self, stream: str, commit: Commit) -> None:
         """Count a commit that is known to be on the server; name series that are new."""
         self.total.add(commit)
         self._since.add(commit)
@@ -50,6 +52,26 @@ class Summary:
         room = NAMED_AT_MOST - self.total.started + len(commit.started)
         for name in commit.started[: max(0, room)]:
             LOGGER.info("series %s starts to forecast", name, extra={"facts": {"series": name}})
+
+        mine = self._hindrances.setdefault(stream, Hindrances(stream))
+        mine.take(commit)
+        if mine.is_plain:
+            self.judge(stream)
+
+    def judge(self, stream: str) -> dict[Hindrance, str]:
+        """Return what hinders the readings of a stream, and tell what of that is news."""
+        mine = self._hindrances.get(stream)
+        for kind, said in mine.judge(self.clock()) if mine else ():
+            if any(remark in said for remark in self._remarks):
+                continue  # the pipeline said it as it came up
+            tell = LOGGER.info if kind in PASSING else LOGGER.warning
+            tell("%s: %s", stream, said, extra={"facts": {"stream": stream, "hindrance": kind}})
+        return self.hindering(stream)
+
+    def hindering(self, stream: str) -> dict[Hindrance, str]:
+        """Return what hindered the readings of a stream when it was last looked at."""
+        mine = self._hindrances.get(stream)
+        return mine.stands.copy() if mine else {}
 
     def count_lost(self, stream: str, lost: int) -> None:
         """Count entries that were removed before they were read, and raise an alarm."""

@@ -51,7 +51,8 @@ class Manifest(BaseModel):
     stream up to that, ``clock`` how many readings have been numbered, ``series`` how many are held,
     ``evicted`` and ``lost`` how many series were forgotten and entries removed unread so far.
     ``marks`` tell which series have been quiet since when (``stream_time.Silence``).
-    ``fates`` counts what became of all readings so far (``fates.Fates``).
+    ``fates`` counts what became of all readings so far (``fates.Fates``). ``hindered`` says what
+    keeps most readings from being forecast (``hindrances``); it is for people, and never restored.
     ``stream_time`` is the latest time of its readings, -1 where there were none.
     ``models`` tell whose state it is, ``sets`` are the layouts of the column sets in it.
     ``sections`` are restored in that order.
@@ -72,6 +73,7 @@ class Manifest(BaseModel):
     stream_time: int = -1
     marks: list[tuple[int, int]] = []
     fates: dict[str, int] = {}
+    hindered: dict[str, str] = {}
     sections: list[Section]
 
 

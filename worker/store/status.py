@@ -39,8 +39,9 @@ class PartitionStatus:
     """How one fleet stands on one stream; None: not known, or nothing is there.
 
     ``checkpoint_age`` is in seconds. ``series``, ``evicted`` (series forgotten to make room) and
-    ``lost`` (entries removed unread) are as of the checkpoint, and so is ``fates``, which counts
-    what became of all readings so far. ``errors`` tell which keys hold what cannot be read,
+    ``lost`` (entries removed unread) are as of the checkpoint, and so are ``fates``, which counts
+    what became of all readings so far, and ``hindered``, which says what keeps most readings from
+    being forecast. ``errors`` tell which keys hold what cannot be read,
     ``checkpoint_error`` why the checkpoint cannot.
     """
 
@@ -56,6 +57,7 @@ class PartitionStatus:
     evicted: int | None
     lost: int | None
     fates: dict[str, int] | None
+    hindered: dict[str, str] | None
     dead_letters: int | None
     errors: tuple[str, ...]
 
@@ -201,6 +203,7 @@ def _status(fleet: str, stream: str, said: Sequence[Any], now: int) -> Partition
         evicted=manifest.evicted if manifest else None,
         lost=manifest.lost if manifest else None,
         fates=manifest.fates if manifest else None,
+        hindered=manifest.hindered if manifest else None,
         dead_letters=answers.take(dead_key(stream, fleet), said[4]),
         errors=tuple(answers.errors),
     )

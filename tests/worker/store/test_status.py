@@ -28,6 +28,7 @@ NOTHING = PartitionStatus(
     evicted=None,
     lost=None,
     fates=None,
+    hindered=None,
     dead_letters=0,
     errors=(),
 )
