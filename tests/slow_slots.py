@@ -89,6 +89,11 @@ class SlowSlots:
         slots = self.open.setdefault(series, {})
         return made + self._take(series, window, slots, time, cells, loud=loud)
 
+    def forget(self, series: str) -> None:
+        """Know nothing of a series any more."""
+        for kept in (self.windows, self.open, self.fresh, self.left):
+            kept.pop(series, None)
+
     def tick(self, time: int) -> list[Forecast]:
         """Take the time of any reading of the partition; return what is forecast then."""
         if not self.step:

@@ -10,6 +10,7 @@ from tidecast.usage import GroupedCommand, complaint
 from tidecast.version import Version
 from tidecast.worker.commands import dead_letters
 from tidecast.worker.commands.feed import feed_command
+from tidecast.worker.commands.forget import forget_command
 from tidecast.worker.commands.predict import predict_command
 from tidecast.worker.commands.run import run_command
 from tidecast.worker.commands.status import status_command
@@ -39,6 +40,7 @@ app.command("feed", cls=GroupedCommand)(feed_command)
 app.command("predict", cls=GroupedCommand)(predict_command)
 app.command("watch", cls=GroupedCommand)(watch_command)
 app.command("status", cls=GroupedCommand)(status_command)
+app.command("forget", cls=GroupedCommand)(forget_command)
 app.add_typer(dead_letters.app, name="dead-letters")
 
 

@@ -24,7 +24,7 @@ from tests.redis.proxy import Proxy
 from tests.redis.servers import Server, dying_with_us, truncate_last_transaction
 from tests.redis.verifier import Outcome, verify
 from tests.redis.waiting import PATIENCE, wait_for
-from tidecast.worker.pipeline.wire import HISTORY
+from tidecast.worker.pipeline.wire import FORGET, HISTORY
 from tidecast.worker.store.position import position_of
 
 STEPS = ("acquired", "restored", "read", "stepped", "sent", "settled", "saved", "renewed")
@@ -154,6 +154,8 @@ def messy_reading(number: int, random: Random) -> dict[Any, Any]:
         number = max(0, number - 1)
     place, rounds = number % SERIES, number // SERIES
     series, at = f"{KINDS[place]}{place}", START + STEP * rounds
+    if random.randrange(100) == 0:
+        return {FORGET: series}
     if mess == 1:
         at -= STEP * random.randrange(1, 7)
     elif mess == 2:

@@ -147,6 +147,9 @@ def test_the_whole_line_runs_under_the_least_rights(
         finished(command(house, "operator", "dead-letters", "retry", *inputs, first, *whose))
         wait_for(lambda: client.xlen(dead) == 2)  # it is as wrong as before
         finished(command(house, "operator", "dead-letters", "drop", *inputs, second, *whose))
+        words = ("--series", "rows", "--fleet", fleet, "--patience", "120")
+        out, err = finished(command(house, "operator", "forget", *inputs, *words))
+        assert (out, err) == (f"fleet {fleet} forgot series rows\n", "")
         for process in (standby, worker):
             process.send_signal(signal.SIGTERM)
             _, err = finished(process)

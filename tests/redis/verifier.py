@@ -15,7 +15,7 @@ from tidecast.worker.pipeline.decode import Decoder
 from tidecast.worker.pipeline.grid import grid_of
 from tidecast.worker.pipeline.registry import Registry, load_registry
 from tidecast.worker.pipeline.step import Pipeline
-from tidecast.worker.pipeline.wire import HISTORY
+from tidecast.worker.pipeline.wire import FORGET, HISTORY
 from tidecast.worker.store.position import START
 from tidecast.worker.store.source import Streams
 
@@ -82,6 +82,10 @@ def _slowly(client: redis.Redis, stream: str, registry: Registry) -> list[Essenc
     slots = [SlowSlots(s.n_steps, grid_of(s), len(s.features)) for s in specs]
     found: list[Essence] = []
     for entry_id, said in _entries(client, stream):
+        if FORGET in said:
+            for slow in slots:
+                slow.forget(said[FORGET].decode())
+            continue
         series, at = said[b"series"].decode(), int(said.get(b"ts", entry_id.partition(b"-")[0]))
         serving = registry.match(series)
         for number, (spec, slow) in enumerate(zip(specs, slots, strict=True)):

@@ -13,7 +13,9 @@ of all other rows. So a full copy is always under way, and no save takes long::
                                            deltas 2-4
 
 A base takes the place of the one before it, and a delta that every base is newer than is dropped.
-What is left is restored in the order in which it was written, each part over those before it.
+What is left is restored in the order in which it was written, each part over those before it. A
+series that is forgotten by an order has its name written before all else of the next save, since
+what stands of it would come back.
 
 Where nothing stands yet, bases alone are written, over several saves if they are many; the first
 checkpoint stands when every slice has one.
@@ -99,6 +101,7 @@ class Changelog(Generic[Section]):
         self._slices: list[list[Slice[Section]]] = []
         self._compacted: list[int] = []
         self._deltas: list[tuple[int, Section]] = []
+        self._forgets: list[tuple[int, Section]] = []
         self._save = self._written = self._due = self._debt = 0
         self._stands = bool(inherited)
 
@@ -107,6 +110,7 @@ class Changelog(Generic[Section]):
         """What to restore, in that order."""
         bases = [(s.at, 0, s.base) for s in self._all_slices() if s.base is not None]
         parts = [*bases, *((save, 1, section) for save, section in self._deltas)]
+        parts += [(save, -1, section) for save, section in self._forgets]
         return [*self._inherited, *(part for *_, part in sorted(parts, key=lambda p: p[:2]))]
 
     @property
@@ -159,17 +163,23 @@ class Changelog(Generic[Section]):
         self._deltas.append((self._save, section))
         self._written += section.size
 
+    def forgot(self, section: Section) -> None:
+        """Note what names series of which nothing counts that was written before this save."""
+        self._forgets.append((self._save, section))
+        self._written += section.size
+
     def end(self, clock: int) -> None:
         """End a save after so many readings, and drop what is outdated."""
         self.clock = clock
         self._debt += max(self._written, self._due)
         self._stands = self.is_complete
         oldest = min((one.at for one in self._all_slices()), default=self._save)
-        needed = [(save, section) for save, section in self._deltas if save > oldest]
-        inherited = [] if oldest else self._inherited
-        lost = len(self._deltas) + len(self._inherited) - len(needed) - len(inherited)
-        self.outdated |= lost > 0
-        self._deltas, self._inherited = needed, inherited
+        before = len(self._deltas) + len(self._forgets) + len(self._inherited)
+        self._deltas = [delta for delta in self._deltas if delta[0] > oldest]
+        self._forgets = [names for names in self._forgets if names[0] > oldest]
+        self._inherited = [] if oldest else self._inherited
+        left = len(self._deltas) + len(self._forgets) + len(self._inherited)
+        self.outdated |= left < before
 
     def _all_slices(self) -> list[Slice[Section]]:
         return list(chain.from_iterable(self._slices))

@@ -33,12 +33,14 @@ from tidecast.worker.pipeline.documents import (
 from tidecast.worker.pipeline.flat import Flat, Named
 from tidecast.worker.pipeline.layouts import Group, Layout, groups
 from tidecast.worker.pipeline.naming import PLAIN, Names, Naming
+from tidecast.worker.pipeline.orders import orders_in
 from tidecast.worker.pipeline.readings import Readings, joined, payload_of, with_words
 from tidecast.worker.pipeline.suggest import remedy_of
 from tidecast.worker.pipeline.tables import MOST_IGNORED
 from tidecast.worker.pipeline.wire import (
     ADDRESSEE,
     DEFAULT_FLEET,
+    FORGET,
     HISTORY,
     Entry,
     Pulse,
@@ -162,7 +164,13 @@ class Decoder:
     ) -> tuple[Readings, list[Reject]]:
         """Return what ``decode`` does of entries by their layouts, each with ``_bodies``."""
         layouts = list(layouts)
+        orders = [group for group, _ in layouts if FORGET in group.layout]
+        if orders:
+            nothing: list[tuple[Group, Sequence[int]]] = [(Group(entries, [], {}), [])]
+            layouts = [pair for pair in layouts if FORGET not in pair[0].layout] or nothing
         readings, rejects = self._read(entries, layouts, pulse)
+        if orders:
+            readings = _with_orders(orders, entries, readings, rejects)
         silent = [
             place for group, _ in layouts if HISTORY in group.layout for place in group.silent
         ]
@@ -301,6 +309,16 @@ def _body(entry: Entry, bodies: Sequence[int]) -> bytes | Body | None:
         if fields[place][:1] in (b"{", b"["):
             return fields[place]
     return next((body for at in bodies if (body := body_of(fields[at])) is not None), None)
+
+
+def _with_orders(
+    orders: Sequence[Group], entries: Sequence[Entry], readings: Readings, rejects: list[Reject]
+) -> Readings:
+    """Return readings with orders among them, and put those that are none among the rejects."""
+    found, odd = orders_in(orders)
+    rejects += [_reject(entries[place], error) for place, error in sorted(odd.items())]
+    readings = joined([readings, found])
+    return replace(readings, orders=np.isin(readings.places, found.places))
 
 
 def _reject(entry: Entry, error: UnreadableError) -> Reject:

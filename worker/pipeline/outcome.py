@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from tidecast.worker.pipeline.fates import Fates
 from tidecast.worker.pipeline.readings import Readings
-from tidecast.worker.pipeline.wire import Kind, Reject
+from tidecast.worker.pipeline.wire import Forgotten, Kind, Reject
 
 Ints = npt.NDArray[np.int64]
 MOST_LETTERS = 1000
@@ -69,10 +69,11 @@ class Commit:
     and ``records[i]`` the i-th forecast in stream order; ``started`` names series that forecast for
     the first time; ``fates`` counts its readings and what became of them, ``filled`` the forecasts
     from windows of which some slots had no reading; ``evicted`` counts series that were forgotten
-    to make room, ``forgotten`` those that were quiet for too long; ``inference`` holds the seconds
-    that models took, by their name; ``remarks`` and ``notes`` are for people, of what should be
-    mended and of what was found, and so are ``clues``, an example of what keeps readings from being
-    forecast; ``told`` what rejects say of each entry.
+    to make room, ``forgotten`` those that were quiet for too long, ``orders`` tell what became of
+    entries that say to forget one; ``inference`` holds the seconds that models took, by their name;
+    ``remarks`` and ``notes`` are for people, of what should be mended and of what was found, and so
+    are ``clues``, an example of what keeps readings from being forecast; ``told`` what rejects say
+    of each entry.
     """
 
     oldest: str
@@ -86,6 +87,7 @@ class Commit:
     filled: int = 0
     forgotten: int = 0
     evicted: int = 0
+    orders: list[Forgotten] = field(default_factory=list)
     inference: list[tuple[str, float]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

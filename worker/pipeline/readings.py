@@ -25,6 +25,7 @@ class Readings:
     document of columns with the place in them. ``silent`` ones are not to be forecast; None: none.
     ``remedy`` makes words of what a reading without any feature was decoded from. ``fields`` are
     those of features that stand for one of a field's words.
+    ``orders`` are no readings: there the state of their series is to be dropped; None: none.
     """
 
     places: Ints
@@ -37,6 +38,7 @@ class Readings:
     silent: npt.NDArray[np.bool_] | None = None
     remedy: Callable[[Any], str] = lambda _: ""
     fields: dict[str, str] = field(default_factory=dict)
+    orders: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         """Return how many readings there are."""
@@ -97,6 +99,7 @@ class Readings:
             None if self.silent is None else self.silent[chosen],
             self.remedy,
             self.fields,
+            None if self.orders is None else self.orders[chosen],
         )
 
 

@@ -17,7 +17,7 @@ from tidecast.worker.pipeline.grid import Grid, Twice, grid_of
 from tidecast.worker.pipeline.naive import naive_of
 from tidecast.worker.pipeline.open_slots import OpenSlots, depth_of, open_set, reshaped
 from tidecast.worker.pipeline.roster import BOUNDLESS, UNSERVED, Roster
-from tidecast.worker.pipeline.snapshot import State, StateKey
+from tidecast.worker.pipeline.snapshot import State, StateKey, forgetting
 from tidecast.worker.pipeline.windows import WindowStore, column_sets
 
 BESIDE_COLUMNS = 320
@@ -60,6 +60,10 @@ def newest(states: Iterable[State], most: int) -> Generator[None, None, Ints]:
     """Return marks of the ``most`` series that were touched last; yields after each state."""
     marks, touched = np.zeros(0, np.int64), np.zeros(0, np.int64)
     for state in states:
+        if state.forgets:
+            kept = ~np.isin(marks, _marks(state.names))
+            marks, touched = marks[kept], touched[kept]
+            continue
         marks = np.concatenate([marks, _marks(state.names)])
         touched = np.concatenate([touched, state.touched])
         order = np.lexsort((touched, marks))
@@ -149,6 +153,7 @@ class HeldSeries:
             table.reserve(self._kept)
         self.routes = np.empty((0, 2), np.int64)
         self._started = np.zeros(0, np.bool_)
+        self._forgotten: list[bytes] = []
 
     def __len__(self) -> int:
         """Return how many series are held."""
@@ -197,7 +202,11 @@ class HeldSeries:
         self, log: Changelog[Section], write: Callable[[State], Section], *, whole: bool = False
     ) -> None:
         """Write what is due; ``whole``: the log is to be complete then, however much that takes."""
-        for one in log.begin(self.tables, everything=whole):
+        slices = log.begin(self.tables, everything=whole)
+        if self._forgotten:
+            log.forgot(write(forgetting(self._forgotten)))
+            self._forgotten = []
+        for one in slices:
             log.rebased(one, write(self.base(one.table, one.first, one.beyond)))
         slots = self._roster.touched_since(log.clock)
         for number in range(len(self.tables)):
@@ -254,6 +263,11 @@ class HeldSeries:
                 min(held, self._roster.most)
             )  # growing would take twice the memory, and room alone takes none
         for each in states:
+            if each.forgets:
+                for name in each.names:
+                    strangers.pop(name, None)
+                self._drop(each.names)
+                continue
             state = each if chosen is None else each.only(np.isin(_marks(each.names), chosen))
             fits = self._adopt(state)
             for place in np.flatnonzero(~fits).tolist():
@@ -289,6 +303,18 @@ class HeldSeries:
         if len(quiet):
             self._forget(quiet)
         return len(quiet)
+
+    def forget(self, name: bytes) -> bool:
+        """Drop all that is kept of a series, here and in the next save; tell if that was any."""
+        if not self._drop([name]):
+            return False
+        self._forgotten.append(name)
+        return True
+
+    def _drop(self, names: Sequence[bytes]) -> int:
+        slots = self._roster.slots_of(names)
+        self._forget(slots[slots != UNSERVED])
+        return int((slots != UNSERVED).sum())
 
     def _forget(self, slots: Ints) -> None:
         self._roster.drop(slots.tolist())

@@ -18,7 +18,9 @@ import orjson
 
 from tidecast.worker.pipeline.columns import Array, Column, Ints
 
-LAYOUT = 2
+LAYOUT, FORGETS = 2, 3
+"""Layouts of sections that hold state, and of those that name series whose state is dropped: a
+worker of before refuses these, and makes the windows from the stream."""
 _HEADER = struct.Struct("<4sHI")
 _MAGIC = b"TCWS"
 _CHECK = struct.Struct("<I")
@@ -42,7 +44,8 @@ class State:
 
     ``names`` and ``touched`` ``[k]``, numbers of readings, are the roster's; ``moved`` ``[k]`` and
     ``arrays``, by the names of ``columns``, are what ``Table.take`` returned. ``whole``: nothing
-    before counts; else it goes on from there.
+    before counts; else it goes on from there. Where it ``forgets``, there are names alone, of
+    series of which nothing before counts.
     """
 
     key: StateKey
@@ -52,6 +55,7 @@ class State:
     moved: Ints
     columns: Sequence[Column]
     arrays: Mapping[str, Array]
+    forgets: bool = False
 
     def only(self, chosen: npt.NDArray[np.bool_]) -> "State":
         """Return the state of the chosen ones ``[k]`` of the series."""
@@ -87,7 +91,7 @@ def encode(state: State) -> bytes:
     )
     body = b"".join(
         (
-            _HEADER.pack(_MAGIC, LAYOUT, len(described)),
+            _HEADER.pack(_MAGIC, FORGETS if state.forgets else LAYOUT, len(described)),
             described,
             np.fromiter(map(len, state.names), "<u2", len(state.names)).tobytes(),
             state.touched.astype("<i8").tobytes(),
@@ -108,7 +112,7 @@ def decode(section: bytes) -> State:
     if len(section) < _HEADER.size + _CHECK.size:
         raise ValueError(f"a section of {len(section)} bytes is too short")
     magic, layout, size = _HEADER.unpack_from(section)
-    if magic != _MAGIC or layout != LAYOUT:
+    if magic != _MAGIC or layout not in (LAYOUT, FORGETS):
         raise ValueError(f"a section of layout {layout}, this worker reads {LAYOUT}")
     body = memoryview(section)[: -_CHECK.size]
     if zlib.crc32(body) != _CHECK.unpack_from(section, len(body))[0]:
@@ -137,7 +141,15 @@ def decode(section: bytes) -> State:
         moved,
         columns,
         arrays,
+        layout == FORGETS,
     )
+
+
+def forgetting(names: Sequence[bytes]) -> State:
+    """Return what says that nothing before counts of series of these names."""
+    none = np.zeros(len(names), np.int64)
+    whole = True
+    return State(StateKey((), None), whole, names, none, none, (), {}, forgets=True)
 
 
 class _Parts:

@@ -2,10 +2,11 @@
 
 import time
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from typing import Literal
 
 import numpy as np
@@ -24,7 +25,7 @@ from tidecast.worker.pipeline.roster import UNSERVED
 from tidecast.worker.pipeline.series import HeldSeries, series_size
 from tidecast.worker.pipeline.serving import Batch, Made, Serving
 from tidecast.worker.pipeline.stream_time import Silence, StreamTime
-from tidecast.worker.pipeline.wire import Entry, Pulse, Reject
+from tidecast.worker.pipeline.wire import Entry, Forgotten, Pulse, Reject
 
 Ints = npt.NDArray[np.int64]
 Late = Literal["drop", "dead"]
@@ -37,6 +38,8 @@ LARGEST_DECODE = 500_000
 """Bytes of entries that are decoded at a time, about."""
 MOST_AT_ONCE = 10_000
 """Readings that windows are moved by at a time; an entry may hold more."""
+MOST_ORDERS = 200
+"""Orders to forget a series that are known to have been carried out; whoever gave one asks soon."""
 MOST_NAMED = 3
 """Series without a model that a commit names."""
 HOLE_SIZE, HOLE_VALUE_SIZE = 80, 32
@@ -125,6 +128,8 @@ class Pipeline:
         self.silence = Silence(ttl)
         self.fates = Fates()
         """What became of all readings so far."""
+        self.orders = deque[Forgotten](maxlen=MOST_ORDERS)
+        """What became of the newest orders to forget a series."""
         self._decoder = decoder
         specs = [model.spec for model in registry.models]
         globs = some_of([repr(spec.series) for spec in specs])
@@ -199,11 +204,10 @@ class Pipeline:
 
     def _forecast(self, readings: Readings, commit: Commit, *, forecasts: bool) -> Commit:
         """Put the readings' forecasts into the commit and return it; none in a replay."""
-        if len(readings) <= self._at_once:
+        if len(readings) <= self._at_once and readings.orders is None:
             self._advance(readings, commit, forecasts=forecasts)
         else:
-            for first in range(0, len(readings), self._at_once):
-                part = readings.part(first, min(first + self._at_once, len(readings)))
+            for part in self._parts(readings, commit):
                 self._advance(part, commit, forecasts=forecasts)
         # Letters come in the order of their entries, however these are cut into commits.
         commit.rejects.sort(key=_place_in_stream)
@@ -211,6 +215,22 @@ class Pipeline:
         commit.remarks += self._decoder.remarks()
         self.fates.add(commit.fates)
         return commit
+
+    def _parts(self, readings: Readings, commit: Commit) -> Iterator[Readings]:
+        """Yield parts of readings, of ``_at_once`` at most, and carry out the orders between."""
+        orders = [] if readings.orders is None else np.flatnonzero(readings.orders).tolist()
+        for first, beyond in pairwise([-1, *orders, len(readings)]):
+            for low in range(first + 1, beyond, self._at_once):
+                yield readings.part(low, min(low + self._at_once, beyond))
+            if beyond < len(readings):
+                self._forget(readings.series[beyond], readings.ids[beyond], commit)
+
+    def _forget(self, name: bytes, entry_id: bytes, commit: Commit) -> None:
+        """Drop a series' state, as an entry says."""
+        done = Forgotten(entry_id.decode(), name.decode(), self.held.forget(name))
+        self.orders.append(done)
+        commit.orders.append(done)
+        commit.fates.readings -= 1  # it is none
 
     def _advance(self, readings: Readings, commit: Commit, *, forecasts: bool) -> None:
         """Move the windows on by readings, and put their forecasts behind those in the commit."""

@@ -19,6 +19,9 @@ Pulse = Callable[[], object]
 """Called whenever a part of some long work is done, so that leases can be looked after."""
 HISTORY = b"tidecast:history"
 """The field of an entry whose readings move windows and are not forecast; "0" is as none."""
+FORGET = b"tidecast:forget"
+"""The field of an entry that holds no reading: at it, all that is kept of the series that it names
+is dropped."""
 Kind = Literal["malformed", "series", "time", "value", "ahead", "late", "forecast"]
 """What was wrong with a reading, in a word: no reading at all, its series' name, its time, a value,
 a time too far ahead, a slot that no window holds any more, or what the model answered."""
@@ -33,6 +36,15 @@ def unaddressed(fields: list[bytes]) -> list[bytes]:
         return fields
     pairs = zip(fields[::2], fields[1::2], strict=True)
     return [word for pair in pairs if pair[0] != ADDRESSEE for word in pair]
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What became of an entry that says to forget a series: whether that was held."""
+
+    entry: str
+    series: str
+    held: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from tidecast.worker.pipeline.registry import Registry
 from tidecast.worker.pipeline.series import newest
 from tidecast.worker.pipeline.snapshot import State, decode, encode
 from tidecast.worker.pipeline.step import ANY_ROOM, Pipeline, Room, most_readings
-from tidecast.worker.pipeline.wire import Position, Pulse
+from tidecast.worker.pipeline.wire import Forgotten, Position, Pulse
 from tidecast.worker.service.partition import Partition
 from tidecast.worker.settings import Settings
 from tidecast.worker.store.checkpoint import Checkpoints, Manifest, Section
@@ -138,6 +138,7 @@ class Recovery:
             stream_time=partition.pipeline.stream_time.latest,
             fates=asdict(partition.pipeline.fates),
             marks=partition.pipeline.silence.marks,
+            orders=[(one.entry, one.series, one.held) for one in partition.pipeline.orders],
             hindered=dict(partition.hindered.items()),
             sections=log.sections,
         )
@@ -247,6 +248,7 @@ class Recovery:
         pipeline.stream_time.latest = saved.stream_time
         pipeline.fates = fates_of(saved.fates)
         pipeline.silence.marks = list(saved.marks)
+        pipeline.orders.extend(Forgotten(*order) for order in saved.orders)
         theirs = [meaning_of(model) for model in saved.models]
         if theirs == [meaning_of(model) for model in self._models]:
             partition.changelog = Changelog(saved.sections, saved.clock)

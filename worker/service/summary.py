@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from tidecast.worker.logs import LOGGER
 from tidecast.worker.pipeline.outcome import Commit, Hindrance
+from tidecast.worker.pipeline.wire import Forgotten
 from tidecast.worker.service.hindrances import PASSING, Hindrances
 from tidecast.worker.service.tally import Measures, Tally
 
@@ -49,6 +50,8 @@ class Summary:
             if note not in self._remarks:
                 LOGGER.info("%s", note)
         self._remarks |= {*commit.remarks, *commit.notes}
+        for order in commit.orders:
+            self._tell_order(stream, order)
         room = NAMED_AT_MOST - self.total.started + len(commit.started)
         for name in commit.started[: max(0, room)]:
             LOGGER.info("series %s starts to forecast", name, extra={"facts": {"series": name}})
@@ -57,6 +60,15 @@ class Summary:
         mine.take(commit)
         if mine.is_plain:
             self.judge(stream)
+
+    def _tell_order(self, stream: str, order: Forgotten) -> None:
+        said = "series %s is forgotten" if order.held else "there is no series %s to forget"
+        facts = {"stream": stream, "series": order.series, "entry": order.entry}
+        LOGGER.info(
+            f"%s: {said}, as entry %s says",
+            *(stream, order.series, order.entry),
+            extra={"facts": facts},
+        )
 
     def judge(self, stream: str) -> dict[Hindrance, str]:
         """Return what hinders the readings of a stream, and tell what of that is news."""

@@ -53,6 +53,8 @@ class Manifest(BaseModel):
     ``marks`` tell which series have been quiet since when (``stream_time.Silence``).
     ``fates`` counts what became of all readings so far (``fates.Fates``). ``hindered`` says what
     keeps most readings from being forecast (``hindrances``); it is for people, and never restored.
+    ``orders`` are the newest entries that say to forget a series, with its name and whether it was
+    held (``wire.Forgotten``).
     ``stream_time`` is the latest time of its readings, -1 where there were none.
     ``models`` tell whose state it is, ``sets`` are the layouts of the column sets in it.
     ``sections`` are restored in that order.
@@ -74,6 +76,7 @@ class Manifest(BaseModel):
     marks: list[tuple[int, int]] = []
     fates: dict[str, int] = {}
     hindered: dict[str, str] = {}
+    orders: list[tuple[str, str, bool]] = []
     sections: list[Section]
 
 

@@ -169,3 +169,50 @@ def test_a_restart_takes_little_more_memory_than_what_it_restores() -> None:
     assert names_of(after) == sorted(series)
     assert held > 40_000_000
     assert peak < 1.3 * held
+
+
+def test_a_forgotten_series_does_not_come_back_from_what_was_written_before() -> None:
+    """It was touched last, so that by their numbers another would have been left out instead."""
+    held = held_of(b"a", b"b", b"c", longest=9, rounds=3)
+    log: Changelog[Kept] = Changelog(slice_size=1)  # a base of each row
+
+    def restored() -> list[bytes]:
+        again = HeldSeries([spec_of()], lambda _: 0, 9)
+        states = [decode(section.content) for section in log.sections]
+        list(again.restore(iter(states), held.clock, len(held)))
+        *_, chosen = collected(newest(iter(states), len(held)))
+        assert len(chosen) == len(held)
+        return names_of(again)
+
+    held.save(log, kept, whole=True)
+    assert [held.forget(name) for name in (b"c", b"c", b"stranger")] == [True, False, False]
+    held.place([b"a"])
+    held.save(log, kept)
+    assert restored() == [b"a", b"b"]
+    held.place([b"c"])
+    held.save(log, kept)
+    assert restored() == [b"a", b"b", b"c"]
+    assert held.forget(b"c")
+    held.place([b"c"])  # and comes back before the save
+    held.save(log, kept)
+    assert restored() == [b"a", b"b", b"c"]
+    for _ in range(200):  # until all bases are new
+        held.place([b"a", b"b", b"c"])
+        held.save(log, kept)
+    assert restored() == [b"a", b"b", b"c"]
+    assert not any(decode(section.content).forgets for section in log.sections)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A section with what is in it."""
+
+    content: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.content)
+
+
+def kept(state: State) -> Kept:
+    return Kept(encode(state))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidecast.worker.pipeline.columns import Array, Column
-from tidecast.worker.pipeline.snapshot import LAYOUT, State, StateKey, decode, encode
+from tidecast.worker.pipeline.snapshot import FORGETS, LAYOUT, State, StateKey, decode, encode
 
 LONGEST = 512
 names = st.text(max_size=LONGEST).map(str.encode).filter(lambda name: len(name) <= LONGEST)
@@ -135,7 +135,7 @@ def test_bytes_behind_the_end_are_refused() -> None:
         decode(encode(state_of("a")) + b"\0")
 
 
-@pytest.mark.parametrize("layout", [0, LAYOUT + 1, 2**16 - 1])
+@pytest.mark.parametrize("layout", [0, FORGETS + 1, 2**16 - 1])
 def test_another_layout_is_refused_by_its_number(layout: int) -> None:
     section = encode(state_of("a"))
     assert resealed(section, LAYOUT) == section

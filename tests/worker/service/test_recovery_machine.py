@@ -30,7 +30,7 @@ from tidecast.worker.pipeline.grid import Grid, grid_of
 from tidecast.worker.pipeline.registry import Registry, load_registry
 from tidecast.worker.pipeline.snapshot import decode, encode
 from tidecast.worker.pipeline.step import Pipeline
-from tidecast.worker.pipeline.wire import Entry
+from tidecast.worker.pipeline.wire import FORGET, Entry
 
 EXAMPLES = int(os.environ.get("TIDECAST_EXAMPLES", "60"))
 MAX_SERIES = 3
@@ -151,6 +151,18 @@ class Histories(RuleBasedStateMachine):
     def feed_in_step(self, names: list[str], rounds: int, value: int) -> None:
         """Without these few windows would ever be full."""
         self.feed([[(name, STEP, value + i, i) for name in names] for i in range(rounds)])
+
+    @rule(name=st.sampled_from(NAMES), batch=batches)
+    def forget(self, name: str, batch: list[list[Reading]]) -> None:
+        """An order among readings, in one step with those behind it."""
+        order: Entry = (b"%d-0" % (len(self.stream) + 1), [FORGET, name.encode()])
+        self.stream.append(order)
+        held = self.reference.windows.pop(name, None) is not None
+        self.times.pop(name, None)
+        assert forecasts(self.pipeline, [order]) == []
+        done = self.pipeline.orders[-1]
+        assert (done.entry, done.series, done.held) == (order[0].decode(), name, held)
+        self.feed(batch)
 
     @rule(batch=batches, full=fullness)
     def checkpoint(self, batch: list[list[Reading]], full: bool) -> None:
