@@ -16,6 +16,7 @@ from tests.model_files import write_mean_model
 from tests.redis.test_metrics import scraped
 from tests.redis.test_worker_process import dead, forecasts
 from tests.redis.waiting import wait_for
+from tidecast.worker.logs import printable
 
 START, MINUTE = 1_709_251_200_000, 60_000
 GRID: dict[str, Any] = {"step_seconds": 60.0, "gaps": "linear", "max_gap": 3, "min_steps": 2}
@@ -47,7 +48,7 @@ def assert_told(tidecast: Run, log: list[str], kind: str, *words: str, level: st
     assert len(lines) == 1, log
     assert lines[0].startswith(level)
     assert [word for word in words if word not in said] == []
-    assert f"fleet default, readings: {said}\n" in shown.stderr
+    assert f"fleet default, readings: {printable(said)}\n" in shown.stderr
 
 
 @pytest.mark.parametrize("read_size", ["7", "1000"])
@@ -125,7 +126,10 @@ def test_features_that_are_not_there(client: redis.Redis, tidecast: Run, tmp_pat
     model = write_mean_model(tmp_path / "m.onnx", n_steps=3, **GRID)
     add(client, *minutes(30), field="temp\x1b[2J")
     log = drain(tidecast, model)
-    words = ("30 of 30 readings lack", "feature 'value' is missing (its fields: series, ts, temp")
+    words = (
+        "30 of 30 readings lack",
+        "feature 'value' is missing; there are 'series', 'ts', 'temp",
+    )
     assert_told(tidecast, log, "values", *words, "tidecast-worker check", level="WARNING")
     assert not any("\x1b" in line for line in log)
 

@@ -18,13 +18,14 @@ from tidecast.worker.pipeline.decode import Decoder
 from tidecast.worker.pipeline.epoch import iso_of
 from tidecast.worker.pipeline.fates import Fates
 from tidecast.worker.pipeline.grid import Twice, grid_of
-from tidecast.worker.pipeline.outcome import Commit, refuse, some_of
+from tidecast.worker.pipeline.outcome import Commit, Hindrance, refuse, some_of
 from tidecast.worker.pipeline.readings import Readings
 from tidecast.worker.pipeline.registry import Registry
 from tidecast.worker.pipeline.roster import UNSERVED
 from tidecast.worker.pipeline.series import HeldSeries, series_size
 from tidecast.worker.pipeline.serving import Batch, Made, Serving
 from tidecast.worker.pipeline.stream_time import Silence, StreamTime
+from tidecast.worker.pipeline.suggest import suggest
 from tidecast.worker.pipeline.wire import Entry, Forgotten, Pulse, Reject
 
 Ints = npt.NDArray[np.int64]
@@ -40,6 +41,8 @@ MOST_AT_ONCE = 10_000
 """Readings that windows are moved by at a time; an entry may hold more."""
 MOST_ORDERS = 200
 """Orders to forget a series that are known to have been carried out; whoever gave one asks soon."""
+MOST_LOOKED_AT = 20
+"""Layouts of entries of which one is looked at for what would name a series or a time."""
 MOST_NAMED = 3
 """Series without a model that a commit names."""
 HOLE_SIZE, HOLE_VALUE_SIZE = 80, 32
@@ -161,6 +164,7 @@ class Pipeline:
                 registry.models, self.held.windows, self.held.open, strict=True
             )
         ]
+        self._looks: dict[tuple[bytes, ...], str] = {}
         self._largest = min(LARGEST_COMMIT, LARGEST_COMMIT_BYTES // largest_forecast(specs))
 
     def step(self, entries: Sequence[Entry], pulse: Pulse = lambda: None) -> Iterator[Commit]:
@@ -191,16 +195,27 @@ class Pipeline:
         """Yield the readings of each commit that ``entries`` make, and what it holds so far."""
         parts = self._decoder.decode_in_parts(entries, LARGEST_DECODE, pulse)
         for part, readings, rejects in parts:
+            clues = self._nameless(part[0])
             if len(readings) <= self._largest:
                 ids = part[0][0].decode(), part[-1][0].decode()
-                yield readings, Commit(*ids, len(part), Fates(len(readings)), rejects)
+                fates = Fates(len(readings))
+                yield readings, Commit(*ids, len(part), fates, rejects, clues=clues)
                 continue
             for low, high, first, beyond in _pieces(readings.places, len(part), self._largest):
                 own = {entry_id for entry_id, _ in part[low:high]} if rejects else ()
                 mine = [reject for reject in rejects if reject.entry in own]
                 ids = part[low][0].decode(), part[high - 1][0].decode()
-                commit = Commit(*ids, high - low, Fates(beyond - first), mine)
+                commit = Commit(*ids, high - low, Fates(beyond - first), mine, clues={**clues})
                 yield readings.part(first, beyond), commit
+
+    def _nameless(self, entry: Entry) -> dict[Hindrance, str]:
+        """Return a clue if an entry names no series or no time, and has what looks like one."""
+        layout = tuple(entry[1][::2])
+        if layout not in self._looks and len(self._looks) < MOST_LOOKED_AT:
+            found = suggest(entry[1], self._decoder.names)
+            self._looks[layout] = str(found) if found.series or found.time else ""
+        said = self._looks.get(layout)
+        return {"nameless": said} if said else {}
 
     def _forecast(self, readings: Readings, commit: Commit, *, forecasts: bool) -> Commit:
         """Put the readings' forecasts into the commit and return it; none in a replay."""

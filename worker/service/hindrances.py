@@ -5,7 +5,6 @@ how many, an example, and the option or the command that helps. Where most of so
 not be used, what was wrong with them stands until most of some others can.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -16,11 +15,9 @@ SOME, ENOUGH = 20, 200
 """Readings by which it is known how most fare, and by which that is told at once."""
 AGAIN = 3600.0
 """Seconds after which what came back is told again."""
-MOST_FIELDS = 12
 LONGEST = 1000
 PASSING: tuple[Hindrance, ...] = ("waiting",)
 """What passes by itself, and is no cause for a warning."""
-FIELD = re.compile(r'"((?:[^"\\]|\\.){0,100})":')
 KIND_OF: dict[str, Hindrance] = {
     "malformed": "unreadable",
     "series": "unreadable",
@@ -34,7 +31,8 @@ KIND_OF: dict[str, Hindrance] = {
 SENTENCES: dict[Hindrance, str] = {
     "unreadable": "hold no reading that can be read, such as {clue}; 'tidecast-worker check "
     "--input {stream}' says which options read them",
-    "nameless": "name no series or no time of their own: {clue}",
+    "nameless": "name no series or no time, and count as of series '{stream}' or as of their "
+    "arrival: {clue}",
     "unserved": "are of series that no model serves, such as {clue}; 'tidecast-trainer relabel "
     "FILE --series GLOB' lets a model serve others, --series-field NAME reads the name from "
     "another field",
@@ -95,7 +93,7 @@ class Hindrances:
             kind = KIND_OF[reject.kind]
             self._counts[kind] += reject.count
             if kind not in self._clues:
-                self._clues[kind] = _example(reject, fields=kind == "values")
+                self._clues[kind] = _example(reject)
             self._total += reject.count if kind == "unreadable" else 0
         lacking = fates.joined if fates.broken > len(commit.records) else 0
         self._counts.update(
@@ -155,10 +153,5 @@ class Hindrances:
         return f"{count} of {self._total} {what} {said}"
 
 
-def _example(reject: Reject, *, fields: bool) -> str:
-    """Return a reject as an example, perhaps with the fields that were there."""
-    there = FIELD.findall(reject.payload.decode("utf-8", "replace")) if fields else []
-    names = ", ".join(there[:MOST_FIELDS]) + (", ..." if len(there) > MOST_FIELDS else "")
-    return f"entry {reject.entry.decode()}: {reject.reason}" + (
-        f" (its fields: {names})" if there else ""
-    )
+def _example(reject: Reject) -> str:
+    return f"entry {reject.entry.decode()}: {reject.reason}"
