@@ -9,6 +9,7 @@ from typer.exceptions import TyperException
 from tidecast.usage import GroupedCommand, complaint
 from tidecast.version import Version
 from tidecast.worker.commands import dead_letters
+from tidecast.worker.commands.check import check_command
 from tidecast.worker.commands.feed import feed_command
 from tidecast.worker.commands.forget import forget_command
 from tidecast.worker.commands.predict import predict_command
@@ -40,6 +41,7 @@ app.command("feed", cls=GroupedCommand)(feed_command)
 app.command("predict", cls=GroupedCommand)(predict_command)
 app.command("watch", cls=GroupedCommand)(watch_command)
 app.command("status", cls=GroupedCommand)(status_command)
+app.command("check", cls=GroupedCommand)(check_command)
 app.command("forget", cls=GroupedCommand)(forget_command)
 app.add_typer(dead_letters.app, name="dead-letters")
 

@@ -336,6 +336,10 @@ class RetrySettings(FeedSettings, FleetNameSettings):
     """What a command takes that puts dead letters back on one input stream."""
 
 
+class CheckSettings(OneStreamSettings, ShapeSettings, FleetNameSettings):
+    """What a command takes that looks at one input stream as a worker would."""
+
+
 class WatchSettings(ServerSettings, FleetNameSettings):
     """What a command takes that listens to a fleet."""
 

@@ -60,7 +60,10 @@ MAY: dict[str, dict[str, set[str]]] = {
     },
     "operator": {
         "": {"ping", "info", "time", "role", "script|load", "scan"},
-        "input": {"xinfo|stream", "xinfo|groups", "xrange", "xlen", "xadd", "type", "evalsha"},
+        "input": {
+            *("xinfo|stream", "xinfo|groups", "xrange", "xrevrange", "xlen", "xadd"),
+            *("type", "evalsha"),
+        },
         "dead": {"xlen", "xrange", "xrevrange", "xdel", "type", "evalsha"},
         "offset": {"get"},
         "lease": {"get"},

@@ -213,6 +213,26 @@ class Streams:
             needs[group["name"]] = oldest
         return needs
 
+    def newest(self, stream: str) -> list[Entry]:
+        """Return a stream's newest ``count`` entries, in its order; fewer where they are large."""
+        connection, asked = RawConnection(self.client), self.count
+        try:
+            while True:
+                connection.send("XREVRANGE", stream, "+", "-", "COUNT", asked)
+                try:
+                    entries: list[Entry] = connection.read_within(self.largest)
+                except TooLargeError:
+                    if asked == 1:
+                        raise ServerError(
+                            f"{stream}: its newest entry has more than {self.largest} bytes, which "
+                            "may not be read at once; a worker refuses it unread"
+                        ) from None
+                    asked = max(1, asked // 8)
+                    continue
+                return entries[::-1]
+        finally:
+            connection.give_back()
+
     @driver_errors()
     def trim(self, stream: str, below: str) -> int:
         """Remove a stream's entries before the id ``below``, about; return how many."""

@@ -19,6 +19,7 @@ from tests.conftest import Run
 from tidecast.worker.__main__ import app
 from tidecast.worker.commands.options import takes
 from tidecast.worker.settings import (
+    CheckSettings,
     CommandSettings,
     FeedSettings,
     LettersSettings,
@@ -34,6 +35,7 @@ COMMANDS: dict[str, type[CommandSettings]] = {
     "feed": FeedSettings,
     "watch": WatchSettings,
     "status": ServerSettings,
+    "check": CheckSettings,
     "forget": OneStreamSettings,
     "dead-letters list": LettersSettings,
     "dead-letters show": LettersSettings,
