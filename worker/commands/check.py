@@ -55,7 +55,9 @@ def check_command(
         raise SettingsError(
             f"there are no entries on {settings.input} here; name another --input or --redis-url"
         )
-    names = Names(registry.features if registry else (), settings.naming)
+    names = Names((), settings.naming)
+    if registry:
+        names = Names(registry.features, settings.naming, registry.words)
     found, commits = find(
         settings.input, newest, names, registry, fleet=settings.fleet, max_skew=1000 * MAX_SKEW
     )

@@ -134,7 +134,7 @@ def find(
     suggestions = [suggest(fields, names) for _, fields in some]
     if registry is None:
         names = Names(_features(suggestions, names), names.naming)
-    decoder = Decoder(stream, names.features, names.naming, fleet=fleet)
+    decoder = Decoder(stream, names.features, names.naming, words=names.words, fleet=fleet)
     readings, rejects = decoder.decode(entries)
     commits = [] if registry is None else _worked(registry, decoder, entries, max_skew)
     refused = [reject for commit in commits for reject in commit.rejects] if registry else rejects
