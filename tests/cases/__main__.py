@@ -1,10 +1,11 @@
 """Tries each file of a folder as a user would, and prints what came of it.
 
-    python -m tests.cases FOLDER
+    python -m tests.cases [FOLDER]
 
-``look`` says what a file is; where it refuses, the option that it names is tried. Then it is fitted
-and fed, with the same choices for all. A file whose values are those of ``plain.csv`` must give
-that one's figures, and its feed the same forecasts, by the model of ``plain.csv``.
+Each kind of entries is sent to a stream, looked at by ``check`` and read by a worker. Then the
+files: ``look`` says what one is; where it refuses, the option that it names is tried. Then it is
+fitted and fed, with the same choices for all. A file whose values are those of ``plain.csv`` must
+give that one's figures, and its feed the same forecasts, by the model of ``plain.csv``.
 """
 
 import argparse
@@ -21,8 +22,11 @@ from typing import Any
 
 import redis
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from tests.cases import entries
+from tests.cases.entries import Came
 from tests.redis.servers import Server
 
 PLAIN = "plain.csv"
@@ -164,16 +168,43 @@ def table_of(cases: Sequence[Case]) -> Table:
     return table
 
 
+def table_of_entries(found: Sequence[Came]) -> Table:
+    """Return what came of each kind of entries, a row for each."""
+    table = Table(title=f"{len(found)} kinds of entries", title_justify="left", show_lines=True)
+    for heading in (
+        "entries",
+        "told",
+        "sent",
+        "forecasts",
+        "series",
+        "the first",
+        "refused, or told",
+        "check adds",
+    ):
+        table.add_column(heading)
+    for one in found:
+        kind = one.kind
+        counts = (str(len(kind.fields)), str(one.forecasts))
+        said = (one.series, one.first, one.dead, one.checked)
+        table.add_row(kind.name, " ".join(kind.options), *counts, *map(escape, said))
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
     folder = parser.parse_args().folder
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         with Server(flavour="valkey", folder=work / "server") as server:
-            cases = run(folder, server, work / "models")
-    Console(width=200).print(table_of(cases))
-    sys.exit(any(case.said == "TRACEBACK" for case in cases))
+            client = server.client()
+            came = list(entries.run(client, server.url, work))
+            Console(width=200).print(table_of_entries(came))
+            cases = [] if folder is None else run(folder, server, work / "models")
+    if cases:
+        Console(width=200).print(table_of(cases))
+    odd = any(case.said == "TRACEBACK" for case in cases)
+    sys.exit(odd or any(one.dead.startswith("TRACEBACK") for one in came))
 
 
 if __name__ == "__main__":
