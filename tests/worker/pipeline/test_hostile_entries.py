@@ -78,7 +78,7 @@ def filled(item: str, size: int, around: str = "[%s]") -> bytes:
         pytest.param(b"\xdf\x7f\xff\xff\xff", id="a map that never comes"),
         pytest.param(b"w a=1" + b",a=1" * (MB // 4), id="a line of fields"),
         pytest.param(b"w" + b",a=1" * (MB // 4) + b" a=1", id="a line of tags"),
-        pytest.param(b"w a=1\n" * (MB // 6) + b"w", id="very many lines"),
+        pytest.param(b"w a=1\n" * 20_000 + b"w", id="very many lines"),
         pytest.param(b'w a="' + b"\n" * 2 * MB, id="breaks in a text that has no end"),
     ],
 )
@@ -177,10 +177,10 @@ def test_a_large_array_is_parsed_in_slices_and_says_the_same() -> None:
 
 
 def test_very_many_lines_are_parsed_in_slices_and_say_the_same() -> None:
-    lines = [f"w,n=s{i % 9},note=x value={i / 2},o={i}i {i}".encode() for i in range(20_000)]
+    lines = [f"w,n=s{i % 9},note=x value={i / 2},o={i}i {i}".encode() for i in range(15_000)]
     lines[97] = b'w,n=a value="x",o="a\nb" 97'
     body = b"\n".join(lines)
-    assert len(body) > 10 * LIGHT_LINES
+    assert len(body) > 8 * LIGHT_LINES
     pulses: list[int] = []
     decoder = Decoder("readings", ["value"], Naming(unit="ms"))
     (readings, rejects), peak = peak_of(
@@ -189,7 +189,7 @@ def test_very_many_lines_are_parsed_in_slices_and_say_the_same() -> None:
     alone, _ = decoder.decode([(b"1-0", [b"data", line]) for line in lines])
     assert told(readings) == told(alone)
     assert (len(readings), rejects) == (len(lines), [])
-    assert len(pulses) > 10
+    assert len(pulses) > 8
     assert peak < 5 * len(body) + 25 * MB
     _, (reject,) = decoder.decode([(b"1-0", [b"data", body + b"\nw"])])
     assert reject.reason.startswith("not line protocol from ''")
@@ -204,11 +204,11 @@ def test_a_large_text_of_json_lines_is_an_array_of_them() -> None:
 
 
 def test_objects_that_all_differ_take_no_memory_afterwards() -> None:
-    body = orjson.dumps([{f"k{i}": {"a": {}}} for i in range(20_000)])
+    body = orjson.dumps([{f"k{i}": {"a": {}}} for i in range(5000)])
     decoder = Decoder("readings", ["value"])
     (readings, _), peak = peak_of(lambda: decoder.decode([(b"1-0", [b"data", body])]))
-    assert len(readings) == 20_000
-    assert peak < 40 * MB
+    assert len(readings) == 5000
+    assert peak < 25 * MB
     assert len(decoder.news()) == 0
 
 
