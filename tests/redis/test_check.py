@@ -10,6 +10,8 @@ import redis
 from tests.conftest import Run
 from tests.model_files import write_mean_model
 from tests.redis.test_worker_process import forecasts
+from tidecast.worker.errors import ServerError
+from tidecast.worker.store.source import Streams
 
 START, MINUTE = 1_709_251_200_000, 60_000
 TEMP: dict[str, Any] = {"features": ("temp",), "targets": ("temp",), "step_seconds": 60.0}
@@ -110,3 +112,14 @@ def test_what_cannot_be_looked_at_is_told(
     result = tidecast("check", *words)
     assert result.returncode == 2
     assert told in result.stderr
+
+
+def test_large_entries_are_fewer_and_one_that_is_too_large_is_told(client: redis.Redis) -> None:
+    for number in range(40):
+        client.xadd("readings", {"value": str(number), "note": "x" * 100_000})
+    streams = Streams(client=client, count=32, block_ms=None, largest=1_000_000)
+    newest = streams.newest("readings")
+    assert [fields[1] for _, fields in newest] == [b"36", b"37", b"38", b"39"]
+    client.xadd("readings", {"note": "x" * 3_000_000})
+    with pytest.raises(ServerError, match="its newest entry has more than 1000000 bytes"):
+        streams.newest("readings")

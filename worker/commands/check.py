@@ -1,7 +1,6 @@
 """The command ``tidecast-worker check``: what a stream holds, as a worker would read it."""
 
 import shlex
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -20,12 +19,10 @@ from tidecast.worker.pipeline.findings import Feature, Findings, Times, find
 from tidecast.worker.pipeline.naming import Names
 from tidecast.worker.pipeline.registry import load_registry
 from tidecast.worker.service.hindrances import Hindrances
-from tidecast.worker.settings import CheckSettings, TimeSettings
+from tidecast.worker.settings import CheckSettings, ShapeSettings, TimeSettings
 from tidecast.worker.store.source import Streams
 
 MAX_SKEW: float = TimeSettings.model_fields["max_skew"].default
-SHAPING = ("--series-field", "--time-field", "--time-unit", "--payload-field", "--path", "--value")
-LONG = ("--feature-field", "--value-field")
 
 
 @takes(CheckSettings)
@@ -67,7 +64,7 @@ def check_command(
     hindrances.judge(0.0)
     stands = (said for kind, said in hindrances.stands.items() if kind != "nameless")
     remarks = [*_remarks(found), *stands]
-    command = _command(settings.input, models, found.options)
+    command = _command(settings, models, found.options)
     if as_json:
         write_json({**asdict(found), "remarks": remarks, "command": command})
         return
@@ -93,21 +90,20 @@ def _remarks(found: Findings) -> Iterator[str]:
         yield f"the fields look as if these options would read more: {found.options}"
 
 
-def _command(stream: str, models: Path | None, options: str) -> str:
+def _command(settings: CheckSettings, models: Path | None, options: str) -> str:
     """Return the command that reads the stream, with the options that mend what is wrong."""
-    given = _given()
-    words = shlex.join(["tidecast-worker", "run", "--models", str(models or "models/")])
-    more = f" {given}" * bool(given) + f" {options}" * bool(options)
-    return f"{words} --input {shlex.quote(stream)}{more}"
+    words = ["tidecast-worker", "run", "--models", str(models or "models/")]
+    words += ["--input", settings.input, *_given(settings)]
+    return shlex.join(words) + f" {options}" * bool(options)
 
 
-def _given() -> str:
-    """Return the options on shapes that this command was given itself."""
-    words, found = sys.argv[1:], list[str]()
-    for place, word in enumerate(words):
-        if word.partition("=")[0] in (*SHAPING, *LONG):
-            found += [word] if "=" in word else words[place : place + 2]
-    return shlex.join(found)
+def _given(settings: CheckSettings) -> Iterator[str]:
+    """Yield the options on shapes that this command was given itself."""
+    for name, field in ShapeSettings.model_fields.items():
+        said = getattr(settings, name)
+        if said != field.default:
+            for one in said if isinstance(said, tuple) else (said,):
+                yield from ("--" + name.replace("_", "-"), str(one))
 
 
 def _draw(found: Findings) -> None:
