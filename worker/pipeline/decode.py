@@ -8,7 +8,6 @@ own entry. What an entry says never hangs on its neighbours.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -35,7 +34,6 @@ from tidecast.worker.pipeline.layouts import Group, Layout, groups
 from tidecast.worker.pipeline.naming import PLAIN, Names, Naming
 from tidecast.worker.pipeline.orders import orders_in
 from tidecast.worker.pipeline.readings import Readings, joined, payload_of, with_words
-from tidecast.worker.pipeline.suggest import remedy_of
 from tidecast.worker.pipeline.tables import MOST_IGNORED
 from tidecast.worker.pipeline.wire import (
     ADDRESSEE,
@@ -84,10 +82,10 @@ class Decoder:
         self._wanted = frozenset(name.encode() for name in self.names.wanted)
         self._payloads = [name.encode() for name in self.names.payloads]
         self._most = most
-        self._remedy = partial(remedy_of, self.names)
         self._met = dict[str, str]()
         self._told = 0
         self._remarks = list[str]()
+        self._told_remarks = 0
 
     def decode(
         self, entries: Sequence[Entry], pulse: Pulse = lambda: None
@@ -127,7 +125,8 @@ class Decoder:
 
     def remarks(self) -> list[str]:
         """Return in words what of the entries is left out, each once."""
-        lines, self._remarks = self._remarks, [""][:0]
+        lines = self._remarks[self._told_remarks :]
+        self._told_remarks = len(self._remarks)
         return lines
 
     def shape_of(self, entry: Entry) -> str:
@@ -174,9 +173,9 @@ class Decoder:
         silent = [
             place for group, _ in layouts if HISTORY in group.layout for place in group.silent
         ]
-        marks = np.isin(readings.places, silent) if silent else None
-        readings = with_words(readings, self.names.words)
-        return replace(readings, silent=marks, remedy=self._remedy), rejects
+        if silent:
+            readings = replace(readings, silent=np.isin(readings.places, silent))
+        return with_words(readings, self.names.words), rejects
 
     def _read(
         self,
@@ -228,7 +227,8 @@ class Decoder:
         readings, refused, ignored = self._flat.read(group)
         for number, error in refused.items():
             rejects[group.places[number]] = _reject(group.entries[number], error)
-        self._remark(name.decode("utf-8", "replace") for name in ignored)
+        if ignored:
+            self._remark(name.decode("utf-8", "replace") for name in ignored)
         return readings
 
     def _bodies(self, group: Group) -> list[int]:

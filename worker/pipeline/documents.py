@@ -37,6 +37,7 @@ from tidecast.worker.pipeline.cells import (
 from tidecast.worker.pipeline.epoch import TimeUnit
 from tidecast.worker.pipeline.naming import Names
 from tidecast.worker.pipeline.readings import Readings, joined
+from tidecast.worker.pipeline.suggest import remedy_of
 from tidecast.worker.pipeline.tables import Cells, Table, names_of, table_of
 from tidecast.worker.pipeline.wire import Pulse
 
@@ -149,6 +150,8 @@ def decode_documents(documents: Sequence[Document], names: Names) -> Decoded:
         columns,
         _sayings(sound, lengths),
         faults,
+        None,
+        partial(remedy_of, names),
     )
     refused = {one.place: _no_object(one) for one in documents if not _holds_objects(one)}
     if nameless or timeless or table.dropped:

@@ -1,6 +1,7 @@
 """Entries of flat fields, of one layout at a time -> readings in columns; pure."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from tidecast.worker.pipeline.cells import (
 from tidecast.worker.pipeline.layouts import Group, Layout
 from tidecast.worker.pipeline.naming import Names, joined_names
 from tidecast.worker.pipeline.readings import Readings
+from tidecast.worker.pipeline.suggest import remedy_of
 from tidecast.worker.pipeline.wire import Entry
 
 Columns = dict[str, Floats]
@@ -38,6 +40,7 @@ class Flat:
     def __init__(self, stream: str, names: Names) -> None:
         naming = names.naming
         self.stream = stream.encode()
+        self._remedy = partial(remedy_of, names)
         self._unit = naming.unit
         self._series = [name.encode() for name in naming.series]
         self._times = [name.encode() for name in naming.time]
@@ -89,7 +92,9 @@ class Flat:
             unwanted = []
         some = group.places
         places = np.arange(len(some)) if isinstance(some, range) else np.array(some, np.int64)
-        readings = Readings(places, ids, series, times, columns, group.said, faults)
+        readings = Readings(
+            places, ids, series, times, columns, group.said, faults, None, self._remedy
+        )
         if not odd and not unwanted:
             return readings, {}, ignored
         out = set(unwanted)

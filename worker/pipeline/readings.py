@@ -181,6 +181,7 @@ def _together(parts: list[Readings]) -> Readings:
             for first, part in zip(firsts, parts, strict=False)
             for (reading, name), fault in part.faults.items()
         },
+        remedy=parts[0].remedy,
     )
 
 

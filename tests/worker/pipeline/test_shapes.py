@@ -342,6 +342,7 @@ def test_the_long_form_leaves_out_what_nobody_wants_and_says_so_once() -> None:
         "readings: readings of 'p', 'q' are left out, as no model has such a feature; is one "
         "called otherwise? --value FEATURE=p"
     )
+    decoder.decode([entry("metric", "r", "value", "7")])
     assert decoder.remarks() == []
 
 
