@@ -28,7 +28,12 @@ ROOT = Path(__file__).parents[1]
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "tidecast", "trainer", "worker")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 VERSION = f"tidecast {PROJECT['version']}\n"
-EXTRA = [Requirement(text).name for text in PROJECT["optional-dependencies"]["trainer"]]
+OPTIONAL = PROJECT["optional-dependencies"]
+EXTRA = sorted(
+    Requirement(text).name
+    for text in (*OPTIONAL["trainer"], *OPTIONAL["files"])
+    if Requirement(text).name != "tidecast"
+)
 PROGRAMS = list(PROJECT["scripts"])
 PYPI = """
 trainer==0.0.36 --hash=sha256:d986702c6d6d988e74a4f8da0f9c11a8c7d89274a11436957e91217a19b487a6
@@ -41,6 +46,7 @@ ARGUMENTS = {
     "tune": ("wave.csv", "--targets", "value", "--horizon", "2"),
     "export": ("m.keras",),
     "relabel": ("m.onnx", "--series", "pump-*"),
+    "look": ("wave.csv",),
     "patterns": (),
 }
 """Each command of the trainer, as it would run."""
@@ -51,13 +57,14 @@ SMALL = ("--arch", "lstm", "--n-steps", "8", "--units", "4", "--epochs", "1")
 Result = subprocess.CompletedProcess[str]
 
 
-def call(*words: object, cwd: Path, **environment: str) -> Result:
+def call(*words: object, cwd: Path, stdin: str = "", **environment: str) -> Result:
     """Run a program that knows nothing of this checkout."""
     known = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return subprocess.run(
         [str(word) for word in words],
         cwd=cwd,
         env=known | environment,
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=800,
@@ -87,8 +94,10 @@ class Environment:
     site: Path
     added: set[str]
 
-    def run(self, program: str, *words: object, cwd: Path, **environment: str) -> Result:
-        return call(self.folder / "bin" / program, *words, cwd=cwd, **environment)
+    def run(
+        self, program: str, *words: object, cwd: Path, stdin: str = "", **environment: str
+    ) -> Result:
+        return call(self.folder / "bin" / program, *words, cwd=cwd, stdin=stdin, **environment)
 
 
 def install(folder: Path, *words: object) -> Result:
@@ -122,7 +131,9 @@ def dependencies(own: metadata.Distribution, extra: str) -> Iterator[metadata.Di
             wanted = not wish.marker or any(
                 wish.marker.evaluate({"extra": one}) for one in {"", *extras}
             )
-            if wanted and (key := (wish.name.lower(), *sorted(wish.extras))) not in seen:
+            if wanted and wish.name == "tidecast":  # an extra that takes another one in
+                todo.append((own, wish.extras))
+            elif wanted and (key := (wish.name.lower(), *sorted(wish.extras))) not in seen:
                 seen.add(key)
                 found = metadata.distribution(wish.name)
                 todo.append((found, wish.extras))
@@ -211,7 +222,8 @@ def test_a_wheel_has_every_file_of_the_tree(tree: Path, wheel: Path, tmp_path: P
     one, other = ({n: z.read(n) for n in z.namelist()} for z in map(zipfile.ZipFile, wheels))
     assert one == other
     folders = {tree / "worker", tree / "trainer"}
-    files = {f"tidecast/{path.name}" for path in (tree / "tidecast").iterdir() if path.is_file()}
+    own = (path for path in (tree / "tidecast").rglob("*") if path.is_file())
+    files = {path.relative_to(tree).as_posix() for path in own}
     for path in (path for folder in folders for path in folder.rglob("*") if path.is_file()):
         files.add(f"tidecast/{path.relative_to(tree).as_posix()}")
     assert {name for name in one if ".dist-info/" not in name} == files
@@ -274,10 +286,21 @@ def test_the_line_runs_beside_others_of_its_names(
 def test_the_worker_needs_no_extra(
     plain: Environment, model: Path, desk: Path, server_url: str, client: redis.Redis
 ) -> None:
-    for words in (("feed", "wave.csv", "--rate", "max"), ("run", "--models", model, *DRAIN)):
-        result = plain.run("tidecast-worker", *words, "--redis-url", server_url, cwd=desk)
+    rows = (desk / "wave.csv").read_text()
+    where = ("--redis-url", server_url)
+    for words in (("feed", "-", "--series", "wave"), ("run", "--models", model, *DRAIN)):
+        result = plain.run("tidecast-worker", *words, *where, cwd=desk, stdin=rows)
         assert result.returncode == 0, result.stderr
     assert client.xlen("readings:forecasts") == FORECASTS
+
+
+def test_a_file_takes_an_extra_that_is_named(plain: Environment, desk: Path) -> None:
+    result = plain.run("tidecast-worker", "feed", "wave.csv", cwd=desk)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].endswith(
+        "pip install 'tidecast[files]'; CSV with a header can be sent to standard input, "
+        "feed - < wave.csv"
+    )
 
 
 def test_a_worker_without_a_server_says_which_extra_has_one(
