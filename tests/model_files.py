@@ -34,6 +34,8 @@ def spec_of(
     aggregate: dict[str, str] | None = None,
     calendar: str | None = None,
     categories: Mapping[str, tuple[str, ...]] | None = None,
+    numbers: str = "float32",
+    bounds: dict[str, Any] | None = None,
 ) -> ModelSpec:
     """Return a description whose golden pair is all zero unless given; of version 2 with ``gaps``.
 
@@ -55,6 +57,8 @@ def spec_of(
             "aggregate": aggregate or {},
             "calendar": calendar,
             "categories": categories or {},
+            "numbers": numbers,
+            "bounds": bounds or {},
             "step_seconds": step_seconds,
             "series": series,
             "trained_at": "2026-01-01T00:00:00Z",
@@ -214,11 +218,12 @@ def _write_with_golden(
 def _write(path: Path, spec: ModelSpec, nodes: list[Any], constants: list[Any]) -> Path:
     window = [BATCH, spec.n_steps, len(spec.features)]
     forecast = [BATCH, spec.horizon, len(spec.targets)]
+    kind = TensorProto.DOUBLE if spec.numbers == "float64" else TensorProto.FLOAT
     graph = helper.make_graph(
         nodes,
         "graph",
-        [helper.make_tensor_value_info("window", TensorProto.FLOAT, window)],
-        [helper.make_tensor_value_info("forecast", TensorProto.FLOAT, forecast)],
+        [helper.make_tensor_value_info("window", kind, window)],
+        [helper.make_tensor_value_info("forecast", kind, forecast)],
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -35,6 +35,7 @@ class OpenSlot:
     whole: bool = False
     loud: bool = False
     kept: int = KEPT
+    numbers: str = "float32"
 
     def take(self, time: int, cells: Cells, rules: tuple[str, ...], twice: str) -> bool:
         """Take a reading; tell whether it said anything new."""
@@ -57,7 +58,7 @@ class OpenSlot:
         """Return each feature's value, None where it has no reading."""
         pairs = zip(self.said, rules, strict=True)
         return [
-            float(np.float32(RULES[rule]([v for _, v in mine]))) if mine else None
+            float(np.dtype(self.numbers).type(RULES[rule]([v for _, v in mine]))) if mine else None
             for mine, rule in pairs
         ]
 
@@ -146,7 +147,9 @@ class SlowSlots:
                 return []
             for older in sorted(slots):
                 made += self._close(series, older) if older <= other else []
-        slot = slots.setdefault(number, OpenSlot(opened, time, [[] for _ in cells]))
+        slot = slots.setdefault(
+            number, OpenSlot(opened, time, [[] for _ in cells], numbers=self.grid.numbers)
+        )
         news = slot.take(time, cells, self.rules, self.grid.twice)
         slot.loud |= loud and news
         values = slot.settled(self.rules)

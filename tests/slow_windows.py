@@ -144,5 +144,6 @@ class SlowWindow:
             return self.slots[place - season].values
         share = number / (size + 1)
         return tuple(
-            float(np.float32(a + (b - a) * share)) for a, b in zip(first, last, strict=True)
+            float(np.dtype(self.grid.numbers).type(a + (b - a) * share))
+            for a, b in zip(first, last, strict=True)
         )

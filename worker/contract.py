@@ -7,8 +7,9 @@ trainer imports this module and ``pipeline.model_file``, and nothing else of the
 
 import hashlib
 import json
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
@@ -29,6 +30,8 @@ GOLDEN_TOLERANCE = 1e-4
 """Of a target's largest golden forecast."""
 GOLDEN_ROUNDING = 1e-6
 """Of a target's largest golden reading."""
+DOUBLE_ROUNDING = 1e-15
+"""The same of a model of 64-bit numbers."""
 RESERVED_FIELDS = frozenset({"series", "ts", "tidecast:fleet"})
 VERSION_DIGITS = 12
 DECIDING = {"features", "targets", "n_steps", "horizon", "step_seconds", "golden"}
@@ -70,6 +73,10 @@ Calendar = Literal["1mo", "1bd"]
 """Steps that are no number of seconds: months, and business days."""
 Rule = Literal["last", "mean", "sum", "min", "max", "count"]
 """What becomes of a feature's several readings in one slot."""
+Numbers = Literal["float32", "float64"]
+"""What windows and forecasts are made of."""
+Bounds = tuple[float | None, float | None]
+"""What no forecast of a target falls below, and what none exceeds; None: anything."""
 Kind = Literal["naive", "line", "network", "line and network"]
 """What has a say in a model's forecasts; a network or a line that does not is in the graph, too."""
 WITHOUT_NETWORK: Final[dict[Kind | None, str]] = {
@@ -102,6 +109,17 @@ def pattern_of(features: int, targets: int, horizon: int) -> Pattern:
     if targets == 1:
         return "multi_input_one_step" if horizon == 1 else "multi_input_multi_step"
     return "multi_output_one_step" if horizon == 1 else "multi_output_multi_step"
+
+
+def limits_of(
+    targets: Iterable[str], bounds: Mapping[str, Bounds]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the bounds of each target, infinite where it has none."""
+    pairs = [bounds.get(target, (None, None)) for target in targets]
+    return (
+        tuple(-math.inf if least is None else least for least, _ in pairs),
+        tuple(math.inf if most is None else most for _, most in pairs),
+    )
 
 
 def globs_overlap(left: str, right: str) -> bool:
@@ -205,7 +223,9 @@ class ModelSpec(_Part):
     many slots on a window is forecast from, its rest extended (None: ``n_steps``). ``aggregate``
     says what becomes of a column's readings in one slot; of others the last counts. ``calendar`` is
     the step where that is no number of seconds. ``categories`` are fields that hold one of some
-    words, for each of which there is a feature ``field=word`` that is 1 or 0.
+    words, for each of which there is a feature ``field=word`` that is 1 or 0. ``numbers`` is what
+    the graph takes and returns, ``bounds`` are those of targets between which the graph keeps its
+    forecasts.
     """
 
     spec_version: Literal[1, 2]
@@ -223,6 +243,8 @@ class ModelSpec(_Part):
     min_steps: Positive | None = None
     aggregate: Annotated[dict[Column, Rule], Field(max_length=MOST_NUMBERS)] = {}
     categories: Annotated[dict[Column, tuple[Word, ...]], Field(max_length=MOST_NUMBERS)] = {}
+    numbers: Numbers = "float32"
+    bounds: Annotated[dict[Column, Bounds], Field(max_length=MOST_NUMBERS)] = {}
     series: SeriesGlob
     trained_at: str
     training: Training
@@ -251,6 +273,12 @@ class ModelSpec(_Part):
         words = {f"{name}={word}" for name, some in self.categories.items() for word in some}
         absent = words - set(self.features)
         _require(not absent, f"categories name features that there are not: {sorted(absent)}")
+        for name, (least, most) in self.bounds.items():
+            _require(name in self.targets, f"bounds name a target that there is not: {name!r}")
+            _require(
+                least is None or most is None or least <= most,
+                f"bounds of {name!r} leave nothing between {least} and {most}",
+            )
         one = self.step_seconds is None or self.calendar is None
         _require(one, f"both step_seconds and calendar {self.calendar!r} say the step")
         steps = self.has_steps or not self.aggregate
@@ -270,18 +298,38 @@ class ModelSpec(_Part):
         """Say in words that no network has a say in the forecasts; empty if one may have."""
         return WITHOUT_NETWORK.get(self.training.kind, "")
 
+    def limits(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return what forecasts of each target do not fall below, and not exceed, ``[T]`` each."""
+        return limits_of(self.targets, self.bounds)
+
+    @property
+    def bounded(self) -> str:
+        """Say in words what bounds forecasts; empty if nothing does."""
+        said = []
+        for target, (least, most) in self.bounds.items():
+            edges = [("at least", least), ("at most", most)]
+            told = " and ".join(f"{how} {limit:g}" for how, limit in edges if limit is not None)
+            said.append(f"{target} {told}")
+        return ", ".join(said)
+
     def golden_margins(self) -> tuple[float, ...]:
         """Return how far from the golden forecast each target's may be, ``[T]``.
 
-        Each target by its own size; a forecast near zero may carry its readings' rounding.
+        Each target by its own size; a forecast near zero may carry its readings' rounding. In
+        64-bit numbers, by how far the target moves from its newest reading, in window and forecast.
         """
-        margins = []
+        margins, double = [], self.numbers == "float64"
         for place, target in enumerate(self.targets):
-            margin = GOLDEN_TOLERANCE * max(abs(lead[place]) for lead in self.golden.forecast)
+            leads = [lead[place] for lead in self.golden.forecast]
+            readings = [0.0]
             if target in self.features:
-                own = self.features.index(target)
-                margin += GOLDEN_ROUNDING * max(abs(row[own]) for row in self.golden.window)
-            margins.append(margin)
+                readings = [row[self.features.index(target)] for row in self.golden.window]
+            newest = readings[-1] if double else 0.0
+            moves = [lead - newest for lead in leads]
+            moves += [reading - newest for reading in readings] if double else []
+            rounding = DOUBLE_ROUNDING if double else GOLDEN_ROUNDING
+            margin = GOLDEN_TOLERANCE * max(map(abs, moves))
+            margins.append(margin + rounding * max(map(abs, readings)))
         return tuple(margins)
 
     def to_json(self) -> str:
@@ -326,6 +374,8 @@ def version_of(computation: Iterable[bytes | memoryview], spec: ModelSpec) -> st
         filling |= {"calendar": spec.calendar} if spec.calendar else {}
         filling |= {"categories": spec.categories} if spec.categories else {}
         deciding = {"grid": filling | {"season": spec.training.season}, **deciding}
+        deciding |= {"numbers": spec.numbers} if spec.numbers != "float32" else {}
+        deciding |= {"bounds": spec.bounds} if spec.bounds else {}
     digest = hashlib.sha256(json.dumps(deciding, sort_keys=True, separators=(",", ":")).encode())
     for part in computation:
         digest.update(part)

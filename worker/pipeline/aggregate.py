@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ from tidecast.worker.contract import LARGEST_FLOAT32, Rule
 from tidecast.worker.pipeline.grid import Twice
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 Doubles = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 EMPTY: dict[Rule, float] = {"min": np.inf, "max": -np.inf}
@@ -83,9 +84,17 @@ class Rules:
         twice: which of two readings of one time counts, if their values differ.
         kept: readings of a feature that are known one by one; for those that come in the order of
             their times one is as good as many.
+        values: of which dtype they are.
     """
 
-    def __init__(self, rules: Sequence[Rule], twice: Twice = "last", kept: int = 1) -> None:
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        twice: Twice = "last",
+        kept: int = 1,
+        values: npt.DTypeLike = "<f4",
+    ) -> None:
+        self._values = np.dtype(values)
         self._rules = list(enumerate(rules))
         self._last = np.array([rule == "last" for rule in rules])
         self._begins = np.array([EMPTY.get(rule, 0.0) for rule in rules])
@@ -96,7 +105,7 @@ class Rules:
         shape = slots, len(self._rules)
         return Cells(
             np.zeros((*shape, self._kept), np.int64),
-            np.zeros((*shape, self._kept), np.float32),
+            np.zeros((*shape, self._kept), self._values),
             np.zeros(shape, np.int32),
             np.tile(self._begins, (slots, 1)),
         )
@@ -182,6 +191,6 @@ class Rules:
             values[:, place] = FOLDS[rule].accumulate(each, axis=1)[:, -1]
             if rule == "mean":
                 values[:, place] /= np.maximum(cells.count[:, place], 1)
-        settled = np.clip(values, -LARGEST_FLOAT32, LARGEST_FLOAT32).astype(np.float32)
+        settled = np.clip(values, -LARGEST_FLOAT32, LARGEST_FLOAT32).astype(self._values)
         settled[~cells.known] = np.nan
         return settled

@@ -6,18 +6,20 @@ all of it.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from tidecast.worker.contract import Gaps, ModelSpec, Rule
+from tidecast.worker.contract import Gaps, ModelSpec, Numbers, Rule
 from tidecast.worker.pipeline.calendar import STEPS
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 Bytes = npt.NDArray[np.uint8]
 Twice = Literal["last", "first"]
+COLUMNS: Final[dict[Numbers, str]] = {"float32": "<f4", "float64": "<f8"}
+"""How NumPy writes them, little-endian."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Grid:
         rules: how each feature's readings of one slot are aggregated; empty: the last of them all
             counts, and is forecast as it comes.
         joins: whether readings that carry some of the features are joined.
+        numbers: what the values in slots are.
     """
 
     step_ms: float | None
@@ -47,6 +50,12 @@ class Grid:
     twice: Twice = "last"
     rules: tuple[Rule, ...] = ()
     joins: bool = False
+    numbers: Numbers = "float32"
+
+    @property
+    def column(self) -> str:
+        """The dtype of a column of values, as NumPy writes it."""
+        return COLUMNS[self.numbers]
 
     @property
     def most(self) -> int:
@@ -60,7 +69,7 @@ def grid_of(spec: ModelSpec, twice: Twice = "last") -> Grid:
     if spec.calendar is not None:
         step = STEPS[spec.calendar]
     if spec.spec_version == 1:
-        return Grid(step)
+        return Grid(step, numbers=spec.numbers)
     # Of a window that is filled but for its newest reading, more would fill nothing.
     most = min(spec.max_gap, max(0, spec.n_steps - 2))
     season, least = spec.training.season, spec.min_steps
@@ -75,6 +84,7 @@ def grid_of(spec: ModelSpec, twice: Twice = "last") -> Grid:
         twice=twice,
         rules=() if set(rules) == {"last"} else rules,
         joins=step is not None and len(spec.features) > 1,
+        numbers=spec.numbers,
     )
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from tidecast.worker.contract import (
     VERSION_DIGITS,
     Gaps,
     ModelSpec,
+    Numbers,
     SpecError,
     version_of,
 )
@@ -34,12 +36,12 @@ from tidecast.worker.pipeline.model_file import (
 )
 from tidecast.worker.pipeline.wire import Pulse
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 
 LARGEST_FILE = 2**31 - 1
 """Bytes; protobuf takes no more."""
 LONGEST_SHOWN = 300
-TENSOR_TYPE = "tensor(float)"
+TENSOR_TYPES: Final[dict[Numbers, str]] = {"float32": "tensor(float)", "float64": "tensor(double)"}
 BATCHES = (16, 64, 256)
 """How many windows a run may take, at most; each model has one of these."""
 TIMED_RUNS = 3
@@ -81,7 +83,8 @@ class Model:
         self._session = _open(path, content, threads)
         self._check_shapes()
         self._shape = (self.spec.horizon, len(self.spec.targets))
-        self._golden = np.array(self.spec.golden.window, np.float32)
+        self._numbers = np.dtype(self.spec.numbers)
+        self._golden = np.array(self.spec.golden.window, self._numbers)
         for copies in (1, BATCHES[0]):
             self._check_golden(copies)
         _check_version(path, parts, self.spec)
@@ -95,7 +98,8 @@ class Model:
             f"{spec.name} {spec.version}: {spec.pattern}, {spec.n_steps} steps"
             f"{self._beginning()} of {', '.join(spec.features)} -> {spec.horizon} leads of "
             f"{', '.join(spec.targets)}, "
-            f"{self._steps()}serves series {spec.series}{self._filling()}{self._rules()}{alone}"
+            f"{self._steps()}serves series {spec.series}{self._filling()}{self._rules()}"
+            f"{self._edges()}{alone}"
         )
 
     def override(self, gaps: Gaps | None, max_gap: int | None) -> str:
@@ -144,6 +148,11 @@ class Model:
         rules = [f"{name} by {rule}" for name, rule in self.spec.aggregate.items()]
         return f", aggregates {', '.join(rules)}" if grid_of(self.spec).rules else ""
 
+    def _edges(self) -> str:
+        """Say what its numbers are where they are not the usual ones, and what bounds them."""
+        double = ", 64-bit numbers" if self.spec.numbers == "float64" else ""
+        return double + (f", {self.spec.bounded}" if self.spec.bounds else "")
+
     @property
     def facts(self) -> dict[str, str]:
         """What machines want to know of it in a log line."""
@@ -161,7 +170,8 @@ class Model:
         ]
         if len(pieces) == 1:
             return Answer(pieces[0], failed)
-        return Answer(np.concatenate([np.empty((0, *self._shape), np.float32), *pieces]), failed)
+        none = np.empty((0, *self._shape), self._numbers)
+        return Answer(np.concatenate([none, *pieces]), failed)
 
     def _predict(self, windows: Floats, first: int, failed: dict[int, str], pulse: Pulse) -> Floats:
         """Return the forecasts of one run, and of halves of it where some of its windows fail."""
@@ -171,7 +181,7 @@ class Model:
             pulse()
             if len(windows) == 1:
                 failed[first] = f"the model cannot compute this window: {error}"
-                return np.full((1, *self._shape), np.nan, np.float32)
+                return np.full((1, *self._shape), np.nan, self._numbers)
             half = len(windows) // 2
             parts = ((windows[:half], first), (windows[half:], first + half))
             return np.concatenate([self._predict(*part, failed, pulse) for part in parts])
@@ -233,14 +243,14 @@ class Model:
                 ) from error
             batch, *rest = found.get(name) or [0]
             fits = len(found) == 1 and rest == shape and not isinstance(batch, int)
-            if not fits or values[0].type != TENSOR_TYPE:
+            if not fits or values[0].type != TENSOR_TYPES[spec.numbers]:
                 raise ModelError(
                     f"{self.path}: the graph has {str(found)[:LONGEST_SHOWN]}, its metadata say "
                     f"{name} [batch, {shape[0]}, {shape[1]}]; export the model again"
                 )
 
     def _check_golden(self, copies: int) -> None:
-        expected = np.array(self.spec.golden.forecast, np.float32)
+        expected = np.array(self.spec.golden.forecast, self._numbers)
         answers = self._run_golden(copies)
         with np.errstate(over="ignore", invalid="ignore"):
             close = np.abs(answers - expected) <= np.array(self.spec.golden_margins())

@@ -7,6 +7,7 @@ time has passed its end, or when a later slot of its series is whole. ``docs/tim
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from tidecast.worker.pipeline.windows import PARTLY, Advance, WindowStore
 from tidecast.worker.pipeline.wire import Pulse
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
 FREE, OPEN, WHOLE = 0, 1, 2
 """What a place for a slot holds: none, one that is to be forecast, one that was and may change."""
@@ -66,7 +67,7 @@ def open_set(grid: Grid, n_features: int, lateness: float) -> ColumnSet:
         Column("crowded", "<u1", (depth,)),
         Column("loud", "<u1", (depth,)),
         Column("at", "<i8", (*cells, kept)),
-        Column("value", "<f4", (*cells, kept)),
+        Column("value", grid.column, (*cells, kept)),
         Column("count", "<i4", cells),
         Column("folded", "<f8", cells),
         Column("fresh", "<i8", (n_features,)),
@@ -129,7 +130,9 @@ class OpenSlots:
         self._table, self._windows, self._most = table, windows, grid.most
         self._step = float(grid.step_ms or 0.0)
         self._aggregates = bool(grid.rules)
-        self._rules = Rules(grid.rules or LAST * n_features, grid.twice, kept_of(grid.rules))
+        self._rules = Rules(
+            grid.rules or LAST * n_features, grid.twice, kept_of(grid.rules), grid.column
+        )
         self._lateness = lateness
         self.depth = depth_of(grid, lateness)
         """How many slots of a series may be open at once."""

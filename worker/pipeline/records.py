@@ -1,6 +1,7 @@
 """Forecasts -> the JSON that is published, a whole batch at a time; pure."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +52,7 @@ class RecordWriter:
         series: Sequence[bytes],
         times: npt.NDArray[np.int64],
         ids: Sequence[bytes],
-        forecasts: npt.NDArray[np.float32],
+        forecasts: npt.NDArray[np.floating[Any]],
         filled: npt.NDArray[np.int64] | None = None,
     ) -> list[bytes]:
         """Return the record of each forecast.
@@ -80,7 +81,7 @@ class RecordWriter:
         return records
 
 
-def _json(array: npt.NDArray[np.float32] | npt.NDArray[np.int64]) -> bytes:
+def _json(array: npt.NDArray[np.floating[Any]] | npt.NDArray[np.int64]) -> bytes:
     return orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
 
 

@@ -47,8 +47,10 @@ def _sets(spec: ModelSpec, lateness: float) -> list[ColumnSet]:
 
 
 def _key(spec: ModelSpec) -> StateKey:
-    calendar = (spec.calendar,) if spec.calendar else ()
-    return StateKey(spec.features, spec.step_seconds, (*calendar, *grid_of(spec).rules))
+    more: tuple[str, ...] = (spec.calendar,) if spec.calendar else ()
+    # 32-bit windows are too coarse to begin 64-bit ones with.
+    more += (spec.numbers,) if spec.numbers != "float32" else ()
+    return StateKey(spec.features, spec.step_seconds, (*more, *grid_of(spec).rules))
 
 
 def _grid(spec: ModelSpec, twice: Twice, *, early: bool) -> Grid:

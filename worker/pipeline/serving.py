@@ -4,11 +4,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tidecast.worker.contract import Calendar, ModelSpec
+from tidecast.worker.contract import LARGEST_FLOAT32, Calendar, ModelSpec, Numbers
 from tidecast.worker.pipeline.calendar import elapsed, moment
 from tidecast.worker.pipeline.cells import MISSING
 from tidecast.worker.pipeline.epoch import iso_of
@@ -23,7 +24,7 @@ from tidecast.worker.pipeline.windows import Advance, WindowStore
 from tidecast.worker.pipeline.wire import Pulse
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
 NOT_FINITE = "the model answers with a non-finite forecast"
 
@@ -350,7 +351,7 @@ class Serving:
         Others are counted or refused. Where features are joined, values may be NaN.
         """
         features = self._model.spec.features
-        values = _matrix(readings, features, chosen)
+        values = _matrix(readings, features, chosen, self._model.spec.numbers)
         finite = np.isfinite(values)
         if finite.all():
             return chosen, rows, values
@@ -469,13 +470,15 @@ def _chosen(cells: list[bytes], places: Ints) -> list[bytes]:
     return [cells[place] for place in places.tolist()]
 
 
-def _matrix(readings: Readings, features: Sequence[str], chosen: Ints) -> Floats:
+def _matrix(readings: Readings, features: Sequence[str], chosen: Ints, numbers: Numbers) -> Floats:
     """Return features of the chosen readings ``[k, F]``; NaN where absent, inf where too large."""
-    values = np.full((len(chosen), len(features)), np.nan, np.float32)
+    values: Floats = np.full((len(chosen), len(features)), np.nan, numbers)
     with np.errstate(over="ignore"):
         for place, name in enumerate(features):
             if name in readings.columns:
                 values[:, place] = readings.columns[name][chosen]
+    if numbers == "float64":  # a reading that one model refuses is refused by all
+        values[np.abs(values) > LARGEST_FLOAT32] = np.inf
     return values
 
 

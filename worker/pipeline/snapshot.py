@@ -30,7 +30,7 @@ _CHECK = struct.Struct("<I")
 class StateKey:
     """What state hangs on beside the series: the readings' features, their step and their rules.
 
-    A step of a calendar stands among the rules.
+    A step of a calendar, and that numbers are of 64 bits, stand among the rules.
     """
 
     features: tuple[str, ...]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from tidecast.worker.pipeline.pace import Pace
 from tidecast.worker.pipeline.wire import Pulse
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 Bytes = npt.NDArray[np.uint8]
 PARTS_AT_ONCE = 200
 """Parts of a batch that are taken without a pulse."""
@@ -57,13 +58,13 @@ class Advance:
 
 def column_sets(n_steps: int, n_features: int, grid: Grid) -> list[ColumnSet]:
     """Return all that a store of such windows keeps of a series."""
-    kept = [columns_of(n_steps, n_features)]
+    kept = [columns_of(n_steps, n_features, grid.column)]
     if grid.step_ms is not None and grid.amends:
         kept.append(READ)
-    return [*kept, marks_of(n_steps, n_features)] if grid.most else kept
+    return [*kept, marks_of(n_steps, n_features, grid.column)] if grid.most else kept
 
 
-def marks_of(n_steps: int, n_features: int) -> ColumnSet:
+def marks_of(n_steps: int, n_features: int, values: str = "<f4") -> ColumnSet:
     """Return what windows keep of which slots no reading filled.
 
     ``holes`` ``[n_steps]`` is ``EMPTY`` for each such of ``tail`` and ``PARTLY`` for each that
@@ -72,7 +73,7 @@ def marks_of(n_steps: int, n_features: int) -> ColumnSet:
     lay between.
     """
     holes = Column("holes", "<u1", (n_steps,), rolling=True)
-    edge = Column("edge", "<f4", (n_features,)), Column("gone", "<i4")
+    edge = Column("edge", values, (n_features,)), Column("gone", "<i4")
     return ColumnSet("holes", 1, (Column("spoiled", "<i4"), *edge, holes))
 
 
@@ -81,14 +82,14 @@ READ = ColumnSet("read", 1, (Column("latest", "<i8"), Column("crowd", "<i4")))
 different times there were."""
 
 
-def columns_of(n_steps: int, n_features: int) -> ColumnSet:
+def columns_of(n_steps: int, n_features: int, values: str = "<f4") -> ColumnSet:
     """Return what windows keep of a series.
 
     ``run`` is the length of the unbroken run of slots, ``newest`` when its newest slot lies, in
     milliseconds since 1970 (``grid.opened_at``), ``tail`` ``[n_steps, F]`` the values of its newest
-    slots.
+    slots, of a dtype.
     """
-    tail = Column("tail", "<f4", (n_steps, n_features), rolling=True)
+    tail = Column("tail", values, (n_steps, n_features), rolling=True)
     return ColumnSet("windows", 1, (Column("run", "<i4"), Column("newest", "<i8"), tail))
 
 
@@ -270,7 +271,7 @@ class WindowStore:
 
     def _extend(self, rows: Ints, opened: Ints, times: Ints, values: Floats, runs: Ints) -> Advance:
         """Append a reading to each row, of which the slots lie and the runs are so long then."""
-        windows = np.empty((len(rows), *self._tails.shape[1:]), np.float32)
+        windows = np.empty((len(rows), *self._tails.shape[1:]), self._tails.dtype)
         windows[:, :-1], windows[:, -1] = self._tails[rows, 1:], values
         filled = self._marked_once(rows) if self._fills else None
         self._tails[rows] = windows
@@ -600,7 +601,8 @@ class WindowStore:
 
         upto = np.cumsum(empties)
         places = np.arange(m) + upto + back * (group + 1)
-        laid = np.empty((m + int(upto[-1]) + back * len(starts), values.shape[1]), np.float32)
+        slots = m + int(upto[-1]) + back * len(starts)
+        laid = np.empty((slots, values.shape[1]), self._tails.dtype)
         tails = (places[starts] - empties[starts])[:, None] + np.arange(-back, 0)
         laid[tails] = self._tails[owners]
         laid[places] = values
@@ -760,4 +762,4 @@ class WindowStore:
 
     def none(self) -> Floats:
         """Return no window."""
-        return np.empty((0, self._n_steps, self._tails.shape[2]), np.float32)
+        return np.empty((0, self._n_steps, self._tails.shape[2]), self._tails.dtype)

@@ -350,6 +350,7 @@ def identity_of(spec: ModelSpec) -> dict[str, object]:
         "step_seconds": spec.step_seconds,
         **({"calendar": spec.calendar} if spec.calendar else {}),
         **({"aggregate": spec.aggregate} if spec.aggregate else {}),
+        **({"numbers": spec.numbers} if spec.numbers != "float32" else {}),
     }
 
 

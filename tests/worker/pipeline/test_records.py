@@ -56,3 +56,12 @@ def test_what_no_reading_filled_is_told_as_a_share_of_the_window() -> None:
     assert [json.loads(record).get("filled") for record in told] == [None, 0.0208, 1.0]
     for one, other in zip(plain, told, strict=True):
         assert {**json.loads(one), "filled": 0} == {**json.loads(other), "filled": 0}
+
+
+def test_forecasts_of_64_bits_have_all_their_digits() -> None:
+    spec = spec_of(numbers="float64")
+    exact = 7_000_000_483_210.123
+    [record] = RecordWriter(spec, "default").write(
+        [b"s"], np.array([0]), [b"1-0"], np.array([[[exact]]])
+    )
+    assert json.loads(record)["forecast"] == {"value": [exact]}

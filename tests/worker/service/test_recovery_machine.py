@@ -39,6 +39,8 @@ SPECS: dict[str, tuple[int, int | None]] = {"a": (2, None), "b": (4, STEP), "c":
 """By a name's first letter: n_steps and step; the sums are exact and so are their means."""
 FILLED = 3
 """Empty slots in a row that ``c`` fills with the value before."""
+LARGE = 7_000_000_000_000
+"""What is added to the readings of ``c``, which has 64-bit numbers: 32-bit ones would lose them."""
 LEAST = 2
 """Readings from which on ``c`` forecasts, its window extended by the oldest."""
 NAMES = ["c0", "c1", "a0", "a1", "a2", "b0", "b1", "b2", "é0", "x1", "x2", "x3", "x4"]
@@ -240,6 +242,8 @@ class Histories(RuleBasedStateMachine):
         for name, delta, value, level in several:
             newest = self.times.get(name, 1_000_000)
             self.times[name] = max(newest, newest + delta)
+            if name[0] == "c" and isinstance(value, int):
+                value += LARGE
             readings.append((name, newest + delta, value, level))
         return readings
 
@@ -318,7 +322,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
         step_seconds=STEP / 1000,
     )
     filling: dict[str, Any] = {"gaps": "hold", "max_gap": FILLED, "step_seconds": STEP / 1000}
-    filling["min_steps"] = LEAST
+    filling |= {"min_steps": LEAST, "numbers": "float64"}
     write_mean_model(folder / "c.onnx", name="c", n_steps=SPECS["c"][0], series="c*", **filling)
     return load_registry(folder)
 
