@@ -224,6 +224,7 @@ def evaluate_command(
         rules=spec.aggregate,
         categories=spec.categories,
         joins=spec.spec_version > 1,
+        numbers=spec.numbers,
     )
     _warn(*history.remarks)
     history = slotted(spec, history)

@@ -1,5 +1,7 @@
 """Forecasts that need no network: the honest floor beside every model."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -7,7 +9,7 @@ from tidecast.trainer.dataset import Windows
 from tidecast.worker.contract import Calendar
 from tidecast.worker.pipeline.calendar import SEASONS
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
 
@@ -50,8 +52,8 @@ def seasonal_naive(windows: Windows, starts: Ints, season: int) -> Floats:
 def drift(windows: Windows, starts: Ints) -> Floats:
     """Return the line through a window's first and newest target, drawn on; ``[k, horizon, T]``."""
     first, newest = windows.outputs[starts], windows.outputs[starts + windows.n_steps - 1]
-    slope = (newest - first) / np.float32(max(1, windows.n_steps - 1))
-    leads = np.arange(1, windows.horizon + 1, dtype=np.float32)
+    slope = (newest - first) / newest.dtype.type(max(1, windows.n_steps - 1))
+    leads = np.arange(1, windows.horizon + 1, dtype=newest.dtype)
     return newest[:, None, :] + leads[:, None] * slope[:, None, :]
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tidecast.trainer.errors import DataError
 from tidecast.trainer.series import History, Part, segments
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
 
 
@@ -158,10 +158,10 @@ def make_windows(
                 starts[part].append(offset + some[sound])
         segment_start.append(offset + begins)
         offset += len(series)
-    inputs = history.select(features).astype(np.float32)
+    inputs = history.select(features).astype(history.numbers)
     return Windows(
         inputs=inputs,
-        outputs=inputs if targets == features else history.select(targets).astype(np.float32),
+        outputs=inputs if targets == features else history.select(targets).astype(history.numbers),
         starts={part: _joined(chunks) for part, chunks in starts.items()},
         owner=np.concatenate(owner),
         segment_start=np.concatenate(segment_start),

@@ -24,7 +24,7 @@ from tidecast.trainer.series import History, Part
 from tidecast.worker.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelSpec, SpecError
 from tidecast.worker.pipeline.model_file import ExternalDataError, read_parts
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Predict = Callable[[Floats], Floats | Doubles]
@@ -326,7 +326,9 @@ def open_content(content: bytes, path: Path) -> tuple[ModelSpec, Predict]:
         ) from error
 
     def predict(windows: Floats) -> Floats:
-        forecast: Floats = session.run([OUTPUT_NAME], {INPUT_NAME: windows})[0]
+        forecast: Floats = session.run(
+            [OUTPUT_NAME], {INPUT_NAME: windows.astype(spec.numbers, copy=False)}
+        )[0]
         return forecast
 
     return spec, predict

@@ -30,7 +30,7 @@ from tidecast.worker.contract import (
     version_of,
 )
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 
 OPSET = 18
 PLACEHOLDER = "0" * VERSION_DIGITS
@@ -69,6 +69,7 @@ def describe(fitted: Fitted, trained_at: datetime) -> ModelSpec:
         min_steps=fitted.min_steps,
         aggregate=config.aggregate,
         categories=config.categories,
+        numbers=fitted.predictor.numbers,
         series=config.series,
         trained_at=_iso(trained_at),
         training=Training.model_validate(
@@ -117,8 +118,8 @@ def export(predictor: Predictor, spec: ModelSpec, samples: Floats) -> tuple[byte
     model = _convert(predictor)
     check_operators(model)
     _rename(model, spec)
-    check_parity(model, predictor, samples, spec.validation)
-    golden = np.array(spec.golden.window, np.float32)[None]
+    check_parity(model, predictor, samples, spec.validation, _own(spec))
+    golden = np.array(spec.golden.window, spec.numbers)[None]
     forecast = predictor(golden)[0]
     known = spec.golden.model_copy(
         update={"forecast": tuple(map(tuple, forecast.astype(float).tolist()))}
@@ -137,6 +138,13 @@ def export(predictor: Predictor, spec: ModelSpec, samples: Floats) -> tuple[byte
     onnx.helper.set_model_props(model, {METADATA_KEY: text})
     onnx.checker.check_model(model)
     return model.SerializeToString(deterministic=True), described
+
+
+def _own(spec: ModelSpec) -> list[int | None]:
+    """Return which feature each target is, if it is one."""
+    return [
+        spec.features.index(target) if target in spec.features else None for target in spec.targets
+    ]
 
 
 def _computation(model: Any) -> bytes:
@@ -198,7 +206,7 @@ def export_again(keras_file: Path, out: Path | None) -> tuple[Path, ModelSpec]:
     except (ValueError, OSError, KeyError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise ModelError(f"{keras_file}: not a Keras model ({reason}); fit it again") from error
-    content, spec = export(Predictor(network), spec, np.array([spec.golden.window], np.float32))
+    content, spec = export(Predictor(network), spec, np.array([spec.golden.window], spec.numbers))
     path = (out or keras_file.parent) / f"{spec.name}.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)

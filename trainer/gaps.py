@@ -1,6 +1,7 @@
 """Picks the longest gap that is filled: by the season, and by what a hole costs; pure."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from tidecast.trainer.ridge import best_line
 from tidecast.trainer.scaling import measure_scaling
 from tidecast.worker.pipeline.grid import Grid, fill, holes_of
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 
 SHARE_OF_SEASON = 0.25
 WITHOUT_SEASON = 3

@@ -12,7 +12,7 @@ from tidecast.trainer.config import FitConfig
 from tidecast.trainer.plan import Plan
 from tidecast.trainer.ridge import Line
 from tidecast.trainer.scaling import Floats, Scaling
-from tidecast.worker.contract import INPUT_NAME, OUTPUT_NAME
+from tidecast.worker.contract import INPUT_NAME, OUTPUT_NAME, Numbers
 
 HEAD, LINE = "head", "line"
 TRAINED = ("segment", "others", "lstm", HEAD)
@@ -36,16 +36,15 @@ def build_network(
 
     Beside a line, networks begin at nothing. Several, each with layers of its own, answer their
     mean. While it is trained, a network may refine the line.
+
+    Where windows are of 64 bits, so are the subtraction of the newest value, the normalisation and
+    the way back; what lies between computes in 32 bits, of which the usual change has enough.
     """
     import keras
 
-    window = keras.Input((plan.n_steps, len(config.features)), name=INPUT_NAME)
-    hidden, newest = window, None
-    if scaling.base.any():
-        newest = keras.layers.Cropping1D((plan.n_steps - 1, 0), name="newest")(window)
-        hidden = keras.layers.Subtract(name="centred")([window, newest])
-    if plan.normalization != "none":
-        hidden = _normalized(hidden, scaling.input_mean, scaling.input_scale, invert=False)
+    shape = (plan.n_steps, len(config.features))
+    window = keras.Input(shape, name=INPUT_NAME, dtype=plan.numbers)
+    hidden, newest = _inward(plan, scaling, window)
     part = _stacked if config.arch == "lstm" else _segmented
     answers = [part(config, plan, scaling, hidden, line, member) for member in _suffixes(members)]
     forecast = keras.layers.Average(name="mean")(answers) if members > 1 else answers[0]
@@ -54,10 +53,7 @@ def build_network(
         forecast = forecast + _turned(_straight(own, line))
         if refining:
             forecast = forecast + _turned(_refinement(own, config.horizon))
-    if plan.normalization != "none":
-        forecast = _normalized(forecast, scaling.output_mean, scaling.output_scale, invert=True)
-    if newest is not None:
-        forecast = added(_picked(newest, scaling.base), forecast)
+    forecast = _outward(plan, scaling, forecast, newest)
     expected = (None, config.horizon, len(config.targets))
     if tuple(forecast.shape) != expected:
         raise AssertionError(f"the network answers {forecast.shape}, not {expected}")
@@ -120,17 +116,22 @@ class Predictor:
         return forecast
 
     @property
+    def numbers(self) -> Numbers:
+        """What windows and forecasts are made of."""
+        return "float64" if self.network.inputs[0].dtype == "float64" else "float32"
+
+    @property
     def signature(self) -> list[Any]:
         """What the function takes."""
         import tensorflow as tf
 
         shape = (None, *self.network.input_shape[1:])
-        return [tf.TensorSpec(shape, tf.float32, name=INPUT_NAME)]
+        return [tf.TensorSpec(shape, self.numbers, name=INPUT_NAME)]
 
-    def __call__(self, windows: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    def __call__(self, windows: npt.ArrayLike) -> npt.NDArray[np.floating[Any]]:
         """Return the forecasts of windows ``[k, n_steps, F]``, ``[k, horizon, T]``."""
-        found = self.function(np.asarray(windows, np.float32))
-        forecasts: npt.NDArray[np.float32] = found[OUTPUT_NAME].numpy()
+        found = self.function(np.asarray(windows, self.numbers))
+        forecasts: npt.NDArray[np.floating[Any]] = found[OUTPUT_NAME].numpy()
         return forecasts
 
 
@@ -288,7 +289,36 @@ def _turned(values: Any) -> Any:
     return layers.Permute((2, 1))(values)
 
 
-def _normalized(values: Any, mean: Floats, scale: Floats, *, invert: bool) -> Any:
+def _inward(plan: Plan, scaling: Scaling, window: Any) -> tuple[Any, Any]:
+    """Return windows as a network sees them, and their newest values if those are subtracted."""
+    import keras
+
+    hidden, newest, kind = window, None, plan.numbers
+    if scaling.base.any():
+        newest = keras.layers.Cropping1D((plan.n_steps - 1, 0), name="newest", dtype=kind)(window)
+        hidden = keras.layers.Subtract(name="centred", dtype=kind)([window, newest])
+    if plan.normalization != "none":
+        mean, scale = scaling.input_mean, scaling.input_scale
+        hidden = _normalized(hidden, mean, scale, kind, invert=False)
+    return hidden if kind == "float32" else keras.ops.cast(hidden, "float32"), newest
+
+
+def _outward(plan: Plan, scaling: Scaling, forecast: Any, newest: Any) -> Any:
+    """Undo ``_inward``: return a network's answers as forecasts."""
+    import keras
+
+    kind = plan.numbers
+    if kind == "float64":
+        forecast = keras.ops.cast(forecast, kind)
+    if plan.normalization != "none":
+        mean, scale = scaling.output_mean, scaling.output_scale
+        forecast = _normalized(forecast, mean, scale, kind, invert=True)
+    return forecast if newest is None else added(_picked(newest, scaling.base, kind), forecast)
+
+
+def _normalized(
+    values: Any, mean: Floats, scale: Floats, kind: Numbers = "float32", *, invert: bool
+) -> Any:
     """Return ``(values - mean) / scale``, or its inverse.
 
     By ``Rescaling``, as tf2onnx 1.17 loses the constants of Keras' ``Normalization``. The mean goes
@@ -297,19 +327,21 @@ def _normalized(values: Any, mean: Floats, scale: Floats, *, invert: bool) -> An
     from keras.layers import Rescaling
 
     if invert:
-        return Rescaling(scale.tolist(), offset=mean.tolist(), name="denormalized")(values)
+        return Rescaling(scale.tolist(), offset=mean.tolist(), name="denormalized", dtype=kind)(
+            values
+        )
     if mean.any():
-        values = Rescaling(1.0, offset=(-mean).tolist(), name="shifted")(values)
-    return Rescaling((1 / scale).tolist(), name="normalized")(values)
+        values = Rescaling(1.0, offset=(-mean).tolist(), name="shifted", dtype=kind)(values)
+    return Rescaling((1 / scale).tolist(), name="normalized", dtype=kind)(values)
 
 
-def _picked(values: Any, pick: Floats) -> Any:
+def _picked(values: Any, pick: Floats, kind: Numbers = "float32") -> Any:
     """Return the feature that each target is, ``[b, steps, T]``; zeros for one that is none."""
     import keras
 
     if pick.shape[0] == pick.shape[1] and (pick == np.eye(len(pick))).all():
         return values
-    layer = keras.layers.Dense(pick.shape[1], use_bias=False, trainable=False)
+    layer = keras.layers.Dense(pick.shape[1], use_bias=False, trainable=False, dtype=kind)
     picked = layer(values)
-    layer.set_weights([pick.astype(np.float32)])
+    layer.set_weights([pick.astype(kind)])
     return picked

@@ -1,5 +1,6 @@
 """Whether an exported graph computes what Keras does, by the operators that are fast."""
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -9,13 +10,15 @@ import numpy.typing as npt
 from tidecast.trainer.errors import ExportError
 from tidecast.trainer.evaluate import Predict
 from tidecast.trainer.figures import number
-from tidecast.worker.contract import INPUT_NAME, OUTPUT_NAME, Validation
+from tidecast.worker.contract import DOUBLE_ROUNDING, INPUT_NAME, OUTPUT_NAME, Validation
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 
 PARITY_BATCHES = (1, 7, 256)
 PARITY = 1e-5
 """Of the largest forecast; float32 rounds at 1.2e-7 of a number."""
+SMALLEST = 1e-9
+"""Of the largest reading; forecasts that are smaller are measured by that."""
 ABSURD = 100.0
 """From so many times the validation error of the newest value on, a network has diverged."""
 TAMER = "lower --learning-rate or use --activation tanh"
@@ -36,18 +39,26 @@ def check_operators(model: Any) -> None:
         )
 
 
-def check_parity(model: Any, predict: Predict, samples: Floats, validation: Validation) -> None:
+def check_parity(
+    model: Any,
+    predict: Predict,
+    samples: Floats,
+    validation: Validation,
+    own: Sequence[int | None] = (),
+) -> None:
     """Compare ONNX Runtime with Keras on real windows at several batch sizes.
 
     Errors are measured against the largest forecast of their own target over all the windows, so
-    that a small target counts beside a large one and a window forecast near zero does not.
+    that a small target counts beside a large one and a window forecast near zero does not. Those of
+    64 bits are measured by how far they lie from the newest reading of the feature that each target
+    is, ``own`` ``[T]``.
 
     Raises:
         ExportError: they differ, or Keras forecasts what is no number.
     """
     import onnxruntime as ort
 
-    forecasts = np.asarray(predict(samples), np.float32)
+    forecasts = np.asarray(predict(samples), samples.dtype)
     lost = int((~np.isfinite(forecasts)).any(axis=(1, 2)).sum())
     if lost:
         raise ExportError(
@@ -55,10 +66,10 @@ def check_parity(model: Any, predict: Predict, samples: Floats, validation: Vali
             f"finite number, and nothing was written; {TAMER}"
         )
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    scale = np.abs(forecasts).max(axis=(0, 1))
+    scale = _scale(forecasts, samples, own)
     for size in PARITY_BATCHES:
-        windows = np.resize(samples, (size, *samples.shape[1:])).astype(np.float32)
-        expected = np.asarray(predict(windows), np.float32)
+        windows = np.resize(samples, (size, *samples.shape[1:])).astype(samples.dtype)
+        expected = np.asarray(predict(windows), samples.dtype)
         answer = session.run([OUTPUT_NAME], {INPUT_NAME: windows})[0]
         if answer.shape != expected.shape:
             raise ExportError(
@@ -97,4 +108,17 @@ def _way_out() -> str:
 def relative_error(answer: Floats, expected: Floats, scale: Floats) -> float:
     """Return the largest error ``[b, horizon, T]`` relative to its target's ``scale`` ``[T]``."""
     worst = np.abs(answer - expected).max(axis=(0, 1))
-    return float((worst / np.maximum(scale, 1e-9)).max())
+    return float((worst / np.maximum(scale, np.finfo(np.float32).tiny)).max())
+
+
+def _scale(forecasts: Floats, samples: Floats, own: Sequence[int | None]) -> Floats:
+    """Return what errors of each target are measured by ``[T]``."""
+    size: Floats = np.abs(forecasts).max(axis=(0, 1))
+    if samples.dtype == np.float32:
+        return np.maximum(size, SMALLEST * float(np.abs(samples).max()) or SMALLEST)
+    newest = np.zeros((len(samples), 1, forecasts.shape[2]))
+    for place, feature in enumerate(own):
+        if feature is not None:
+            newest[:, 0, place] = samples[:, -1, feature]
+    moves: Floats = np.abs(forecasts - newest).max(axis=(0, 1))
+    return moves + DOUBLE_ROUNDING / PARITY * size

@@ -15,11 +15,12 @@ from tidecast.trainer.dataset import Windows, make_windows
 from tidecast.trainer.errors import ConfigError
 from tidecast.trainer.figures import number
 from tidecast.trainer.gaps import pick_gap, usual_gap
+from tidecast.trainer.precision import lost
 from tidecast.trainer.ridge import fit_line, moments_of
 from tidecast.trainer.scaling import measure_scaling, spread
 from tidecast.trainer.series import History, segments
 from tidecast.trainer.slots import in_slots
-from tidecast.worker.contract import MOST_NUMBERS, Gaps
+from tidecast.worker.contract import MOST_NUMBERS, Gaps, Numbers
 from tidecast.worker.pipeline.grid import Grid
 
 Ints = npt.NDArray[np.int64]
@@ -53,7 +54,8 @@ class Plan:
     """Every choice that the configuration leaves open, settled.
 
     ``segment`` is how many readings one step of a segmented network's LSTM sees. ``mix`` tells
-    whether each target sees all features, or its own alone. ``reasons`` say in words what was
+    whether each target sees all features, or its own alone. ``numbers`` are what windows and
+    forecasts are made of. ``reasons`` say in words what was
     picked and why.
     """
 
@@ -68,6 +70,7 @@ class Plan:
     epochs: int
     gaps: Gaps
     max_gap: int
+    numbers: Numbers = "float32"
     reasons: tuple[str, ...]
 
     def grid(self, history: History) -> Grid:
@@ -131,6 +134,7 @@ def make_plan(config: FitConfig, history: History) -> Plan:
         wanted = round(WINDOWS_SEEN / (counted * len(config.targets)))
         epochs = int(np.clip(wanted, FEWEST_EPOCHS, MOST_EPOCHS))
         reasons.append(f"{epochs} epochs at most: of {counted:,} windows")
+    reasons += _doubles(config, history)
     normalization, why = _normalization(config, history)
     if config.normalization is None:
         reasons.append(f"normalization {normalization}: {why}")
@@ -146,6 +150,7 @@ def make_plan(config: FitConfig, history: History) -> Plan:
         epochs=epochs,
         gaps=config.gaps if grid.most else "none",
         max_gap=grid.most,
+        numbers=history.numbers,
         reasons=tuple(reasons),
     )
 
@@ -158,6 +163,7 @@ def _grid(history: History, gaps: Gaps, max_gap: int, season: int) -> Grid:
         gaps,
         max_gap,
         season,
+        numbers=history.numbers,
     )
 
 
@@ -237,6 +243,23 @@ def _normalization(config: FitConfig, history: History) -> tuple[Normalization, 
         if count > 1 and config.arch == "segmented":
             return "instance", f"one network for {count:,} {name}"
     return "last", "changes from the newest value"
+
+
+def _doubles(config: FitConfig, history: History) -> list[str]:
+    """Return why 64-bit numbers were picked, if they were.
+
+    Raises:
+        ConfigError: no level is subtracted from them, so that they would be lost in the network.
+    """
+    if history.numbers == "float32":
+        return []
+    why = lost(history.columns, (series.values for series in history.series))
+    if config.normalization == "none":
+        raise ConfigError(
+            f"--normalization none cannot learn this: {why}, and nothing is subtracted before the "
+            "network computes in those; choose --normalization last, instance or standard"
+        )
+    return [f"64-bit numbers: {why}"]
 
 
 def _training_runs(config: FitConfig, history: History) -> tuple[Ints, int]:

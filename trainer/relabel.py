@@ -35,7 +35,7 @@ def relabel(path: Path, series: str) -> tuple[ModelSpec, ModelSpec]:
             entry.value = _renamed(entry.value, series)
     content = model.SerializeToString(deterministic=True)
     after, predict = open_content(content, path)
-    answer = predict(np.array([after.golden.window], np.float32))[0]
+    answer = predict(np.array([after.golden.window], after.numbers))[0]
     off = np.abs(answer - np.array(after.golden.forecast)).max(axis=0)
     if not (off <= np.array(after.golden_margins())).all():
         raise ModelError(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tidecast.worker.contract import Rule
+from tidecast.worker.contract import Numbers, Rule
 from tidecast.worker.pipeline.aggregate import Rules
 
 Floats = npt.NDArray[np.float64]
@@ -21,6 +21,7 @@ def one_row_a_slot(
     rules: Mapping[str, Rule],
     *,
     joins: bool = True,
+    numbers: Numbers = "float32",
 ) -> tuple[Ints, Floats]:
     """Put the rows of a series that belong to one slot into one.
 
@@ -36,6 +37,7 @@ def one_row_a_slot(
         features: what a reading has; rows without any are no readings.
         rules: how columns are aggregated, for those of which not the last counts.
         joins: whether rows that have some of the features are readings; else all have to be there.
+        numbers: what a worker aggregates.
     """
     carried = np.isfinite(values[:, [columns.index(name) for name in features]])
     step = 1000 * step_seconds
@@ -43,7 +45,7 @@ def one_row_a_slot(
         rows = np.flatnonzero(np.isfinite(values).any(axis=1))
         begun = np.rint(np.floor(times[rows] / step) * step).astype(np.int64)
         own = [rules.get(name, "last") for name in columns]
-        return _aggregated(times[rows], values[rows], begun, own)
+        return _aggregated(times[rows], values[rows], begun, own, numbers)
     rows = np.flatnonzero(carried.any(axis=1) if joins else carried.all(axis=1))
     if (np.diff(times[rows]) > step / 2).all():
         return times, values
@@ -83,11 +85,11 @@ def _joined(times: Ints, values: Floats, rows: Ints, opened: Ints) -> tuple[Ints
 
 
 def _aggregated(
-    times: Ints, values: Floats, begun: Ints, rules: Sequence[Rule]
+    times: Ints, values: Floats, begun: Ints, rules: Sequence[Rule], numbers: Numbers
 ) -> tuple[Ints, Floats]:
     """Return a row for each slot that has a reading."""
     slots, owner = np.unique(begun, return_inverse=True)
-    folding, turns, narrow = Rules(rules), _ranks(owner), values.astype(np.float32)
+    folding, turns, narrow = Rules(rules, values=numbers), _ranks(owner), values.astype(numbers)
     cells = folding.empty(len(slots))
     order = np.argsort(turns, kind="stable")
     for mine in np.split(order, np.flatnonzero(np.diff(turns[order])) + 1):

@@ -11,6 +11,8 @@ from tidecast.trainer.dataset import Ints, Windows
 Floats = npt.NDArray[np.float64]
 
 SAMPLE = 20_000
+ROUNDING = 1e-12
+"""Of the largest value; what spreads less does not change."""
 LARGEST_SAMPLE = 20_000_000
 """Readings that normalisation is measured on, at most."""
 
@@ -78,22 +80,23 @@ def measure_scaling(
     sample = spread(windows, min(SAMPLE, max(100, LARGEST_SAMPLE // readings)))
     inputs, outputs = (part.astype(np.float64) for part in windows.gather(sample))
     own = np.array([[float(f == t) for t in targets] for f in features], np.float64)
-    unit = _floored(outputs.std(axis=(0, 1)))
+    sizes = [np.abs(part).max(axis=(0, 1), initial=0.0) for part in (inputs, outputs)]
+    unit = _floored(outputs.std(axis=(0, 1)), sizes[1])
     if normalization == "none":
         ones = np.ones(len(features)), np.ones(len(targets))
         return Scaling(ones[0] * 0, ones[0], ones[1] * 0, ones[1], own, own * 0, unit)
     virtual = own.sum(axis=0) == 0
     if normalization == "standard" or virtual.all():  # no newest value to subtract
-        mean, scale = inputs.mean(axis=(0, 1)), _floored(inputs.std(axis=(0, 1)))
-        out_mean, out_scale = outputs.mean(axis=(0, 1)), _floored(outputs.std(axis=(0, 1)))
+        mean, scale = inputs.mean(axis=(0, 1)), _floored(inputs.std(axis=(0, 1)), sizes[0])
+        out_mean, out_scale = outputs.mean(axis=(0, 1)), unit
         base = own * 0
     else:
         newest = inputs[:, -1:, :]
         changes = outputs - newest @ own
         mean = np.zeros(len(features))
-        scale = _floored(np.sqrt(((inputs - newest) ** 2).mean(axis=(0, 1))))
+        scale = _floored(np.sqrt(((inputs - newest) ** 2).mean(axis=(0, 1))), sizes[0])
         out_mean = np.where(virtual, outputs.mean(axis=(0, 1)), 0.0)
-        out_scale = _floored(np.sqrt(((changes - out_mean) ** 2).mean(axis=(0, 1))))
+        out_scale = _floored(np.sqrt(((changes - out_mean) ** 2).mean(axis=(0, 1))), sizes[1])
         base = own
     if shared:
         out_mean = np.where(virtual, out_mean, mean @ own)
@@ -107,6 +110,6 @@ def spread(windows: Windows, most: int) -> Ints:
     return starts[np.linspace(0, len(starts) - 1, min(most, len(starts))).astype(np.int64)]
 
 
-def _floored(scale: Floats) -> Floats:
-    """Replace the scale of what never changes by one."""
-    return np.where(scale > 1e-9, scale, 1.0)
+def _floored(scale: Floats, size: Floats) -> Floats:
+    """Replace the scale of what never changes, but for rounding beside its size, by one."""
+    return np.where(scale > ROUNDING * size, scale, 1.0)

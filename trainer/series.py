@@ -22,8 +22,9 @@ from tidecast.files.zones import told
 from tidecast.trainer.calendars import calendar_of, distinct
 from tidecast.trainer.errors import DataError
 from tidecast.trainer.figures import duration
+from tidecast.trainer.precision import numbers_of
 from tidecast.trainer.resample import one_row_a_slot
-from tidecast.worker.contract import Calendar, Rule
+from tidecast.worker.contract import Calendar, Numbers, Rule
 from tidecast.worker.pipeline.calendar import STEPS, WORDS, elapsed, moment
 from tidecast.worker.pipeline.grid import is_next_step
 
@@ -83,7 +84,8 @@ class History:
 
     ``dropped`` rows of the file went into another of the same step. Where the step is one of a
     ``calendar``, times and ``step_seconds`` are of its clock (``calendar.elapsed``). ``remarks``
-    are what people should know of the file, ``told`` how it was read.
+    are what people should know of the file, ``told`` how it was read. ``numbers`` are what windows
+    of it are made of.
     """
 
     columns: tuple[str, ...]
@@ -93,6 +95,7 @@ class History:
     calendar: Calendar | None = None
     remarks: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
+    numbers: Numbers = "float32"
 
     def moments(self, series: Series) -> Ints | None:
         """Return the times of a series' rows, in milliseconds since 1970; None if unknown."""
@@ -139,6 +142,7 @@ def load_history(
     rules: Mapping[str, Rule] | None = None,
     categories: Mapping[str, Sequence[str]] | None = None,
     joins: bool = True,
+    numbers: Numbers | None = None,
 ) -> History:
     """Load the named columns of a file; see ``tidecast.files`` for what it may be.
 
@@ -146,8 +150,9 @@ def load_history(
 
     Rows are sorted by time, and those of one step made one, as readings are by a worker: the last
     counts, unless ``rules`` say otherwise, and ``features`` (None: all columns) that stand in
-    several rows are joined, unless ``joins`` is False. Empty cells, NaN and numbers beyond 32-bit
-    floats are missing values.
+    several rows are joined, unless ``joins`` is False. ``numbers`` are what windows are to be made
+    of; None: what it takes to tell the file's values apart (``precision.py``). Empty cells, NaN and
+    numbers beyond 32-bit floats are missing values.
 
     Raises:
         DataError: no such file or column, no rows, text in a number column, an unreadable time,
@@ -163,6 +168,7 @@ def load_history(
         _one_series(str(name[0]), part, len(columns))
         for name, part in frame.group_by("name", maintain_order=True)
     )
+    numbers = numbers or numbers_of(one.values for one in series)
     if rows.times is None:
         step_seconds = calendar = None
     steps_are_seen = step_seconds == "auto" and calendar is None
@@ -178,7 +184,10 @@ def load_history(
         except FileError as error:
             raise DataError(str(error)) from error
     if step is not None:
-        series = tuple(in_step(one, step, columns, features, rules, joins=joins) for one in series)
+        series = tuple(
+            in_step(one, step, columns, features, rules, joins=joins, numbers=numbers)
+            for one in series
+        )
     elif rules:
         raise DataError(f"{path}: no steps in which rows could be aggregated; give --step 5m, say")
     dropped = frame.height - sum(map(len, series))
@@ -202,6 +211,7 @@ def load_history(
         calendar,
         tuple(_remarks(path, rows, frame, columns, file)),
         (f"read {frame.height:,} rows", *rows.told),
+        numbers,
     )
 
 
@@ -315,12 +325,20 @@ def in_step(
     rules: Mapping[str, Rule] | None = None,
     *,
     joins: bool = True,
+    numbers: Numbers = "float32",
 ) -> Series:
     """Return a series with one row for each slot at most; see ``resample``."""
     if series.times is None:
         return series
     times, values = one_row_a_slot(
-        series.times, series.values, step_seconds, columns, features, rules or {}, joins=joins
+        series.times,
+        series.values,
+        step_seconds,
+        columns,
+        features,
+        rules or {},
+        joins=joins,
+        numbers=numbers,
     )
     return Series(series.name, times, values)
 

@@ -53,7 +53,7 @@ def _in_slots(series: Series, grid: Grid, places: Ints, n_steps: int) -> Series:
     holes = holes_of(empties, ends, ends - begins + 1)
 
     # Columns that are no features, too: what is measured against them is not to miss rows.
-    laid = np.zeros((count, series.values.shape[1]), np.float32)
+    laid = np.zeros((count, series.values.shape[1]), grid.column)
     laid[ends] = series.values[there]
     fill(laid, holes, grid, n_steps)
     values = np.empty(laid.shape)

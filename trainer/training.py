@@ -10,6 +10,7 @@ import numpy.typing as npt
 from tidecast.trainer.config import FitConfig, Loss
 from tidecast.trainer.dataset import Windows
 from tidecast.trainer.plan import LONGEST_EPOCH, Plan
+from tidecast.worker.contract import Numbers
 
 Arrays = list[npt.NDArray[Any]]
 Losses = list[tuple[float, float | None]]
@@ -79,7 +80,7 @@ def train(
     count = min(len(windows.starts["train"]), LONGEST_EPOCH)
     batch_size = config.batch_size or int(np.clip(2 ** round(np.log2(count / 100 + 1)), 8, 64))
     steps = -(-count // batch_size)
-    _compile(network, config, plan.epochs, steps, unit)
+    _compile(network, config, plan, steps, unit)
     validation = windows.in_order("validation", 256) if len(windows.starts["validation"]) else None
     state = state if state is not None else State()
     # Before it is traced: a step that makes variables as it goes is traced twice.
@@ -129,7 +130,7 @@ def train(
 
 
 def _compile(
-    network: Any, config: FitConfig, epochs: int, steps: int, unit: npt.NDArray[np.float64]
+    network: Any, config: FitConfig, plan: Plan, steps: int, unit: npt.NDArray[np.float64]
 ) -> None:
     """Give a network its optimizer, schedule and loss.
 
@@ -140,7 +141,7 @@ def _compile(
 
     rate = keras.optimizers.schedules.CosineDecay(
         config.learning_rate / 20,
-        decay_steps=max(1, round((epochs - WARM_UP) * steps)),
+        decay_steps=max(1, round((plan.epochs - WARM_UP) * steps)),
         alpha=0.02,
         warmup_target=config.learning_rate,
         warmup_steps=max(1, round(WARM_UP * steps)),
@@ -153,7 +154,7 @@ def _compile(
             use_ema=True,
             ema_momentum=1 - 1 / min(max(steps, 2), AVERAGED),
         ),
-        loss=_scaled_loss(config.loss, unit),
+        loss=_loss(config.loss, unit, plan.numbers),
         jit_compile=False,
     )
 
@@ -171,10 +172,24 @@ def _assign(variables: Any, values: Arrays) -> None:
         variable.assign(value)
 
 
-def _scaled_loss(kind: Loss, unit: npt.NDArray[np.float64]) -> Any:
+def _loss(kind: Loss, unit: npt.NDArray[np.float64], numbers: Numbers) -> Any:
+    """Return a loss that takes the difference in the numbers that forecasts are made of."""
+    import keras
+
+    scaled = _scaled_loss(kind, unit, numbers)
+
+    class Scaled(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
+        def call(self, actual: Any, forecast: Any) -> Any:
+            return scaled(actual, forecast)
+
+    # Keras makes 32-bit numbers of what a plain function is to compare.
+    return Scaled(dtype=numbers)
+
+
+def _scaled_loss(kind: Loss, unit: npt.NDArray[np.float64], numbers: Numbers) -> Any:
     import tensorflow as tf
 
-    scale = tf.constant(unit, tf.float32)
+    scale = tf.constant(unit, numbers)
 
     def loss(actual: Any, forecast: Any) -> Any:
         error = (actual - forecast) / scale

@@ -28,6 +28,8 @@ NOTHING_FOUND = (
 )
 USUAL = "usual"
 """Marks the trial of what a fit would choose."""
+SMALLEST = 1e-300
+"""Of an error that others are divided by."""
 FIRST_TRIALS = 6
 """Trials before Optuna learns from them, and before it breaks off what looks hopeless."""
 
@@ -141,7 +143,8 @@ def relative_error(evaluation: Evaluation) -> float:
     """
     model, naive = evaluation.model.overall(), evaluation.naive.overall()
     measure = "mae" if model["mase"] is None else "mase"
-    return float(model[measure] or 0.0) / max(float(naive[measure] or 0.0), 1e-12)
+    own, floor = float(model[measure] or 0.0), float(naive[measure] or 0.0)
+    return own / max(floor, SMALLEST)
 
 
 def _open(storage: Path, name: str) -> optuna.Study:

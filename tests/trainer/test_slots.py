@@ -17,7 +17,7 @@ from tidecast.trainer.dataset import make_windows
 from tidecast.trainer.gaps import pick_gap, usual_gap
 from tidecast.trainer.series import History, Series, in_step, load_history, segments
 from tidecast.trainer.slots import in_slots
-from tidecast.worker.contract import Rule
+from tidecast.worker.contract import Numbers, Rule
 from tidecast.worker.pipeline.columns import Table
 from tidecast.worker.pipeline.grid import Grid
 from tidecast.worker.pipeline.open_slots import OpenSlots, depth_of, open_set
@@ -40,7 +40,16 @@ grids = st.builds(
     st.integers(1, 6),
     amends=st.just(value=True),
     joins=st.just(value=True),
+    numbers=st.sampled_from(["float32", "float64"]),
 )
+
+
+def scaled(value: float | None) -> float | None:
+    return None if value is None else 1.1 * value
+
+
+def raised(value: float | None) -> float | None:
+    return None if value is None else 2.0**33 + value
 
 
 def sound(rows: list[tuple[int, float | None, float | None]]) -> bool:
@@ -61,6 +70,8 @@ def test_windows_of_trainer_and_worker_are_equal_bit_for_bit(
 ) -> None:
     """Rows doubled, off the step, without a value or absent; in batches of any size."""
     rows = sorted(rows, key=lambda row: row[0])
+    if grid.numbers == "float64":  # what 32 bits would round
+        rows = [(t, scaled(a), scaled(b)) for t, a, b in rows]
     served = by_worker(rows, grid, n_steps, cuts)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.csv"
@@ -68,7 +79,7 @@ def test_windows_of_trainer_and_worker_are_equal_bit_for_bit(
             f"{t},{'' if a is None else repr(a)},{'' if b is None else repr(b)}" for t, a, b in rows
         )
         path.write_text("ts,a,b\n" + "\n".join(told) + "\n")
-        history = load_history(path, FEATURES, step_seconds=STEP / 1000)
+        history = load_history(path, FEATURES, step_seconds=STEP / 1000, numbers=grid.numbers)
     slots = in_slots(history, grid, FEATURES, n_steps)
     learned = by_trainer(slots, n_steps)
     assert learned.keys() <= served.keys()
@@ -93,6 +104,7 @@ def test_windows_of_trainer_and_worker_are_equal_bit_for_bit(
     st.fixed_dictionaries({"a": rules, "b": rules}).filter(lambda r: set(r.values()) != {"last"}),
     st.integers(1, 5),
     st.lists(st.integers(1, 9), min_size=1, max_size=9),
+    st.sampled_from(["float32", "float64"]),
 )
 @example(  # of the first slot two come again, one behind both others, and one with another value
     rows=[(0, 1.0, 1.0, 0), (20, 2.0, 2.0, 0), (40, 9.0, 9.0, 0), (20, 5.0, None, 60)]
@@ -101,6 +113,7 @@ def test_windows_of_trainer_and_worker_are_equal_bit_for_bit(
     aggregate={"a": "mean", "b": "count"},
     n_steps=1,
     cuts=[1],
+    numbers="float32",
 )
 def test_what_is_aggregated_of_a_shuffled_stream_is_what_is_of_the_file(
     rows: list[tuple[int, float | None, float | None, int]],
@@ -108,18 +121,21 @@ def test_what_is_aggregated_of_a_shuffled_stream_is_what_is_of_the_file(
     aggregate: dict[str, Rule],
     n_steps: int,
     cuts: list[int],
+    numbers: Numbers,
 ) -> None:
     """Readings that come late, twice, or with other values; but while their slots are open.
 
     Bit for bit. Of two readings of one time the one that comes last is the last in the file, too.
     """
+    if numbers == "float64":  # whose sums are exact, and beyond 32 bits
+        rows = [(t, raised(a), raised(b), late) for t, a, b, late in rows]
     rows += [(*rows[place % len(rows)][:3], later) for place, later in doubles]
     rows = sorted(rows, key=lambda row: row[0] + row[3])
     told = sorted(rows, key=lambda row: row[0])
     arrivals = [row[:3] for row in rows]
     arrivals = [row for row in arrivals if row[1:] != (None, None)]
     in_order = tuple(aggregate[name] for name in FEATURES)
-    grid = Grid(float(STEP), "linear", 2, amends=True, joins=True, rules=in_order)
+    grid = Grid(float(STEP), "linear", 2, amends=True, joins=True, rules=in_order, numbers=numbers)
     worker, served = Worker(grid, n_steps, 2, lateness=220.0), dict[int, bytes]()
     while arrivals:
         cuts = [*cuts[1:], cuts[0]]
@@ -128,8 +144,12 @@ def test_what_is_aggregated_of_a_shuffled_stream_is_what_is_of_the_file(
     served |= dict(worker.take([(10_000, 0.0, 0.0)]))
     times = np.array([row[0] for row in told])
     values = np.array([[np.nan if v is None else v for v in row[1:3]] for row in told])
-    series = in_step(Series("", times, values), STEP / 1000, FEATURES, FEATURES, aggregate)
-    slots = in_slots(History(FEATURES, (series,), STEP / 1000), grid, FEATURES, n_steps)
+    series = in_step(
+        Series("", times, values), STEP / 1000, FEATURES, FEATURES, aggregate, numbers=numbers
+    )
+    slots = in_slots(
+        History(FEATURES, (series,), STEP / 1000, numbers=numbers), grid, FEATURES, n_steps
+    )
     learned = by_trainer(slots, n_steps)
     assert learned.keys() <= served.keys()
     assert {time: served[time] for time in learned} == learned
@@ -170,7 +190,7 @@ class Worker:
         """Return the time and the bits of each window that readings complete, or slots closed."""
         times = np.array([int(row[0] or 0) for row in batch], np.int64)
         pairs = [[np.nan if one is None else one for one in row[1:]] for row in batch]
-        values, rows = np.array(pairs, np.float32), np.zeros(len(batch), np.int64)
+        values, rows = np.array(pairs, self.windows.none().dtype), np.zeros(len(batch), np.int64)
         if self.slots is None:
             return bits(times, self.windows.push(rows, times, values))
         found = []
