@@ -97,6 +97,8 @@ def fit_command(
     season: options.Season = None,
     gaps: options.GapPolicy = "linear",
     max_gap: options.MaxGap = None,
+    at_least: options.AtLeast = None,
+    at_most: options.AtMost = None,
     seed: options.Seed = 1,
     out: options.Out = Path("models"),
     resume: options.Resume = None,
@@ -113,6 +115,7 @@ def fit_command(
     Example: tidecast-trainer fit taxi.csv --name taxi --targets value --horizon 5
     """
     check_extra()
+    from tidecast.trainer.bounds import bounds_of
     from tidecast.trainer.categories import with_words, words_in
     from tidecast.trainer.config import fit_config, rules_of, step_of
     from tidecast.trainer.relabel import contention
@@ -152,6 +155,7 @@ def fit_command(
         season=season,
         gaps=gaps,
         max_gap=max_gap,
+        bounds=bounds_of(at_least or (), at_most or (), named),
         seed=seed,
         series=series,
         **step_of(step),
@@ -177,6 +181,8 @@ def fit_command(
         f"wrote {path} (and what belongs to it): {spec.pattern}, version {spec.version}; "
         f"{_errors(spec)}"
     )
+    if spec.bounded:
+        typer.echo(f"forecasts are bounded: {spec.bounded}")
     if spec.without_network:
         typer.echo(f"{spec.name} is {spec.without_network}")
     _warn(contention(path, spec))
@@ -279,6 +285,8 @@ def tune_command(
     train_rows: options.TrainRows = None,
     validation_rows: options.ValidationRows = None,
     season: options.Season = None,
+    at_least: options.AtLeast = None,
+    at_most: options.AtMost = None,
     seed: options.Seed = 1,
     out: options.Out = Path("models"),
     as_json: options.Json = False,
@@ -292,6 +300,7 @@ def tune_command(
     Example: tidecast-trainer tune taxi.csv --targets value --horizon 5 --minutes 30
     """
     check_extra()
+    from tidecast.trainer.bounds import bounds_of
     from tidecast.trainer.categories import with_words, words_in
     from tidecast.trainer.config import fit_config, rules_of, step_of
 
@@ -312,6 +321,7 @@ def tune_command(
         train_rows=train_rows,
         validation_rows=validation_rows,
         season=season,
+        bounds=bounds_of(at_least or (), at_most or (), named),
         seed=seed,
         **step_of(step),
     )

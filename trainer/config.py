@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from tidecast.trainer.errors import ConfigError
 from tidecast.worker.contract import (
     RESERVED_FIELDS,
+    Bounds,
     Calendar,
     Column,
     Gaps,
@@ -35,7 +36,8 @@ class FitConfig(BaseModel):
     count rows of each series; None means the first 70 % and the next 10 %. ``step_seconds`` "auto"
     takes the data's own step, None makes every reading the next step, unless ``calendar`` says it.
     ``aggregate`` names the columns of which not the last reading of a step counts, ``categories``
-    the columns of words that stand behind features ``column=word``.
+    the columns of words that stand behind features ``column=word``, ``bounds`` what forecasts of
+    some targets do not fall below, and not exceed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,6 +73,7 @@ class FitConfig(BaseModel):
     max_gap: Annotated[int, Field(ge=0)] | None = None
     aggregate: dict[str, Rule] = {}
     categories: dict[str, tuple[str, ...]] = {}
+    bounds: dict[str, Bounds] = {}
     series: SeriesGlob = "*"
 
     @model_validator(mode="after")
@@ -106,6 +109,17 @@ class FitConfig(BaseModel):
         for name in self.aggregate:
             if name not in self.columns:
                 raise ValueError(f"--aggregate {name}=...: neither a feature nor a target")
+        return self
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        for name, (least, most) in self.bounds.items():
+            if name not in self.targets:
+                raise ValueError(f"bounds of {name!r}, which is no target")
+            if least is not None and most is not None and least > most:
+                raise ValueError(
+                    f"--at-least {least:g} and --at-most {most:g} leave nothing for {name!r}"
+                )
         return self
 
     @property

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidecast.trainer.baselines import drift, naive, scales, seasonal_naive
+from tidecast.trainer.bounds import within
 from tidecast.trainer.dataset import Windows, make_windows, require_windows
 from tidecast.trainer.errors import ModelError
 from tidecast.trainer.ets import smooth
@@ -21,7 +22,14 @@ from tidecast.trainer.scaling import measure_scaling
 from tidecast.trainer.scores import Scale, Scores, Tally, diebold_mariano
 from tidecast.trainer.selection import in_time
 from tidecast.trainer.series import History, Part
-from tidecast.worker.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelSpec, SpecError
+from tidecast.worker.contract import (
+    INPUT_NAME,
+    METADATA_KEY,
+    OUTPUT_NAME,
+    Bounds,
+    ModelSpec,
+    SpecError,
+)
 from tidecast.worker.pipeline.model_file import ExternalDataError, read_parts
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -141,6 +149,7 @@ def evaluate_part(
     season: int,
     names: Names,
     *,
+    bounds: Mapping[str, Bounds] | None = None,
     thorough: bool = True,
 ) -> Evaluation:
     """Score a model and its baselines on every window of a part.
@@ -152,6 +161,7 @@ def evaluate_part(
         part: which to score.
         season: in steps.
         names: the features and the targets.
+        bounds: of the model's forecasts, which hold for the baselines' as well.
         thorough: beside exponential smoothing too, which takes seconds to fit.
     """
     forecasters: dict[str, Forecaster] = {
@@ -164,7 +174,8 @@ def evaluate_part(
         owner = windows.owner[starts]
         own = Scale(*(each[owner] for each in scale))
         for name, forecaster in forecasters.items():
-            found[name].add(forecaster(starts, inputs), outputs, own, owner)
+            forecast = within(forecaster(starts, inputs), names[1], bounds or {})
+            found[name].add(forecast, outputs, own, owner)
     model = found.pop(MODEL)
     baselines = {name: one.tally.scores() for name, one in found.items()}
     best = found[min(baselines, key=lambda name: _size(baselines[name]))]
@@ -279,7 +290,9 @@ def evaluate_windows(
     require_windows(windows, history, "train")
     require_windows(windows, history, "test")
     names = (spec.features, spec.targets)
-    return evaluate_part(predict, history, windows, "test", spec.training.season, names)
+    return evaluate_part(
+        predict, history, windows, "test", spec.training.season, names, bounds=spec.bounds
+    )
 
 
 def open_model(path: Path) -> tuple[ModelSpec, Predict]:

@@ -70,6 +70,7 @@ def describe(fitted: Fitted, trained_at: datetime) -> ModelSpec:
         aggregate=config.aggregate,
         categories=config.categories,
         numbers=fitted.predictor.numbers,
+        bounds=config.bounds,
         series=config.series,
         trained_at=_iso(trained_at),
         training=Training.model_validate(

@@ -10,6 +10,7 @@ import numpy as np
 
 from tidecast.trainer.backend import load_tensorflow
 from tidecast.trainer.beginnings import pick_min_steps
+from tidecast.trainer.bounds import Floats, beyond, within
 from tidecast.trainer.config import FitConfig
 from tidecast.trainer.dataset import Windows, make_windows, require_windows
 from tidecast.trainer.evaluate import Evaluation, Predict, evaluate_part
@@ -110,6 +111,7 @@ def fit(
         shared=config.arch == "segmented",
     )
     fitting = _Fitting(config, plan, windows, scaling, progress, keep)
+    fitting.remarks += beyond(history, config.bounds)
     line = fitting.line() if config.arch == "segmented" and config.line else None
     trained = fitting.trained(line, earlier or Unfinished())
     predictor = fitting.settled(fitting.mixed(trained, line), line)
@@ -136,6 +138,7 @@ def fit(
             part,
             plan.season,
             (config.features, config.targets),
+            bounds=config.bounds,
             thorough=False,
         ),
         tuple(fitting.remarks),
@@ -336,10 +339,13 @@ class _Fitting:
         """Return the mean absolute error of each validation window, in training units, ``[k]``."""
         unit = self.scaling.unit
         errors = [
-            np.abs((predict(inputs) - outputs) / unit).mean(axis=(1, 2))
+            np.abs((self._within(predict(inputs)) - outputs) / unit).mean(axis=(1, 2))
             for _, inputs, outputs in self.windows.batches("validation", 256)
         ]
         return np.concatenate(errors)
+
+    def _within(self, forecasts: Floats) -> Floats:
+        return within(forecasts, self.config.targets, self.config.bounds)
 
 
 def _seed(seed: int) -> None:

@@ -12,7 +12,7 @@ from tidecast.trainer.config import FitConfig
 from tidecast.trainer.plan import Plan
 from tidecast.trainer.ridge import Line
 from tidecast.trainer.scaling import Floats, Scaling
-from tidecast.worker.contract import INPUT_NAME, OUTPUT_NAME, Numbers
+from tidecast.worker.contract import INPUT_NAME, OUTPUT_NAME, Numbers, limits_of
 
 HEAD, LINE = "head", "line"
 TRAINED = ("segment", "others", "lstm", HEAD)
@@ -31,11 +31,13 @@ def build_network(
     *,
     members: int = 1,
     refining: bool = False,
+    bounded: bool = False,
 ) -> Any:
     """Return an untrained ``keras.Model`` from ``window`` to ``forecast`` ``[b, horizon, T]``.
 
     Beside a line, networks begin at nothing. Several, each with layers of its own, answer their
-    mean. While it is trained, a network may refine the line.
+    mean. While it is trained, a network may refine the line. Only what is ``bounded`` answers
+    nothing beyond the bounds: what lies there has no gradient to learn by.
 
     Where windows are of 64 bits, so are the subtraction of the newest value, the normalisation and
     the way back; what lies between computes in 32 bits, of which the usual change has enough.
@@ -54,6 +56,8 @@ def build_network(
         if refining:
             forecast = forecast + _turned(_refinement(own, config.horizon))
     forecast = _outward(plan, scaling, forecast, newest)
+    if bounded:
+        forecast = _bounded(config, forecast, plan.numbers)
     expected = (None, config.horizon, len(config.targets))
     if tuple(forecast.shape) != expected:
         raise AssertionError(f"the network answers {forecast.shape}, not {expected}")
@@ -68,7 +72,7 @@ def unite(
     members: Sequence[Any],
 ) -> Any:
     """Return the network that answers the mean of trained ones; their refinements join the line."""
-    network = build_network(config, plan, scaling, line, members=len(members))
+    network = build_network(config, plan, scaling, line, members=len(members), bounded=True)
     weigh(network, scaling, line, members, share=1.0)
     return network
 
@@ -314,6 +318,18 @@ def _outward(plan: Plan, scaling: Scaling, forecast: Any, newest: Any) -> Any:
         mean, scale = scaling.output_mean, scaling.output_scale
         forecast = _normalized(forecast, mean, scale, kind, invert=True)
     return forecast if newest is None else added(_picked(newest, scaling.base, kind), forecast)
+
+
+def _bounded(config: FitConfig, forecast: Any, kind: Numbers) -> Any:
+    """Return forecasts between the bounds of their targets; what is no number stays none."""
+    from keras import ops
+
+    least, most = limits_of(config.targets, config.bounds)
+    if np.isfinite(least).any():
+        forecast = ops.maximum(forecast, np.array(least, kind))
+    if np.isfinite(most).any():
+        forecast = ops.minimum(forecast, np.array(most, kind))
+    return forecast
 
 
 def _normalized(

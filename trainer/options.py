@@ -96,6 +96,14 @@ GapPolicy = Annotated[
     Literal["linear", "hold", "seasonal", "none"],
     typer.Option(help="How empty slots are filled when the next reading comes."),
 ]
+AtLeast = Annotated[
+    list[str] | None,
+    typer.Option(help="What no forecast falls below: 0, or temp=0 for one target; repeatable."),
+]
+AtMost = Annotated[
+    list[str] | None,
+    typer.Option(help="What no forecast exceeds: 100, or hum=100 for one target; repeatable."),
+]
 MaxGap = Annotated[
     int | None,
     typer.Option(help="Empty slots in a row that are filled, at most.  [default: by the data]"),
