@@ -110,9 +110,9 @@ def fit_command(
     and size follow from the data, unless they are given. NAME.html shows how it went. Ctrl-C ends
     the training and keeps the best model so far; what a fit that was broken off had learned is
     kept in NAME.unfinished.npz, from which --resume goes on. Another fit of that name does not
-    write over it unless --anew says so.
+    write over it unless --anew says so. No forecast passes what --at-least and --at-most say.
 
-    Example: tidecast-trainer fit taxi.csv --name taxi --targets value --horizon 5
+    Example: tidecast-trainer fit taxi.csv --name taxi --targets value --horizon 5 --at-least 0
     """
     check_extra()
     from tidecast.trainer.bounds import bounds_of
@@ -211,6 +211,7 @@ def evaluate_command(
     check_extra()
     if picture is not None and picture.suffix.lower() != ".png":
         raise ConfigError(f"--picture {picture}: the name of a PNG file ends in .png")
+    from tidecast.trainer.dataset import without_windows
     from tidecast.trainer.evaluate import evaluate_windows, open_model, windows_for
     from tidecast.trainer.record import read_record
     from tidecast.trainer.report import Subject, write_report
@@ -236,6 +237,8 @@ def evaluate_command(
     history = slotted(spec, history)
     windows = windows_for(spec, history)
     evaluation = evaluate_windows(spec, predict, history, windows)
+    if short := without_windows(windows, history, "test"):
+        _warn(f"{short}, and so no say in these scores")
     page = model.with_suffix(".html")
     if report:
         record = read_record(model, spec.version)

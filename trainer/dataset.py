@@ -13,6 +13,9 @@ from tidecast.trainer.series import History, Part, segments
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
 
+MOST_NAMED = 5
+"""Series that a line names."""
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -183,6 +186,25 @@ def require_windows(windows: Windows, history: History, part: Part) -> None:
             f"fits (longest series {longest} rows, {history.missing} rows with missing values, "
             "windows never straddle a gap); give more rows, or smaller --n-steps or --horizon"
         )
+
+
+def without_windows(windows: Windows, history: History, part: Part) -> str:
+    """Name the series of which a part has no window, with their rows; empty if it has of all."""
+    lacking = np.setdiff1d(np.arange(len(history.series)), windows.owner[windows.starts[part]])
+    if not len(lacking) or len(lacking) == len(history.series):
+        return ""
+    named = list[str]()
+    for place in lacking[:MOST_NAMED].tolist():
+        rows = int(history.series[place].real.sum())
+        unit = "" if named else " row" if rows == 1 else " rows"
+        named.append(f"{history.series[place].name} ({rows:,}{unit})")
+    more = len(lacking) - len(named)
+    if more:
+        named.append(f"{more:,} more")
+    names = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
+    kind = "training" if part == "train" else part
+    have = "has" if len(lacking) == 1 else "have"
+    return f"{names} {have} no {kind} window of {windows.n_steps} steps + {windows.horizon} leads"
 
 
 def _joined(chunks: list[Ints]) -> Ints:

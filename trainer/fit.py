@@ -12,7 +12,7 @@ from tidecast.trainer.backend import load_tensorflow
 from tidecast.trainer.beginnings import pick_min_steps
 from tidecast.trainer.bounds import Floats, beyond, within
 from tidecast.trainer.config import FitConfig
-from tidecast.trainer.dataset import Windows, make_windows, require_windows
+from tidecast.trainer.dataset import Windows, make_windows, require_windows, without_windows
 from tidecast.trainer.evaluate import Evaluation, Predict, evaluate_part
 from tidecast.trainer.networks import Predictor, build_network, unite, weigh
 from tidecast.trainer.plan import Plan, make_plan
@@ -120,6 +120,11 @@ def fit(
         fitting.remarks.append(
             f"a new series is forecast from {min_steps} readings on: from there the model errs "
             "less than repeating the newest value or the season (validation)"
+        )
+    if short := without_windows(windows, slots, "train"):
+        fitting.remarks.append(
+            f"{short}: nothing is learned from there; a worker forecasts such series from "
+            f"{min_steps} readings on"
         )
     part: Part = "validation" if len(windows.starts["validation"]) else "train"
     return Fitted(

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tests.trainer.conftest import history_of
-from tidecast.trainer.dataset import Windows, make_windows, require_windows
+from tidecast.trainer.dataset import Windows, make_windows, require_windows, without_windows
 from tidecast.trainer.errors import DataError
-from tidecast.trainer.series import History, Series
+from tidecast.trainer.series import History, Part, Series
 
 
 def two_series(*, features: tuple[str, ...] = ("a", "b")) -> Windows:
@@ -105,3 +105,30 @@ def test_a_part_without_windows_is_said_with_its_rows() -> None:
     with pytest.raises(DataError, match=wanted):
         require_windows(windows, history, "train")
     require_windows(two_series(), history, "train")
+
+
+def test_series_without_a_window_are_named_with_their_rows() -> None:
+    """Where some have one; where none has, that is an error of its own."""
+    sizes = {"long": 40, "c": 12, "d": 1, "e": 3, "f": 3, "g": 3, "h": 3}
+    several = tuple(
+        Series(name, np.arange(size) * 60_000, np.arange(float(size))[:, None])
+        for name, size in sizes.items()
+    )
+
+    def said(count: int, part: Part = "train") -> str:
+        history = History(("v",), several[:count], 60.0)
+        windows = make_windows(
+            history, ("v",), ("v",), n_steps=8, horizon=2, train_rows=None, validation_rows=None
+        )
+        return without_windows(windows, history, part)
+
+    assert said(1) == ""
+    assert said(2) == "c (12 rows) has no training window of 8 steps + 2 leads"
+    assert said(3).startswith("c (12 rows) and d (1) have no training window")
+    assert said(7).startswith("c (12 rows), d (1), e (3), f (3), g (3) and 1 more have no training")
+    assert said(3, "test").startswith("d (1 row) has no test window")
+    history = History(("v",), several[2:], 60.0)
+    windows = make_windows(
+        history, ("v",), ("v",), n_steps=8, horizon=2, train_rows=None, validation_rows=None
+    )
+    assert without_windows(windows, history, "train") == ""
