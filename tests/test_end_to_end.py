@@ -208,6 +208,51 @@ def test_taxi_live_errors_are_the_evaluations(
     assert "LOSES" not in evaluated["verdict"]
 
 
+def test_a_counter_is_right_to_a_thousandth_of_its_steps_live(
+    client: redis.Redis, tidecast: Run, tmp_path: Path
+) -> None:
+    """At 7e12, where 32-bit numbers lie 524,288 apart, from a file to what is published.
+
+    It moves by 2,000 an hour and a daily season; a stop in between takes the windows from the
+    checkpoint.
+    """
+    hours = np.arange(700)
+    steps = np.round(2000 + 800 * np.sin(hours * np.pi / 12))
+    counts = (7e12 + np.cumsum(steps)).astype(np.int64)
+    times = hours * 3_600_000 + 1_700_002_800_000
+    data = tmp_path / "meter.csv"
+    pl.DataFrame({"ts": times, "energy": counts}).write_csv(data)
+    fitted = trainer(
+        *("fit", data, "--targets", "energy", "--horizon", 3, "--n-steps", 48),
+        *("--epochs", 1, "--no-report", "--out", tmp_path),
+    )
+    assert fitted.returncode == 0, fitted.stderr
+    assert "picked 64-bit numbers: energy changes by " in fitted.stderr
+    model = tmp_path / "meter.onnx"
+    options = ("--models", model, "--from", "earliest", "--burst")
+    for rows in (("--to-row", "600"), ("--from-row", "600")):
+        assert tidecast("feed", data, "--rate", "0", *rows).returncode == 0
+        result = tidecast("run", *options)
+        assert result.returncode == 0, result.stderr
+    assert "64-bit numbers" in result.stderr
+    entries: Any = client.xrange("readings:forecasts")
+    made = [json.loads(fields[b"forecast"]) for _, fields in entries]
+    whole = [one for one in made if "filled" not in one]
+    assert len(whole) == 700 - 47
+    at = {time: place for place, time in enumerate(times.tolist())}
+    tested = [one for one in whole if 560 <= at[one["at"]] < 697]
+    errors = [
+        np.abs(np.array(one["forecast"]["energy"]) - counts[at[one["at"]] + 1 :][:3])
+        for one in tested
+    ]
+    assert np.max(errors) < 2  # a thousandth of 2,000
+    scores = json.loads(trainer("evaluate", model, data, "--no-report", "--json").stdout)
+    live = [one["forecast"]["energy"] for one in whole if at[one["at"]] >= 629][:-3]
+    truth = [counts[at[one["at"]] + 1 :][:3] for one in whole if at[one["at"]] >= 629][:-3]
+    found = np.abs(np.array(live) - truth).mean(axis=0)
+    assert scores["model"]["per_lead"]["mae"] == pytest.approx(found, abs=0.01)
+
+
 def test_one_seed_gives_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes of their own, as Python's hash seed differs between them."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
