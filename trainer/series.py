@@ -33,6 +33,8 @@ Ints = npt.NDArray[np.int64]
 Part = Literal["train", "validation", "test"]
 
 STEADY_SHARE = 0.9
+EARLIEST = np.datetime64("1980-01-01")
+"""Numbers as times that are earlier are told of."""
 FEW = 3
 """Different values, missing ones among them, of which none is odd."""
 MOST_DROPPED = 0.5
@@ -174,9 +176,11 @@ def load_history(
     steps_are_seen = step_seconds == "auto" and calendar is None
     series, step, calendar = _by_the_clock(series, step_seconds, calendar)
     features = features or columns
-    if rows.times is not None and not rules:
+    if not rules:
         carried = [columns.index(name) for name in features]
         whole = frame.filter(pl.all_horizontal(pl.col(f"c{i}").is_finite() for i in carried))
+        if rows.times is None:
+            whole = whole.with_columns(time=pl.col("row").cast(pl.Int64))
         read = {*columns, *(categories or {})}
         spare = rows.table.frame.select(name for name in rows.values if name not in read)
         try:
@@ -221,6 +225,13 @@ def _remarks(
     """Yield what people should know of a file."""
     if rows.times is not None and not file.time_zone and (said := _changes(frame)):
         yield f"{path}: {said}"
+    if rows.times is not None and any(said.endswith("since 1970") for said in rows.told):
+        first = np.datetime64(int(str(rows.times.min())), "ms")
+        if file.time_unit == "auto" and first < EARLIEST:
+            yield (
+                f"{path}: its times begin in {str(first)[:10]}, counted as their size tells: if "
+                "they count something else, --time-unit or --time-format says it"
+            )
     for place, name in enumerate(columns):
         if rows.table.frame[name].n_unique() <= FEW:
             continue

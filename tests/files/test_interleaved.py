@@ -94,3 +94,32 @@ def test_a_file_that_is_thinned_to_a_step_is_no_file_of_several_series(tmp_path:
     path = tmp_path / "x.csv"
     path.write_text("ts,y\n" + "".join(f"{1000 * i},{i}\n" for i in range(100)))
     assert load_history(path, ["y"], step_seconds=10.0).dropped > 50
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [
+            f"2024-03-01T{n // 60:02}:{n % 60:02}:00,{n % 2},{20 + 50 * (n % 2) + n / 99}"
+            for n in range(99)
+        ],
+        [f"2024-03-01T{n // 60:02}:{n % 60:02}:00,{['a', ''][n % 2]},{n % 2}" for n in range(99)],
+        [f"2024-03-0{1 + n // 50}T00:{n % 50:02}:00,{n // 50},{n // 50}" for n in range(99)],
+    ],
+    ids=["numbers", "an empty name", "one after the other"],
+)
+def test_sensors_that_take_turns_are_seen_by_their_values(tmp_path: Path, rows: list[str]) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(["time,sensor_id,y", *rows]) + "\n")
+    with pytest.raises(DataError, match="names in column 'sensor_id' take turns and have values"):
+        load_history(path, ["y"])
+    assert len(load_history(path, ["y"], file=FileOptions(one_series=True)).series) == 1
+
+
+def test_rows_that_never_have_all_columns(tmp_path: Path) -> None:
+    rows = [
+        f"2024-03-01 {n // 2:02}:00,{n if n % 2 else ''},{'' if n % 2 else n}" for n in range(40)
+    ]
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(["time,a,b", *rows]) + "\n")
+    assert load_history(path, ["a", "b"]).rows == 20

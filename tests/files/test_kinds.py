@@ -108,6 +108,22 @@ KINDS: dict[str, tuple[str | bytes, str]] = {
         "seconds since 1970",
     ),
     "a name of several words": (lines(PLAIN, "an hour's end,power"), "times in an hour's end"),
+    "seconds in a column of any name, newest first": (
+        lines([(f"{m.timestamp():.0f}", b) for m, (_, b) in ROWS[::-1]], "epoch,power"),
+        "times in epoch",
+    ),
+    "dates without hyphens and times of day": (
+        lines([(*m.strftime("%Y%m%d %H:%M").split(), b) for m, (_, b) in ROWS], "Tag,von,power"),
+        "times in Tag and von",
+    ),
+    "dates and hours without hyphens": (
+        lines([(m.strftime("%Y%m%d%H"), b) for m, (_, b) in ROWS]),
+        "'2024012000' is 20 January 2024 (%Y%m%d%H)",
+    ),
+    "a usual name of other numbers": (
+        lines([(a, str(n % 3), b) for n, (a, b) in enumerate(PLAIN)], "Zeitpunkt,ts,power"),
+        "times in Zeitpunkt",
+    ),
     "annotations": (
         "#datatype,string,dateTime:RFC3339,dateTime:RFC3339,double\n"
         + lines([("", f"{ISO[0]}Z", f"{a}Z", b) for a, b in PLAIN], ",_start,_time,power"),
@@ -169,6 +185,32 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     ),
     "broken text": (lines().encode() + b"2024-02-01T00:00:00,\x81\x8d\n", "--encoding"),
     "times of day alone": (lines([(a[11:], b) for a, b in PLAIN]), "without their dates; name"),
+    "times of a form that is not known": (
+        lines([(f"{d}. M\u00e4rz 2024", "1") for d in range(1, 30)], "Datum,power"),
+        "no column of times is seen, but 'Datum' holds '1. M\u00e4rz 2024' .* --time-column none",
+    ),
+    "footers of a short file": (
+        lines([*PLAIN[:10], ("Sum", "9"), ("Mean", "1")], "Datum,power"),
+        "'Sum' is no time .* --skip-footer 2",
+    ),
+    "points between thousands, or decimal ones": (
+        lines([(a, f"{990 + n}" if n < 10 else f"1.{n:03}") for n, a in enumerate(ISO)]),
+        "'1.010' may be 1010 or 1.010: say --decimal , for the first",
+    ),
+    "a point beside another column's comma": (
+        lines([(a, f"19,{n}", f"1.{100 + n}") for n, a in enumerate(ISO)], "time;t;power", ";"),
+        "'1.100' may be 1100 or 1.100",
+    ),
+    "days of a spreadsheet": (
+        lines([(str(45352 + n + n // 5 * 2), "1") for n in range(30)]),
+        "'45352' may be 1 March 2024, as spreadsheets count days, or milliseconds",
+    ),
+    "two columns of times of day": (
+        lines([(a[:10], a[11:16], "23:59", b) for a, b in PLAIN], "date,from,to,power"),
+        "'date', 'from', 'to' hold dates and times of day; say which",
+    ),
+    "empty quotes": ('""', "no rows"),
+    "separators alone": (",,\n,,\n", "no rows"),
     "nothing": ("", "an empty file"),
     "a header alone": ("time,power\n", "no rows"),
     "no such column": (lines(PLAIN, "time,powr"), "no column 'power'; the file has time, powr"),
@@ -267,3 +309,44 @@ def test_missing_markers_that_are_told(tmp_path: Path) -> None:
     rows = [(a, "-999" if n == 5 else b) for n, (a, b) in enumerate(PLAIN)]
     found = read(tmp_path / "x.csv", lines(rows), missing=("-999",))
     assert found.table.frame["power"].null_count() == 1
+
+
+def test_a_marker_is_a_hole_where_there_are_no_times(tmp_path: Path) -> None:
+    found = read(tmp_path / "x.csv", "power\n0\n1\nNA\n\n4\n")
+    assert found.table.frame["power"].to_list() == ["0", "1", None, "4"]
+
+
+def test_a_name_may_begin_with_the_mark_of_comments(tmp_path: Path) -> None:
+    rows = [(name, *row) for row in PLAIN[:9] for name in ("#1", "A2")]
+    text = lines(rows, "sensor,time,power")
+    found = read(tmp_path / "x.csv", text, series_column="sensor")
+    assert found.series.to_list() == ["#1", "A2"] * 9
+
+
+def test_numbers_beside_each_other_are_no_series(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("V1,V2,V3\n230,231,229\n231,232,230\n")
+    assert rows_of(read_table(path), ["V2"]).table.frame["V2"].to_list() == ["231", "232"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pl.Series(["a", "b"] * 4).cast(pl.Categorical),
+        pl.Series([b"x"] * 8),
+        pl.Series([timedelta(1)] * 8),
+        pl.Series([[1]] * 8),
+    ],
+    ids=["categories", "bytes", "durations", "lists"],
+)
+def test_columns_of_other_types_are_in_nobodys_way(tmp_path: Path, odd: pl.Series) -> None:
+    frame = pl.DataFrame({"time": MOMENTS[:8], "power": VALUES[:8], "odd": odd})
+    frame.write_parquet(tmp_path / "x.parquet")
+    found = rows_of(read_table(tmp_path / "x.parquet"), None)
+    assert found.as_text()["power"].len() == 8
+
+
+def test_numbers_of_another_mark_than_was_told_are_refused(tmp_path: Path) -> None:
+    text = "time;power\n2024-03-01;19.1\n2024-03-02;19,1\n"
+    with pytest.raises(FileError, match=r"'19.1' has no decimal comma, as others"):
+        read(tmp_path / "x.csv", text, decimal=",")

@@ -15,7 +15,7 @@ HELP = {
     "series_column": "Column that names the series of each row (long files).",
     "one_series": "All rows are of one series, whatever their other columns say.",
     "series_rows": "Each row is a series, its values beside each other.",
-    "time_column": "Column of times, or of dates and of times of day, with a comma between.",
+    "time_column": "Column of times, or of dates and of times of day, comma between; or none.",
     "time_unit": "What numbers there count since 1970; auto: told by their size.",
     "time_format": "Form of times, such as '%d/%m/%Y %H:%M'; excel: days since 1900.",
     "time_zone": "Zone of times that name none, such as Europe/Berlin.  [default: UTC]",
@@ -86,8 +86,10 @@ def options_of(said: dict[str, Any]) -> FileOptions:
     separator = said.get("separator")
     if separator is not None:
         said["separator"] = SEPARATORS.get(separator, separator)
-        if len(said["separator"]) != 1:
+        if len(said["separator"].encode()) != 1:
             raise typer.BadParameter(f"--separator {separator!r}: one character, tab or blank")
+    if said.get("skip_footer", 0) < 0 or said.get("skip_lines", 0) < 0:
+        raise typer.BadParameter("--skip-lines and --skip-footer count lines, 0 or more")
     if "columns" in said:
         said["columns"] = tuple(name.strip() for name in said["columns"].split(","))
     if "missing" in said:

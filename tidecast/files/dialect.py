@@ -8,12 +8,13 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import clevercsv
 
 from tidecast.files.errors import FileError
+from tidecast.files.numbers import COMMA, DOTTED, FRACTION
 from tidecast.files.options import USUAL, FileOptions
 from tidecast.worker.pipeline.cells import MARKERS
 
@@ -43,6 +44,8 @@ class Dialect:
         lines: of text before the first row.
         quoted: whether cells stand in quotes somewhere.
         blanks: whether quotes stand behind a separator and a blank.
+        comma: whether some cells have a decimal comma.
+        dotted: columns with numbers whose point may stand between thousands.
         comments: whether lines that begin with ``#`` are none of the rows.
         told: what somebody should know of how it was read.
     """
@@ -54,6 +57,8 @@ class Dialect:
     lines: int
     quoted: bool
     blanks: bool
+    comma: bool
+    dotted: frozenset[str]
     comments: bool
     told: tuple[str, ...]
 
@@ -81,8 +86,11 @@ def dialect_of(head: str, options: FileOptions = USUAL) -> Dialect:
         raise FileError("no rows; a header line and rows of numbers are needed")
     separator = options.separator or separator_of(bare)
     rows = _rows(body, separator, skipped)
+    rows = _uncommented(rows)
     first = first_row_of_data([row.cells for row in rows if not row.comment])
     plain = [row for row in rows if not row.comment]
+    if not plain:
+        raise FileError("no rows; a header line and rows of numbers are needed")
     header, told = _header(rows, plain, first, options)
     width = _width([row.cells for row in plain[first:]])
     if options.separator is None and separator != ",":
@@ -97,9 +105,22 @@ def dialect_of(head: str, options: FileOptions = USUAL) -> Dialect:
         _lines_before(plain, first, header),
         quoted=any('"' in line for line in body),
         blanks=any(f'{separator} "' in line for line in body),
-        comments=any(row.comment for row in rows),
+        comma=any(re.match(COMMA, cell) for row in plain[first:] for cell in row.cells),
+        dotted=_dotted(names, [row.cells for row in plain[first:]]),
+        comments=_has_comments(rows, _lines_before(plain, first, header), width),
         told=tuple(told),
     )
+
+
+def _uncommented(rows: list[Line]) -> list[Line]:
+    """Return rows of which those behind the header that look like data are no comments."""
+    width = _width([row.cells for row in rows if not row.comment])
+    seen, found = 0, []
+    for row in rows:
+        data = row.comment and seen > 1 and len(row.cells) == width > 1
+        found.append(replace(row, comment=False) if data else row)
+        seen += not row.comment
+    return found
 
 
 def separator_of(lines: Sequence[str]) -> str:
@@ -134,6 +155,23 @@ def _rows(lines: Sequence[str], separator: str, skipped: int) -> list[Line]:
     except csv.Error as error:
         raise FileError(f"line {skipped + reader.line_num}: {error}") from error
     return rows
+
+
+def _dotted(names: Sequence[str], rows: Sequence[Sequence[str]]) -> frozenset[str]:
+    """Return the columns of which a number may have a point between thousands, and all others."""
+    found = set()
+    for place, name in enumerate(names):
+        cells = [row[place] for row in rows if place < len(row)]
+        may = any(re.match(DOTTED, cell) for cell in cells)
+        if may and not any(re.match(FRACTION, cell) for cell in cells):
+            found.add(name)
+    return frozenset(found)
+
+
+def _has_comments(rows: Sequence[Line], lines: int, width: int) -> bool:
+    """Tell whether lines among the rows are comments: none has as many cells as they have."""
+    among = [row for row in rows if row.comment and row.end > lines]
+    return bool(among) and all(len(row.cells) != width or width == 1 for row in among)
 
 
 def kind_of(cell: str) -> Kind:

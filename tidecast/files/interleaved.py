@@ -1,5 +1,6 @@
 """Several series that would be read as one: seen by the times that repeat, counted, refused."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,12 @@ RARELY = 0.01
 
 TURNS = 4
 """So many rows or more for each name, on average, and so many changes of the name."""
+IDENTITY = re.compile(
+    r"(^|[_ .-])(id|ids|sensor|device|unit|station|meter|node|channel|series|entity|tag|host|site"
+    r"|room)([_ .-]?(id|nr|no|name))?$|Id$",
+    re.IGNORECASE,
+)
+"""Names of columns whose numbers, too, tell things apart."""
 EXPLAINED = 0.5
 """The share of values' variance that lies between names, from which on they are believed."""
 
@@ -84,16 +91,15 @@ def check_rows(rows: Rows) -> None:
     Raises:
         InterleavedError: see ``check_apart``.
     """
-    if rows.times is None:
-        return
-    frame = pl.DataFrame({"name": rows.series, "time": rows.times}).with_row_index("row")
+    times = rows.times if rows.times is not None else pl.Series(range(len(rows.series)))
+    frame = pl.DataFrame({"name": rows.series, "time": times}).with_row_index("row")
     numbers = rows.table.frame.select(pl.col(rows.values).cast(pl.Float64, strict=False))
     frame = frame.hstack([n.alias(f"c{i}") for i, n in enumerate(numbers)]).sort("time")
     names = [
         name
         for name in rows.values
-        if (cells := rows.table.frame[name]).dtype == pl.String
-        and cells.cast(pl.Float64, strict=False).null_count() == len(cells)
+        if (cells := rows.table.frame[name]).dtype == pl.String or IDENTITY.search(name)
+        if IDENTITY.search(name) or cells.cast(pl.Float64, strict=False).null_count() == len(cells)
     ]
     spare = rows.table.frame.select(names)
     check_apart(rows.table.path, frame, spare, rows.table.options, stepwise=False)
@@ -104,12 +110,15 @@ def _mixed(rows: pl.DataFrame, spare: pl.DataFrame) -> str | None:
     values = [name for name in rows.columns if name[0] == "c" and name[1:].isdigit()]
     for column in spare.columns:
         names = spare[column].gather(rows["row"])
+        named = bool(IDENTITY.search(column))
+        if not named and (names.dtype != pl.String or kind_of(str(names[0])) in ("number", "time")):
+            continue
+        names = names.cast(pl.String).fill_null("")
         count = names.n_unique()
-        if names.dtype != pl.String or names.null_count() or not 2 <= count <= len(rows) / TURNS:
+        if not 2 <= count <= len(rows) / TURNS:
             continue
-        if (names != names.shift()).sum() < TURNS * count or kind_of(str(names[0])) != "text":
-            continue
-        if any(_explained(rows[value], names) > EXPLAINED for value in values):
+        turns = (names != names.shift()).sum() >= TURNS * count
+        if (turns or named) and any(_explained(rows[v], names) > EXPLAINED for v in values):
             return column
     return None
 
@@ -126,6 +135,8 @@ def _explained(values: pl.Series, names: pl.Series) -> float:
 
 def _repeated(rows: pl.DataFrame, keys: Sequence[str]) -> int:
     """Return how many rows have all their keys from a row before them."""
+    if rows.is_empty():
+        return 0
     if tuple(keys) == KEYS and (rows["name"] == rows["name"].first()).all():
         return int((rows["time"].sort().diff() == 0).sum())  # no hashes, where one series is all
     return len(rows) - rows.select(keys).n_unique()

@@ -14,7 +14,7 @@ from tidecast.files.dialect import kind_of
 from tidecast.files.errors import FileError
 from tidecast.files.options import FileOptions
 from tidecast.files.table import Table
-from tidecast.files.times import Read, iso, read_times
+from tidecast.files.times import Read, compact, iso, read_times
 
 USUAL_TIMES = (
     *("timestamp", "ts", "time", "datetime", "date", "ds", "_time", "date_time", "date time"),
@@ -22,6 +22,9 @@ USUAL_TIMES = (
 )
 CLOCK = r"^\d{1,2}:\d\d(:\d\d([.,]\d+)?)?( ?[aApP]\.?[mM]\.?)?$"
 LOOKED_AT = 200
+FEWEST, MOST_ALIKE = 8, 0.9
+"""Rows, and the share of different texts in them, of which some may be times."""
+NO_COLUMN = "none"
 ROWS = re.compile(r"V\d+")
 TYPES = {pl.Time: "clock", pl.Date: "date"}
 VALUE = "value"
@@ -150,6 +153,8 @@ def time_columns(table: Table, wanted: Sequence[str] = ()) -> tuple[str, ...]:
         FileError: there is no such column, or several of them.
     """
     options, frame = table.options, table.frame
+    if options.time_column == NO_COLUMN and NO_COLUMN not in frame.columns:
+        return ()
     if options.time_column is not None:
         both = tuple(one.strip() for one in options.time_column.split(","))
         if options.time_column not in frame.columns and all(n in frame.columns for n in both):
@@ -159,26 +164,75 @@ def time_columns(table: Table, wanted: Sequence[str] = ()) -> tuple[str, ...]:
     taken = {*wanted, options.series_column}
     free = [name for name in frame.columns if name not in taken]
     kinds = {name: _kind(frame[name]) for name in free}
-    usual = sorted(
-        (name for name in free if name.lower() in USUAL_TIMES and kinds[name] != "clock"),
-        key=lambda name: (kinds[name] == "", free.index(name)),
+    steady = {name for name in free if _is_constant(frame[name])}
+    clocks = _of_kind(kinds, "clock")
+    days = [name for name in _of_kind(kinds, "date") if name not in steady]
+    moments = [name for name in _of_kind(kinds, "moment") if name not in steady]
+    usual = [name for name in free if name.lower() in USUAL_TIMES]
+    if clocks and days and not set(usual) & set(moments):
+        return _day_and_clock(table, days, clocks, moments)
+    known = [n for n in usual if n in {*moments, *days} or kinds[n] == "count"]
+    if known:
+        return (known[0],)
+    if not moments and not days:
+        if clocks:
+            raise FileError(
+                f"{table.path}: column {clocks[0]!r} holds times of day without their dates; name "
+                f"the column of dates, too: --time-column DATE,{clocks[0]}, or another column"
+            )
+        if usual:
+            return (usual[0],)
+    counts = [name for name in _of_kind(kinds, "count") if _is_steady(frame[name])]
+    found = _only(table, [*moments, *days] or counts)
+    if not found:
+        _refuse_unread(table, free)
+    return found
+
+
+def _day_and_clock(
+    table: Table, days: Sequence[str], clocks: Sequence[str], moments: Sequence[str]
+) -> tuple[str, ...]:
+    """Return a column of dates and one of times of day: each is half of a time.
+
+    Raises:
+        FileError: there are several.
+    """
+    if len(days) == len(clocks) == 1 and len(moments) < 2:
+        return days[0], clocks[0]
+    raise FileError(
+        f"{table.path}: {', '.join(map(repr, (*days, *clocks)))} hold dates and times of day; say "
+        f"which belong together, --time-column '{days[0]},{clocks[0]}', say"
     )
-    clocks = [name for name in free if kinds[name] == "clock"]
-    dates = [name for name in free if kinds[name] == "date"]
-    if len(clocks) == 1 and len(dates) == 1 and not _moments(kinds):
-        return dates[0], clocks[0]
-    if usual:
-        return (usual[0],)
-    if clocks and not dates and not _moments(kinds):
-        raise FileError(
-            f"{table.path}: column {clocks[0]!r} holds times of day without their dates; name the "
-            f"column of dates, too: --time-column DATE,{clocks[0]}, or another column"
-        )
-    return _only(table, [n for n in (*_moments(kinds), *dates) if not _is_constant(frame[n])])
 
 
-def _moments(kinds: dict[str, str]) -> list[str]:
-    return [name for name, kind in kinds.items() if kind == "moment"]
+def _of_kind(kinds: dict[str, str], kind: str) -> list[str]:
+    return [name for name, found in kinds.items() if found == kind]
+
+
+def _is_steady(column: pl.Series) -> bool:
+    """Tell whether numbers go one way alone, as times of rows in some order do."""
+    numbers = column.cast(pl.Float64, strict=False)
+    return numbers.is_sorted() or numbers.is_sorted(descending=True)
+
+
+def _refuse_unread(table: Table, names: Sequence[str]) -> None:
+    """Refuse a file in which a column holds another text with digits in each row.
+
+    Raises:
+        FileError: it may hold times, of a form that is not known.
+    """
+    for name in names:
+        column = table.frame[name]
+        if column.dtype != pl.String or len(column) < FEWEST or column.null_count():
+            continue
+        different = column.n_unique() > MOST_ALIKE * len(column)
+        numbers = column.cast(pl.Float64, strict=False).null_count() < len(column) / 2
+        if different and not numbers and column.str.contains(r"\d").mean() == 1:
+            raise FileError(
+                f"{table.path}: no column of times is seen, but {name!r} holds {column[0]!r} and "
+                "another text in each row; if that is a time, say --time-format (as strptime has "
+                "it), if not, --time-column none"
+            )
 
 
 def _only(table: Table, found: Sequence[str]) -> tuple[str, ...]:
@@ -201,19 +255,30 @@ def _kind(column: pl.Series) -> str:
             "clock" if column.dtype == pl.Time else "date" if column.dtype == pl.Date else "moment"
         )
     if column.dtype != pl.String:
-        return "count" if _is_epoch(column) else ""
+        return _kind_of_numbers(column.drop_nulls().head(LOOKED_AT))
     sample = column.drop_nulls().head(LOOKED_AT).str.strip_chars()
     if sample.is_empty():
         return ""
     if sample.str.contains(CLOCK).all():
         return "clock"
     kinds = [kind_of(cell) for cell in sample]
-    if kinds.count("time") > 0.9 * len(kinds):
+    if kinds.count("time") > 0.5 * len(kinds):
         return "moment" if sample.str.contains(":", literal=True).any() else "date"
     numbers = sample.cast(pl.Float64, strict=False)
     if numbers.null_count() == 0:
-        return "count" if _is_epoch(numbers) else ""
+        return _kind_of_numbers(numbers)
     return "moment" if kinds.count("text") == len(kinds) and _reads(sample) else ""
+
+
+def _kind_of_numbers(numbers: pl.Series) -> str:
+    """Return whether numbers may be dates without hyphens, or count since 1970 ("count")."""
+    if not numbers.dtype.is_numeric() or numbers.is_empty():
+        return ""
+    if (numbers.cast(pl.Float64) >= FIRST_DATE).all():
+        dated = compact(numbers, numbers.cast(pl.Float64).to_numpy())
+        if dated is not None:
+            return "date" if len(dated[1]) <= len("%Y%m%d") else "moment"
+    return "count" if _is_epoch(numbers) else ""
 
 
 def _is_epoch(column: pl.Series) -> bool:
@@ -226,6 +291,8 @@ def _is_epoch(column: pl.Series) -> bool:
     return any(EPOCH[0] * size <= least and most <= EPOCH[1] * size for size in (1, 1e3, 1e6, 1e9))
 
 
+FIRST_DATE = 19_000_101
+"""The smallest number that is a date without hyphens, and no count of a sensor's."""
 EPOCH = 631_152_000.0, 2_524_608_000.0
 """Seconds since 1970 from 1990 to 2050."""
 
@@ -247,7 +314,8 @@ def _one_value_a_row(table: Table) -> tuple[Table, tuple[str, ...]]:
     rest = frame.columns[1:]
     spread = options.series_rows
     if spread is None:
-        spread = len(rest) > 1 and all(ROWS.fullmatch(name) for name in frame.columns)
+        named = frame[frame.columns[0]].cast(pl.Float64, strict=False).null_count() == len(frame)
+        spread = len(rest) > 1 and named and all(ROWS.fullmatch(n) for n in frame.columns)
     if not spread:
         return table, ()
     name = options.series_column or frame.columns[0]

@@ -25,8 +25,13 @@ COMMA = (
 POINT = r"^[+-]?(\d{1,3}(,\d{3})+\.\d*|\d{1,3}(,\d{3}){2,})$"
 """Numbers whose comma can only stand between thousands."""
 EITHER = r"^[+-]?[1-9]\d{0,2},\d{3}$"
-FRACTION = r"^[+-]?\d*\.(\d{1,2}|\d{4,})([eE][+-]?\d+)?$|^[+-]?0?\.\d+$"
+FRACTION = r"^[+-]?\d*\.(\d{1,2}|\d{4,})([eE][+-]?\d+)?$|^[+-]?0*\.\d+$|^[+-]?(0\d*|\d{4,})\.\d+$"
 """Numbers whose point can only be a decimal mark."""
+DOTTED = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
+"""Numbers whose point may stand between thousands, where a comma is the decimal mark."""
+LIKE_A_NUMBER = rf"^[+-]?[\d.,]([\d.,]|{BLANKS})*([eE][+-]?\d+)?$"
+MOSTLY = 0.9
+MARKS = {",": "comma", ".": "point"}
 NUMBER = {
     ",": r"^[+-]?(\d{1,3}(\.\d{3})+|\d*)(,\d+)?([eE][+-]?\d+)?$",
     ".": r"^[+-]?(\d{1,3}(,\d{3})+|\d*)(\.\d*)?([eE][+-]?\d+)?$",
@@ -59,42 +64,63 @@ def _numbers(words: Sequence[str]) -> list[float]:
     return [float(number) for number in cells.drop_nulls()]
 
 
-def marks_of(columns: Mapping[str, pl.Series], decimal: Mark | None = None) -> dict[str, Mark]:
+def is_of_numbers(text: pl.Series) -> bool:
+    """Tell whether most cells of a column look like numbers."""
+    known = text.drop_nulls()
+    return bool(known.str.contains(LIKE_A_NUMBER).sum() >= MOSTLY * len(known))
+
+
+def marks_of(
+    columns: Mapping[str, pl.Series], decimal: Mark | None = None, *, comma: bool = False
+) -> dict[str, Mark]:
     """Return the decimal mark of each column that has other numbers than ``-1234.5e-6``.
 
     Args:
         columns: text by name ``[rows]``, null where it is missing; some may hold no numbers.
         decimal: the decimal mark of all of them, where somebody said it.
+        comma: whether other numbers of the file have a decimal comma.
 
     Raises:
         FileError: a column may be read in two ways.
     """
-    columns = {name: _unspaced(text) for name, text in columns.items()}
+    columns = {n: _unspaced(text) for n, text in columns.items() if is_of_numbers(text)}
     if decimal is not None:
         return dict.fromkeys(columns, decimal)
     found: dict[str, Mark] = {}
-    open_ones = {}
+    commas, dots = {}, {}
     for name, text in columns.items():
-        comma, point = _first(text, COMMA), _first(text, POINT)
-        broken = _first(text, FRACTION)
-        if comma and (against := point or broken):
+        whole, point, broken = (_first(text, pattern) for pattern in (COMMA, POINT, FRACTION))
+        if whole and (against := point or broken):
             raise FileError(
-                f"column {name!r}: {comma!r} has a decimal comma and {against!r} a decimal point; "
+                f"column {name!r}: {whole!r} has a decimal comma and {against!r} a decimal point; "
                 "write one of them in another way, or say --decimal , or --decimal ."
             )
-        if comma or point:
-            found[name] = "," if comma else "."
+        if whole or point:
+            found[name] = "," if whole else "."
         elif not broken and (either := _first(text, EITHER)):
-            open_ones[name] = either
-    if open_ones and not found:
-        name, either = next(iter(open_ones.items()))
-        raise FileError(
-            f"column {name!r}: {either!r} may be {either.replace(',', '')} or "
-            f"{either.replace(',', '.')}: say --decimal . for the first, --decimal , for the second"
-        )
-    if len(marks := set(found.values())) > 1 and open_ones:
-        raise FileError(f"column {next(iter(open_ones))!r}: say --decimal , or --decimal .")
-    return found | dict.fromkeys(open_ones, next(iter(marks), "."))
+            commas[name] = either
+        elif not broken and (either := _first(text, DOTTED)):
+            dots[name] = either
+    marks = set(found.values())
+    if comma:
+        marks.add(",")
+    if commas and len(marks) != 1:
+        raise _two_numbers(*next(iter(commas.items())), ",")
+    for name, either in dots.items():
+        # A point with three digits behind it is a decimal mark, where nothing speaks against it.
+        short, long = (_first(columns[name], pattern) for pattern in (r"^\d{1,3}$", r"^\d{4,}$"))
+        if "," in marks or (short and not long):
+            raise _two_numbers(name, either, ".")
+    return found | dict.fromkeys(commas, ("," if "," in marks else "."))
+
+
+def _two_numbers(name: str, cell: str, mark: Mark) -> FileError:
+    whole, part = cell.replace(mark, ""), cell.replace(mark, ".")
+    thousands, other = (".", ",") if mark == "," else (",", ".")
+    return FileError(
+        f"column {name!r}: {cell!r} may be {whole} or {part}: say --decimal {thousands} for the "
+        f"first, --decimal {other} for the second"
+    )
 
 
 def _first(text: pl.Series, pattern: str) -> str | None:
@@ -117,11 +143,18 @@ def plain(text: pl.Series, mark: Mark | None = None) -> pl.Series:
     Args:
         text: null where it is missing.
         mark: the decimal mark; None: numbers are plain, but for blanks.
+
+    Raises:
+        FileError: a number has another decimal mark.
     """
     name = text.name
     text = _unspaced(text)
     if mark is not None:
         number = text.str.contains(NUMBER[mark]).fill_null(value=False)
+        if (odd := _first(text.filter(~number), r"^[+-]?\d*[.,]\d+$")) is not None:
+            raise FileError(
+                f"column {name!r}: {odd!r} has no decimal {MARKS[mark]}, as others have"
+            )
         bare = text.str.replace_all("." if mark == "," else ",", "", literal=True)
         bare = bare.str.replace(",", ".", literal=True)
         text = pl.select(pl.when(number).then(bare).otherwise(text)).to_series()

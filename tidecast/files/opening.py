@@ -4,6 +4,7 @@ import bz2
 import codecs
 import gzip
 import lzma
+import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,6 +57,10 @@ class Text:
     told: tuple[str, ...]
 
 
+RUN = re.compile(rb"[\xc0-\xff]{3}")
+"""Letters in a row that no western word has, and most others do."""
+
+
 def text_of(path: Path, encoding: str | None = None) -> Text:
     """Return the text of a file.
 
@@ -81,10 +86,10 @@ def text_of(path: Path, encoding: str | None = None) -> Text:
         told.append(encoding)
     try:
         text = whole.decode(encoding)
-    except LookupError as error:
-        raise FileError(f"--encoding {encoding}: no such encoding; utf-8 is one, cp1252") from error
     except UnicodeDecodeError as error:
         raise FileError(_not_in(path, encoding, error)) from error
+    except (LookupError, ValueError) as error:
+        raise FileError(f"--encoding {encoding}: no such encoding; utf-8 is one, cp1252") from error
     return Text(text[:HEAD], text.encode(), tuple(told))
 
 
@@ -139,7 +144,8 @@ def _guessed(path: Path, whole: bytes) -> str:
     Raises:
         FileError: it is not.
     """
-    if b"\0" not in whole[:HEAD] and set(whole) - set(range(128)) <= WESTERN:
+    western = set(whole) - set(range(128)) <= WESTERN and not RUN.search(whole)
+    if b"\0" not in whole[:HEAD] and western:
         return "cp1252"
     guess = chardet.detect(whole[:HEAD])["encoding"]
     if guess and guess.lower() not in ("utf-8", "ascii", "binary"):

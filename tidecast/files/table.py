@@ -18,6 +18,8 @@ from tidecast.files.options import USUAL, FileOptions
 
 EXCEL = {".xlsx", ".xls", ".xlsb", ".xlsm", ".ods"}
 PARQUET = b"PAR1"
+UNREAD = (pl.Binary, pl.Object, pl.Duration)
+"""Types of which no number, word or time is made."""
 USUAL_MARKERS = ["NA", "nan", "NaN", "null", "None", "N/A", "-", "?"]
 FILES = "a CSV or Parquet file"
 
@@ -32,6 +34,7 @@ class Table:
         first: the line of the file on which its first row stands; None where it has no lines.
         told: what was guessed, in words.
         options: what was said of it.
+        comma: whether some of its numbers have a decimal comma.
     """
 
     path: Path
@@ -39,6 +42,7 @@ class Table:
     first: int | None = None
     told: tuple[str, ...] = ()
     options: FileOptions = USUAL
+    comma: bool = False
 
     def numbers(self, names: Sequence[str]) -> "Table":
         """Return the table with the numbers of these columns in plain text, or typed.
@@ -48,10 +52,10 @@ class Table:
         """
         text = {n: self.frame[n] for n in names if self.frame[n].dtype == pl.String}
         try:
-            marks = marks_of(text, self.options.decimal)
+            marks = marks_of(text, self.options.decimal, comma=self.comma)
+            changed = [plain(column, marks.get(name)) for name, column in text.items()]
         except FileError as error:
             raise FileError(f"{self.path}: {error}") from error
-        changed = [plain(column, marks.get(name)) for name, column in text.items()]
         told = self.told
         if "," in marks.values() and self.options.decimal is None:
             told = (*told, "decimal comma")
@@ -114,7 +118,13 @@ def _typed(path: Path, read: Callable[[], pl.DataFrame], options: FileOptions) -
     frame = read()
     while structs := [name for name, kind in frame.schema.items() if isinstance(kind, pl.Struct)]:
         frame = frame.unnest(*structs, separator=".")
-    return _some(Table(path, _without_markers(frame, options), options=options))
+    words = [name for name, kind in frame.schema.items() if kind in (pl.Categorical, pl.Enum)]
+    exact = [name for name, kind in frame.schema.items() if kind == pl.Decimal]
+    frame = frame.with_columns(pl.col(words).cast(pl.String), pl.col(exact).cast(pl.Float64))
+    odd = [n for n, kind in frame.schema.items() if kind.is_nested() or kind in UNREAD]
+    told = tuple(f"{name} is left out ({frame.schema[name]})" for name in odd)
+    frame = _without_markers(frame.drop(odd), options)
+    return _some(Table(path, frame, told=told, options=options))
 
 
 def _without_markers(frame: pl.DataFrame, options: FileOptions) -> pl.DataFrame:
@@ -174,14 +184,14 @@ def _csv(path: Path, text: Text, options: FileOptions, floats: Sequence[str]) ->
     except FileError as error:
         raise FileError(f"{path}: {error}") from error
     frame = _parsed(path, text, dialect, floats, options.series_column)
-    frame = _without_markers(frame, options)
-    # A line that says nothing is none, nor is a column without name and values.
-    frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
+    # A blank line is no row, nor is a column without name and values one; a marker is a hole.
+    blank = pl.all_horizontal(pl.all().cast(pl.String).str.strip_chars().fill_null("") == "")
+    frame = _without_markers(frame.filter(~blank), options)
     if options.skip_footer:
         frame = frame.head(max(0, len(frame) - options.skip_footer))
     frame = _without_nameless(path, frame, dialect)
     told = (*text.told, *dialect.told)
-    return _some(Table(path, frame, dialect.lines + 1, told, options))
+    return _some(Table(path, frame, dialect.lines + 1, told, options, dialect.comma))
 
 
 def _parsed(
@@ -194,6 +204,8 @@ def _parsed(
     names = dialect.names
     # polars 2.1 panics over a lone quote at the end, where it reads numbers; as text it is read.
     floats = () if dialect.quoted or b'"' in _tail(whole) else floats
+    # In a file of one column, a marker that is read as nothing would be a blank line.
+    floats = [name for name in floats if name not in dialect.dotted] if len(names) > 1 else ()
 
     def read(typed: Sequence[str], *, strict: bool = False) -> pl.DataFrame:
         return pl.read_csv(

@@ -52,6 +52,8 @@ FIRST_YEAR, LAST_YEAR = 1000, 2999
 MOST_FOOTER = 5
 EXCEL = "excel"
 """A ``time_format``: days since the end of 1899."""
+MOST_DAYS = 31
+"""Between rows, so that numbers may be a spreadsheet's days."""
 EXCEL_DAYS = 20_000, 80_000
 """From 1954 to 2119."""
 SHOWN = "%-d %B %Y"
@@ -260,7 +262,7 @@ def _of_numbers(column: pl.Series, names: pl.Series, options: FileOptions) -> Re
     numbers = column.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
     if (days := _excel(column, numbers, options)) is not None:
         return Read(_in_zone(days, names, options.time_zone))
-    if options.time_unit == "auto" and (dates := _compact(column, numbers)) is not None:
+    if options.time_unit == "auto" and (dates := compact(column, numbers)) is not None:
         moments, form = dates
         first = moments.drop_nulls()
         told = f"{column[0]!r} is {_day(first[0])} ({form})" if len(first) else ""
@@ -293,7 +295,8 @@ def _excel(column: pl.Series, numbers: Floats, options: FileOptions) -> pl.Serie
         return None
     since = pl.Series(np.where(np.isfinite(numbers), numbers, 0) * 86_400_000).round(0)
     days = (since.cast(pl.Int64) - 25_569 * 86_400_000).cast(pl.Datetime("ms"))
-    if options.time_format != EXCEL and np.ptp(np.diff(sound)) < 1:
+    apart = np.diff(np.sort(sound))
+    if options.time_format != EXCEL and 0 < np.median(apart) <= MOST_DAYS:
         raise FileError(
             f"column {column.name!r}, data row 1: {column[0]!r} may be {_day(days[0])}, as "
             "spreadsheets count days, or milliseconds since 1970; say --time-format excel for the "
@@ -302,15 +305,16 @@ def _excel(column: pl.Series, numbers: Floats, options: FileOptions) -> pl.Serie
     return days if options.time_format == EXCEL else None
 
 
-def _compact(column: pl.Series, numbers: Floats) -> tuple[pl.Series, str] | None:
+def compact(column: pl.Series, numbers: Floats) -> tuple[pl.Series, str] | None:
     """Return dates without hyphens, and their form; None where not all cells are such."""
     sound = numbers[np.isfinite(numbers)]
     if not len(sound) or (sound != np.floor(sound)).any() or sound.min() < FIRST_YEAR:
         return None
     digits = len(str(int(sound[0])))
     forms = {4: ("%Y%m%d", "0101"), 6: ("%Y%m%d", "01"), 8: ("%Y%m%d", "")}
-    forms |= {12: ("%Y%m%d%H%M", ""), 14: ("%Y%m%d%H%M%S", "")}
-    if digits not in forms or (len(sound) < 3 and digits in (4, 6)):
+    forms |= {10: ("%Y%m%d%H%M", "00"), 12: ("%Y%m%d%H%M", ""), 14: ("%Y%m%d%H%M%S", "")}
+    forms |= {17: ("%Y%m%d%H%M%S%3f", "")}
+    if digits not in forms or (len(sound) < 3 and digits in (4, 6, 10)):
         return None
     form, more = forms[digits]
     text = pl.Series(column.name, np.where(np.isfinite(numbers), numbers, 0).astype(np.int64))
@@ -318,7 +322,7 @@ def _compact(column: pl.Series, numbers: Floats) -> tuple[pl.Series, str] | None
     outside = ~moments.dt.year().is_between(*((1900, 2100) if digits != 4 else (1500, 2200)))
     if (outside | moments.is_null()).fill_null(value=True).any():
         return None
-    return moments, "%Y%m%d%H%M%S"[: {4: 2, 6: 4, 8: 6, 12: 10, 14: 12}[digits]]
+    return moments, "%Y%m%d%H%M%S"[: {4: 2, 6: 4, 8: 6, 10: 8, 12: 10, 14: 12, 17: 12}[digits]]
 
 
 def _counted(column: pl.Series, numbers: Floats, unit: TimeUnit) -> pl.Series:
