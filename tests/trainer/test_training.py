@@ -21,7 +21,7 @@ from tidecast.trainer.plan import make_plan
 from tidecast.trainer.resume import Unfinished, key_of, read_unfinished, write_unfinished
 from tidecast.trainer.ridge import Line
 from tidecast.trainer.series import History
-from tidecast.trainer.training import State, train
+from tidecast.trainer.training import State, _loss, train
 
 WAVE = history_of(np.sin(np.arange(400) / 5) + np.random.default_rng(0).normal(size=400) / 5)
 LONG = config_of(epochs=3, members=2, units=8, learning_rate=0.02)
@@ -188,3 +188,10 @@ def test_a_killed_fit_resumes_to_the_same_model(tmp_path: Path) -> None:
     again = trainer("fit", *options, "--out", tmp_path / "broken", "--resume")
     assert again.returncode == 2
     assert "nothing to go on from" in again.stderr
+
+
+def test_the_loss_of_64_bit_forecasts_sees_a_step_of_a_counter() -> None:
+    """At a billion 32-bit numbers lie 64 apart, so it would see nothing."""
+    actual, forecast = (np.full((2, 1, 1), 1e9 + by) for by in (0.0, 3.0))
+    loss = _loss("mae", np.array([2.0]), "float64")
+    assert float(loss(actual, forecast)) == 1.5

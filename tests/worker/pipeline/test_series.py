@@ -10,8 +10,10 @@ import numpy as np
 
 from tests.model_files import spec_of
 from tidecast.worker.pipeline.changelog import NAME_SIZE, SECTION, Changelog
-from tidecast.worker.pipeline.series import HeldSeries, newest
-from tidecast.worker.pipeline.snapshot import State, decode, encode
+from tidecast.worker.pipeline.naive import naive_of
+from tidecast.worker.pipeline.series import HeldSeries, _key, newest, series_size
+from tidecast.worker.pipeline.snapshot import State, StateKey, decode, encode
+from tidecast.worker.service.recovery import identity_of, meaning_of
 
 
 def held_of(*names: bytes, longest: int, rounds: int = 1) -> HeldSeries:
@@ -216,3 +218,20 @@ class Kept:
 
 def kept(state: State) -> Kept:
     return Kept(encode(state))
+
+
+def test_windows_of_32_bits_are_no_beginning_for_64_bit_ones() -> None:
+    """What they had lost would be in forecasts until the window has moved on."""
+    usual, wide = (spec_of(numbers=numbers) for numbers in ("float32", "float64"))
+    assert _key(usual) == StateKey(("value",), None)
+    assert _key(wide) != _key(usual)
+    assert meaning_of(identity_of(wide)) != meaning_of(identity_of(usual))
+    assert series_size([wide]) == series_size([usual]) + 4 * usual.n_steps
+
+
+def test_what_is_forecast_without_a_model_keeps_its_bounds() -> None:
+    naive = naive_of(spec_of(n_steps=2, horizon=2, bounds={"value": (0.0, 5.0)}))
+    assert naive is not None
+    windows = np.array([[[3.0], [-1.0]], [[3.0], [7.0]]], np.float32)
+    assert naive.newest(windows).tolist() == [[[0.0], [0.0]], [[5.0], [5.0]]]
+    assert naive.newest(windows).dtype == np.float32
