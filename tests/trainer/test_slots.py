@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -373,3 +374,14 @@ def picked(values: np.ndarray[tuple[int], np.dtype[np.float64]], season: int) ->
     )
     grid = Grid(STEP, "linear", usual_gap(season), season)
     return pick_gap(windows, (("v",), ("v",)), grid)
+
+
+def test_what_64_bits_tell_apart_is_filled_and_aggregated_as_such() -> None:
+    """A third of a step at 7e12, and a mean of counts; trainer and worker share the functions."""
+    wide = Grid(float(STEP), "linear", 2, numbers="float64")
+    history = replace(timed([0, 300, 400], [7e12, 7e12 + 1, 7e12 + 2]), numbers="float64")
+    filled = in_slots(history, wide, ("v",), 4).series[0].values[:, 0]
+    assert filled.tolist() == [7e12, 7e12 + 1 / 3, 7e12 + 2 / 3, 7e12 + 1, 7e12 + 2]
+    series = timed([0, 50, 100], [7e12, 7e12 + 1, 7e12 + 2]).series[0]
+    means = in_step(series, STEP / 1000, ["v"], ["v"], {"v": "mean"}, numbers="float64")
+    assert means.values[:, 0].tolist() == [7e12 + 0.5, 7e12 + 2]
