@@ -106,12 +106,20 @@ def marks_of(
         marks.add(",")
     if commas and len(marks) != 1:
         raise _two_numbers(*next(iter(commas.items())), ",")
-    for name, either in dots.items():
-        # A point with three digits behind it is a decimal mark, where nothing speaks against it.
-        short, long = (_first(columns[name], pattern) for pattern in (r"^\d{1,3}$", r"^\d{4,}$"))
-        if "," in marks or (short and not long):
-            raise _two_numbers(name, either, ".")
+    _check_dots(columns, dots, comma="," in marks)
     return found | dict.fromkeys(commas, ("," if "," in marks else "."))
+
+
+def _check_dots(columns: Mapping[str, pl.Series], dots: Mapping[str, str], *, comma: bool) -> None:
+    """Refuse a point with three digits behind it where it may stand between thousands.
+
+    Raises:
+        FileError: other numbers have a decimal comma, or all below a thousand have no point.
+    """
+    for name, either in dots.items():
+        short, long = (_first(columns[name], pattern) for pattern in (r"^\d{1,3}$", r"^\d{4,}$"))
+        if comma or (short and not long):
+            raise _two_numbers(name, either, ".")
 
 
 def _two_numbers(name: str, cell: str, mark: Mark) -> FileError:
