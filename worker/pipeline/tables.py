@@ -11,7 +11,7 @@ from typing import Any
 
 from tidecast.worker.pipeline.cells import ABSENT, BadSeriesError, UnreadableError, name_of_json
 from tidecast.worker.pipeline.naming import Names, Path
-from tidecast.worker.pipeline.shapes import Object, Plan, escaped, historian, plan_of
+from tidecast.worker.pipeline.shapes import TAG_NAMES, Object, Plan, escaped, historian, plan_of
 
 Cells = list[Any]
 DEPTH = 6
@@ -76,9 +76,11 @@ def _bare(features: dict[str, Cells], count: int) -> list[int]:
 
 def _of_historians(table: Table, items: Sequence[Object]) -> Iterator[int]:
     """Yield the places of objects that name neither series nor time but as historians do."""
-    cells = zip(table.series, table.times, items, strict=True)
-    for place, (series, time, item) in enumerate(cells):
-        if series is ABSENT and time is ABSENT and historian(item) is not None:
+    # Of most streams none has such a name: only those that have one are looked at.
+    disjoint = frozenset(TAG_NAMES).isdisjoint
+    for place in [place for place, item in enumerate(items) if not disjoint(item)]:
+        nameless = table.series[place] is ABSENT and table.times[place] is ABSENT
+        if nameless and historian(items[place]) is not None:
             yield place
 
 
