@@ -314,7 +314,8 @@ class HeldSeries:
         return True
 
     def _drop(self, names: Sequence[bytes]) -> int:
-        slots = self._roster.slots_of(names)
+        # Between two saves, a series may have been forgotten twice.
+        slots = self._roster.slots_of(list(dict.fromkeys(names)))
         self._forget(slots[slots != UNSERVED])
         return int((slots != UNSERVED).sum())
 

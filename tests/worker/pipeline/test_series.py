@@ -194,8 +194,9 @@ def test_a_forgotten_series_does_not_come_back_from_what_was_written_before() ->
     held.place([b"c"])
     held.save(log, kept)
     assert restored() == [b"a", b"b", b"c"]
-    assert held.forget(b"c")
-    held.place([b"c"])  # and comes back before the save
+    for _ in range(2):
+        assert held.forget(b"c")
+        held.place([b"c"])  # and comes back before the save
     held.save(log, kept)
     assert restored() == [b"a", b"b", b"c"]
     for _ in range(200):  # until all bases are new
