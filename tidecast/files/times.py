@@ -52,6 +52,8 @@ FIRST_YEAR, LAST_YEAR = 1000, 2999
 MOST_FOOTER = 5
 EXCEL = "excel"
 """A ``time_format``: days since the end of 1899."""
+LONGEST_DATE = 1e17
+"""Seventeen digits are a date to the millisecond."""
 MOST_DAYS = 31
 """Between rows, so that numbers may be a spreadsheet's days."""
 EXCEL_DAYS = 20_000, 80_000
@@ -294,7 +296,7 @@ def _excel(column: pl.Series, numbers: Floats, options: FileOptions) -> pl.Serie
     if options.time_format != EXCEL and not (options.time_unit == "auto" and inside):
         return None
     since = pl.Series(np.where(np.isfinite(numbers), numbers, 0) * 86_400_000).round(0)
-    days = (since.cast(pl.Int64) - 25_569 * 86_400_000).cast(pl.Datetime("ms"))
+    days = (since.cast(pl.Int64, strict=False) - 25_569 * 86_400_000).cast(pl.Datetime("ms"))
     apart = np.diff(np.sort(sound))
     if options.time_format != EXCEL and 0 < np.median(apart) <= MOST_DAYS:
         raise FileError(
@@ -308,7 +310,9 @@ def _excel(column: pl.Series, numbers: Floats, options: FileOptions) -> pl.Serie
 def compact(column: pl.Series, numbers: Floats) -> tuple[pl.Series, str] | None:
     """Return dates without hyphens, and their form; None where not all cells are such."""
     sound = numbers[np.isfinite(numbers)]
-    if not len(sound) or (sound != np.floor(sound)).any() or sound.min() < FIRST_YEAR:
+    if not len(sound) or (sound != np.floor(sound)).any():
+        return None
+    if sound.min() < FIRST_YEAR or sound.max() > LONGEST_DATE:
         return None
     digits = len(str(int(sound[0])))
     forms = {4: ("%Y%m%d", "0101"), 6: ("%Y%m%d", "01"), 8: ("%Y%m%d", "")}
