@@ -95,8 +95,10 @@ def test_no_tensorflow_no_trainer_and_no_installer_are_in_it(worker: Image) -> N
     assert {"onnxruntime", "numpy", "redis", "tidecast"} <= found
     assert not {name for name in found if name.startswith(("tensorflow", "keras", "tf2onnx"))}
     assert not found & {"pip", "setuptools", "pkg_resources", "torch", "pytest"}
+    assert not found & {"polars", "clevercsv", "chardet", "zstandard"}
     assert {path.name for path in (packages / "tidecast").iterdir() if path.is_dir()} <= {
         "worker",
+        "files",
         "__pycache__",
     }
     assert not (worker.root / "opt/tidecast/bin/tidecast-trainer").exists()
