@@ -187,7 +187,7 @@ class Changelog(Generic[Section]):
     def _start_over(self) -> None:
         """Go on as after a restart, as the rows of the slices are others now."""
         self._inherited = self.sections
-        self._slices, self._deltas, self._save = [], [], 0
+        self._slices, self._deltas, self._forgets, self._save = [], [], [], 0
 
     def _cut(self, tables: Sequence[Table]) -> None:
         """Cut new rows into slices; all of a table but the last are of one length."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tests.model_files import spec_of
 from tidecast.worker.pipeline.changelog import NAME_SIZE, SECTION, Changelog
@@ -204,6 +206,43 @@ def test_a_forgotten_series_does_not_come_back_from_what_was_written_before() ->
         held.save(log, kept)
     assert restored() == [b"a", b"b", b"c"]
     assert not any(decode(section.content).forgets for section in log.sections)
+
+
+MOST_GO = [("forget", number) for number in (0, 1, 3, 4, 5, 6)]
+BACK_AGAIN: list[tuple[str, int]] = [*MOST_GO, ("save", 0), ("forget", 2), ("save", 0), ("read", 0)]
+
+
+@example([*BACK_AGAIN, ("save", 0)])
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["read", "forget", "forget", "save"]), st.integers(0, 7)),
+        max_size=40,
+    )
+)
+def test_what_was_forgotten_and_compacted_is_restored_as_it_is(ops: list[tuple[str, int]]) -> None:
+    """Series come, go by orders and come back, between saves; tables are compacted all the time."""
+    held, log = HeldSeries([spec_of()], lambda _: 0, 99), Changelog[Kept](slice_size=1)
+    held.few = 0
+    for operation, number in [*(("read", number) for number in range(8)), ("save", 0), *ops]:
+        name = b"s%d" % number
+        if operation == "read":
+            placed = held.place([name])
+            held.tables[0]["run"][held.routes[placed.slots, 1]] += 1
+        elif operation == "forget":
+            held.forget(name)
+        else:
+            held.save(log, kept)
+    held.save(log, kept, whole=True)
+    again = HeldSeries([spec_of()], lambda _: 0, 99)
+    states = [decode(section.content) for section in log.sections]
+    list(again.restore(iter(states), held.clock, len(held)))
+    assert runs_of(again) == runs_of(held)
+
+
+def runs_of(held: HeldSeries) -> dict[bytes, int]:
+    """How many readings each series has had."""
+    state = held.base(0, 0, held.tables[0].size)
+    return dict(zip(state.names, state.arrays["run"].tolist(), strict=True))
 
 
 @dataclass(frozen=True)
