@@ -177,16 +177,9 @@ def load_history(
     series, step, calendar = _by_the_clock(series, step_seconds, calendar)
     features = features or columns
     if not rules:
-        carried = [columns.index(name) for name in features]
-        whole = frame.filter(pl.all_horizontal(pl.col(f"c{i}").is_finite() for i in carried))
-        if rows.times is None:
-            whole = whole.with_columns(time=pl.col("row").cast(pl.Int64))
         read = {*columns, *(categories or {})}
         spare = rows.table.frame.select(name for name in rows.values if name not in read)
-        try:
-            check_apart(path, whole, spare, file, stepwise=step is not None)
-        except FileError as error:
-            raise DataError(str(error)) from error
+        _check_apart(rows, frame, [columns.index(name) for name in features], spare, step)
     if step is not None:
         series = tuple(
             in_step(one, step, columns, features, rules, joins=joins, numbers=numbers)
@@ -195,18 +188,8 @@ def load_history(
     elif rules:
         raise DataError(f"{path}: no steps in which rows could be aggregated; give --step 5m, say")
     dropped = frame.height - sum(map(len, series))
-    if (
-        dropped > frame.height * MOST_DROPPED
-        and steps_are_seen
-        and not rules
-        and len(features) == 1
-    ):
-        raise DataError(
-            f"{path}: {dropped:,} of {frame.height:,} rows would be left out, as later ones are in "
-            f"the same step of {History(tuple(columns), series, step).step}: --step with "
-            "--aggregate mean, say, makes one value of them, --step none takes each for the next "
-            "step, and --series-column names the series of each"
-        )
+    if steps_are_seen and not rules and len(features) == 1:
+        _check_dropped(path, dropped, frame.height, History(tuple(columns), series, step).step)
     return History(
         tuple(columns),
         series,
@@ -217,6 +200,49 @@ def load_history(
         (f"read {frame.height:,} rows", *rows.told),
         numbers,
     )
+
+
+def _check_apart(
+    rows: Rows,
+    frame: pl.DataFrame,
+    carried: Sequence[int],
+    spare: pl.DataFrame,
+    step: float | None,
+) -> None:
+    """Refuse rows of several series that would be read as one.
+
+    Args:
+        rows: of the file.
+        frame: these by time.
+        carried: the columns that make a reading.
+        spare: the columns of the file that nothing is read from.
+        step: in which one row is kept; None: there is none.
+
+    Raises:
+        DataError: a column tells several series apart.
+    """
+    whole = frame.filter(pl.all_horizontal(pl.col(f"c{i}").is_finite() for i in carried))
+    if rows.times is None:
+        whole = whole.with_columns(time=pl.col("row").cast(pl.Int64))
+    table = rows.table
+    try:
+        check_apart(table.path, whole, spare, table.options, stepwise=step is not None)
+    except FileError as error:
+        raise DataError(str(error)) from error
+
+
+def _check_dropped(path: Path, dropped: int, rows: int, step: str) -> None:
+    """Refuse a file of which most rows would be left out.
+
+    Raises:
+        DataError: they would.
+    """
+    if dropped > rows * MOST_DROPPED:
+        raise DataError(
+            f"{path}: {dropped:,} of {rows:,} rows would be left out, as later ones are in the "
+            f"same step of {step}: --step with --aggregate mean, say, makes one value of them, "
+            "--step none takes each for the next step, and --series-column names the series of each"
+        )
 
 
 def _remarks(

@@ -67,6 +67,9 @@ def test_forms(cells: list[Any], times: list[str]) -> None:
         (["2024-03-01", None], "data row 2: missing is no time"),
         (["0", "200000000"], "count ms and s since 1970; say --time-unit"),
         (["12:00"], "'12:00' is no time"),
+        ([*range(20240301, 20240321), 20240399], "data row 21: 20240399 is no time as 20240301 of"),
+        (["20240301", "20240302", "Total"], "data row 3: 'Total' is no time .* --skip-footer 1"),
+        (["2024-03-01", "2024-03-02", "5"], "data row 3: '5' is no time as '2024-03-01' of"),
     ],
 )
 def test_what_is_no_time_or_two_is_refused(cells: list[Any], told: str) -> None:
@@ -81,6 +84,8 @@ def test_a_form_that_is_told() -> None:
         "2024-03-01 06:00",
         "2024-03-01 12:00",
     ]
+    with pytest.raises(FileError, match="data row 2: missing is no time as '45352' of data row 1"):
+        read(["45352", None], time_format="excel")
     assert read(["45352", "45353"], time_unit="ms") == ["1970-01-01 00:00:45"] * 2
     with pytest.raises(FileError, match="no form of times"):
         read(["01/03/2024"], time_format="%H")

@@ -10,23 +10,20 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
+from tidecast.files.counts import compact_dates
 from tidecast.files.dialect import kind_of
 from tidecast.files.errors import FileError
-from tidecast.files.options import FileOptions
+from tidecast.files.options import USUAL_TIMES, FileOptions
 from tidecast.files.table import Table
-from tidecast.files.times import Read, compact, iso, read_times
+from tidecast.files.times import Read, iso, read_times
 
-USUAL_TIMES = (
-    *("timestamp", "ts", "time", "datetime", "date", "ds", "_time", "date_time", "date time"),
-    *("@timestamp", "event_time", "timestamp_utc", "utc"),
-)
 CLOCK = r"^\d{1,2}:\d\d(:\d\d([.,]\d+)?)?( ?[aApP]\.?[mM]\.?)?$"
 LOOKED_AT = 200
 FEWEST, MOST_ALIKE = 8, 0.9
 """Rows, and the share of different texts in them, of which some may be times."""
 NO_COLUMN = "none"
 ROWS = re.compile(r"V\d+")
-TYPES = {pl.Time: "clock", pl.Date: "date"}
+TYPES: dict[pl.DataType, str] = {pl.Time(): "clock", pl.Date(): "date"}
 VALUE = "value"
 """The column of values where each row is a series."""
 
@@ -251,9 +248,7 @@ def _is_constant(column: pl.Series) -> bool:
 def _kind(column: pl.Series) -> str:
     """Return whether a column holds moments, dates or times of day ("clock"); else nothing."""
     if column.dtype.is_temporal():
-        return (
-            "clock" if column.dtype == pl.Time else "date" if column.dtype == pl.Date else "moment"
-        )
+        return TYPES.get(column.dtype, "moment")
     if column.dtype != pl.String:
         return _kind_of_numbers(column.drop_nulls().head(LOOKED_AT))
     sample = column.drop_nulls().head(LOOKED_AT).str.strip_chars()
@@ -274,10 +269,10 @@ def _kind_of_numbers(numbers: pl.Series) -> str:
     """Return whether numbers may be dates without hyphens, or count since 1970 ("count")."""
     if not numbers.dtype.is_numeric() or numbers.is_empty():
         return ""
-    if (numbers.cast(pl.Float64) >= FIRST_DATE).all():
-        dated = compact(numbers, numbers.cast(pl.Float64).to_numpy())
-        if dated is not None:
-            return "date" if len(dated[1]) <= len("%Y%m%d") else "moment"
+    plain = numbers.cast(pl.Float64)
+    dated = compact_dates(plain.to_numpy()) if (plain >= FIRST_DATE).all() else None
+    if dated is not None:
+        return "date" if dated[1] == "%Y%m%d" else "moment"
     return "count" if _is_epoch(numbers) else ""
 
 

@@ -5,6 +5,12 @@ from typing import Literal
 
 from tidecast.worker.pipeline.epoch import TimeUnit
 
+USUAL_TIMES = (
+    *("timestamp", "ts", "time", "datetime", "date", "ds", "_time", "date_time", "date time"),
+    *("@timestamp", "event_time", "timestamp_utc", "utc"),
+)
+"""What columns of times are called, in lower case."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FileOptions:

@@ -31,7 +31,6 @@ class Table:
     Attributes:
         path: of the file.
         frame: its columns, text or typed; text is null where a value is missing.
-        first: the line of the file on which its first row stands; None where it has no lines.
         told: what was guessed, in words.
         options: what was said of it.
         comma: whether some of its numbers have a decimal comma.
@@ -39,7 +38,6 @@ class Table:
 
     path: Path
     frame: pl.DataFrame
-    first: int | None = None
     told: tuple[str, ...] = ()
     options: FileOptions = USUAL
     comma: bool = False
@@ -191,7 +189,7 @@ def _csv(path: Path, text: Text, options: FileOptions, floats: Sequence[str]) ->
         frame = frame.head(max(0, len(frame) - options.skip_footer))
     frame = _without_nameless(path, frame, dialect)
     told = (*text.told, *dialect.told)
-    return _some(Table(path, frame, dialect.lines + 1, told, options, dialect.comma))
+    return _some(Table(path, frame, told, options, dialect.comma))
 
 
 def _parsed(

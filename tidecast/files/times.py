@@ -11,24 +11,15 @@ from datetime import UTC, datetime
 from functools import cache
 from itertools import product
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from tidecast.files.counts import EXCEL, SHOWN, of_numbers
 from tidecast.files.dialect import kind_of
 from tidecast.files.errors import FileError
 from tidecast.files.fixed import fixed_times
 from tidecast.files.options import USUAL, FileOptions
 from tidecast.files.zones import in_utc
-from tidecast.worker.pipeline.epoch import (
-    NO_TIME,
-    TimeUnit,
-    milliseconds,
-    milliseconds_of_floats,
-    unit_of,
-)
 
-Floats = npt.NDArray[np.float64]
 DAYTIMES = ("T%H:%M:%S%.f", " %H:%M:%S%.f", "T%H:%M", " %H:%M")
 TIME_FORMATS = (*(f"%Y-%m-%d{daytime}" for daytime in DAYTIMES), "%Y-%m-%d")
 ZONED_FORMATS = tuple(
@@ -50,15 +41,6 @@ EARLIEST_TIME, LATEST_TIME = -62_135_596_800_000, 253_402_300_799_999  # the yea
 FIRST_YEAR, LAST_YEAR = 1000, 2999
 """Of dates that are no ISO 8601, so that a year of two digits is none of four."""
 MOST_FOOTER = 5
-EXCEL = "excel"
-"""A ``time_format``: days since the end of 1899."""
-LONGEST_DATE = 1e17
-"""Seventeen digits are a date to the millisecond."""
-MOST_DAYS = 31
-"""Between rows, so that numbers may be a spreadsheet's days."""
-EXCEL_DAYS = 20_000, 80_000
-"""From 1954 to 2119."""
-SHOWN = "%-d %B %Y"
 
 
 @dataclass(frozen=True)
@@ -137,7 +119,7 @@ def _of_text(column: pl.Series, names: pl.Series, options: FileOptions) -> Read:
         zoned = getattr(local.dtype, "time_zone", None) is not None
         return Read(_in_zone(_bare(local), names, None if zoned else options.time_zone))
     numbers = column.cast(pl.Float64, strict=False)
-    if numbers.null_count() < len(column):
+    if 2 * numbers.count() > column.count():
         return _of_numbers(column, names, options)
     if column.str.contains(r"^\d{4}-\d\d$").all():
         column = column + "-01"
@@ -256,93 +238,9 @@ def _day(moment: datetime) -> str:
 
 
 def _of_numbers(column: pl.Series, names: pl.Series, options: FileOptions) -> Read:
-    """Return numbers as times: dates without hyphens, or counts since 1970.
-
-    Raises:
-        FileError: by their sizes, they would be of several units.
-    """
-    numbers = column.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
-    if (days := _excel(column, numbers, options)) is not None:
-        return Read(_in_zone(days, names, options.time_zone))
-    if options.time_unit == "auto" and (dates := compact(column, numbers)) is not None:
-        moments, form = dates
-        first = moments.drop_nulls()
-        told = f"{column[0]!r} is {_day(first[0])} ({form})" if len(first) else ""
-        return Read(_in_zone(moments, names, options.time_zone), told)
-    ends = _ends(numbers)
-    units: set[TimeUnit] = {unit_of(one) for one in ends}
-    if options.time_unit == "auto" and len(units) > 1:
-        least, most = ends
-        raise FileError(
-            f"column {column.name!r} goes from {least:g} to {most:g}: by their size, these "
-            f"count {' and '.join(sorted(units))} since 1970; say --time-unit s, ms, us or ns"
-        )
-    times = _counted(column, numbers, options.time_unit)
-    unit = next(iter(units), "ms") if options.time_unit == "auto" else options.time_unit
-    return Read(times, f"{UNITS[unit]} since 1970")
-
-
-UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-
-
-def _excel(column: pl.Series, numbers: Floats, options: FileOptions) -> pl.Series | None:
-    """Return days since 1900, as spreadsheets count them; None where nobody said that they are.
-
-    Raises:
-        FileError: they may as well be milliseconds.
-    """
-    sound = numbers[np.isfinite(numbers)]
-    inside = len(sound) > 1 and EXCEL_DAYS[0] <= sound.min() and sound.max() <= EXCEL_DAYS[1]
-    if options.time_format != EXCEL and not (options.time_unit == "auto" and inside):
-        return None
-    since = pl.Series(np.where(np.isfinite(numbers), numbers, 0) * 86_400_000).round(0)
-    days = (since.cast(pl.Int64, strict=False) - 25_569 * 86_400_000).cast(pl.Datetime("ms"))
-    apart = np.diff(np.sort(sound))
-    if options.time_format != EXCEL and 0 < np.median(apart) <= MOST_DAYS:
-        raise FileError(
-            f"column {column.name!r}, data row 1: {column[0]!r} may be {_day(days[0])}, as "
-            "spreadsheets count days, or milliseconds since 1970; say --time-format excel for the "
-            "first, or --time-unit ms"
-        )
-    return days if options.time_format == EXCEL else None
-
-
-def compact(column: pl.Series, numbers: Floats) -> tuple[pl.Series, str] | None:
-    """Return dates without hyphens, and their form; None where not all cells are such."""
-    sound = numbers[np.isfinite(numbers)]
-    if not len(sound) or (sound != np.floor(sound)).any():
-        return None
-    if sound.min() < FIRST_YEAR or sound.max() > LONGEST_DATE:
-        return None
-    digits = len(str(int(sound[0])))
-    forms = {4: ("%Y%m%d", "0101"), 6: ("%Y%m%d", "01"), 8: ("%Y%m%d", "")}
-    forms |= {10: ("%Y%m%d%H%M", "00"), 12: ("%Y%m%d%H%M", ""), 14: ("%Y%m%d%H%M%S", "")}
-    forms |= {17: ("%Y%m%d%H%M%S%3f", "")}
-    if digits not in forms or (len(sound) < 3 and digits in (4, 6, 10)):
-        return None
-    form, more = forms[digits]
-    text = pl.Series(column.name, np.where(np.isfinite(numbers), numbers, 0).astype(np.int64))
-    moments = _parsed(text.cast(pl.String) + more, form)
-    outside = ~moments.dt.year().is_between(*((1900, 2100) if digits != 4 else (1500, 2200)))
-    if (outside | moments.is_null()).fill_null(value=True).any():
-        return None
-    return moments, "%Y%m%d%H%M%S"[: {4: 2, 6: 4, 8: 6, 10: 8, 12: 10, 14: 12, 17: 12}[digits]]
-
-
-def _counted(column: pl.Series, numbers: Floats, unit: TimeUnit) -> pl.Series:
-    """Return counts since 1970 as milliseconds, null where they are no times."""
-    whole = column.cast(pl.Int64, strict=False)
-    if not column.dtype.is_float() and whole.null_count() == column.null_count():
-        times = milliseconds(whole.fill_null(NO_TIME).to_numpy(), unit)
-    else:
-        times = milliseconds_of_floats(numbers, unit)
-    return pl.Series(times).set(pl.Series(times) == NO_TIME, None)
-
-
-def _ends(numbers: Floats) -> list[float]:
-    """Return the smallest and the largest of numbers; none of what is no number, or below 0."""
-    some = numbers[numbers >= 0]
-    return [float(some.min()), float(some.max())] if len(some) else []
+    found = of_numbers(column, options)
+    zone = options.time_zone if found.is_local else None
+    return Read(_in_zone(found.moments, names, zone), found.told)
 
 
 def iso(milliseconds: int) -> str:

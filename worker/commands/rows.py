@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from tidecast.files.options import USUAL, FileOptions
+from tidecast.files.options import USUAL, USUAL_TIMES, FileOptions
 from tidecast.worker.errors import SettingsError
 from tidecast.worker.pipeline.cells import UnreadableError, time_of_text
 from tidecast.worker.pipeline.epoch import TimeUnit, text_of
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 STANDARD_INPUT = Path("-")
 PACKED = (".gz", ".zst", ".bz2", ".xz")
-TIME_COLUMNS = ("timestamp", "ts", "time", "datetime", "date", "ds")
 
 Fields = dict[str, str]
 Row = tuple[int, Fields | None]
@@ -213,7 +212,7 @@ class LiveRows:
                 raise SettingsError(
                     f"{self.path}: no column {wanted!r}; it has {', '.join(columns)}"
                 )
-        usual = (name for name in columns if name.lower() in TIME_COLUMNS)
+        usual = (name for name in columns if name.lower() in USUAL_TIMES)
         time_column = self.time_column or next(usual, None)
         self.wire.check(
             self.path, [c for c in columns if c not in (self.series_column, time_column)]
