@@ -40,6 +40,11 @@ class Line:
             self.client.xadd(stream, {"series": "s0", "value": "abc"})
             self.client.xadd(stream, {"series": "other", "value": 1})
 
+    def stammer(self) -> None:
+        """Add so many entries that hold no reading that the worker says so at once."""
+        for number in range(300):
+            self.client.xadd(STREAMS[0], {"nonsense": number})
+
     def forecasts(self) -> int:
         """Return how many forecasts the server holds."""
         return sum(self.client.xlen(f"{stream}:forecasts") for stream in STREAMS)

@@ -23,7 +23,7 @@ from tests.redis.servers import HOST, dying_with_us, free_port
 from tests.redis.waiting import wait_for
 
 SEVERITIES = {"critical", "warning"}
-QUIET = {"Alerts", "Time to catch up"}
+QUIET = {"Alerts", "Hindered streams", "Time to catch up"}
 """Panels that show nothing while all is well."""
 HASTY = {"TidecastForecastsLate"}
 """Alerts that a slow machine may rightly raise."""
@@ -201,5 +201,8 @@ def test_a_real_prometheus_watches_a_real_worker(tmp_path: Path) -> None:
         for query in QUERIES:
             found = ask("query", query=query.plain)["result"]
             assert found or query.where in QUIET, query
+        line.stammer()
+        (hindered,) = (query.plain for query in QUERIES if query.where == "Hindered streams")
+        wait_for(lambda: value(hindered) == 1)
         line.process.terminate()
         wait_for(lambda: value('ALERTS{alertname="TidecastFleetDown", fleet="default"}') == 1)
