@@ -336,10 +336,6 @@ class RetrySettings(FeedSettings, FleetNameSettings):
     """What a command takes that puts dead letters back on one input stream."""
 
 
-class CheckSettings(OneStreamSettings, ShapeSettings, FleetNameSettings):
-    """What a command takes that looks at one input stream as a worker would."""
-
-
 class WatchSettings(ServerSettings, FleetNameSettings):
     """What a command takes that listens to a fleet."""
 
@@ -493,6 +489,10 @@ class TimeSettings(CommandSettings):
             "wait for a full window (none)."
         ),
     ] = "partial"
+
+
+class CheckSettings(OneStreamSettings, ShapeSettings, TimeSettings, FleetNameSettings):
+    """What a command takes that looks at one input stream as a worker would."""
 
 
 class FleetSettings(FleetNameSettings):

@@ -90,6 +90,27 @@ def test_programs_get_one_document(client: redis.Redis, tidecast: Run, tmp_path:
     assert "\x1b" not in shown.stdout
 
 
+def test_what_is_said_of_time_is_gone_by(
+    client: redis.Redis, tidecast: Run, tmp_path: Path
+) -> None:
+    """The same entries, looked at by other rules; the command to type next has them, too."""
+    model = write_mean_model(tmp_path / "m.onnx", n_steps=3, **TEMP)
+    add(client, 50)
+    client.xadd("readings", {"series": "boiler", "ts": str(2**41), "temp": "1"})
+
+    def look(*words: str) -> tuple[list[str], str]:
+        told = tidecast("check", "--models", model, "--json", *words)
+        document = json.loads(told.stdout)
+        return [one["kind"] for one in document["rejected"]], document["command"]
+
+    assert look()[0] == ["ahead"]
+    kinds, command = look("--max-skew", "1e10", "--late", "dead")
+    assert kinds == []
+    assert "--max-skew 10000000000.0 --late dead" in command
+    said = tidecast("check", "--models", model, "--max-gap", "0").stderr
+    assert "--gaps and --max-gap: model" in said
+
+
 def test_without_models_every_number_is_a_feature(client: redis.Redis, tidecast: Run) -> None:
     add(client, 3)
     result = tidecast("check")

@@ -19,10 +19,9 @@ from tidecast.worker.pipeline.findings import Feature, Findings, Times, find
 from tidecast.worker.pipeline.naming import Names
 from tidecast.worker.pipeline.registry import load_registry
 from tidecast.worker.service.hindrances import Hindrances
+from tidecast.worker.service.rules import override, rules_of
 from tidecast.worker.settings import CheckSettings, ShapeSettings, TimeSettings
 from tidecast.worker.store.source import Streams
-
-MAX_SKEW: float = TimeSettings.model_fields["max_skew"].default
 
 
 @takes(CheckSettings)
@@ -46,6 +45,8 @@ def check_command(
     Example: tidecast-worker check --input readings --models models/
     """
     registry = load_registry(models) if models else None
+    for said in override(registry.models, settings) if registry else ():
+        tell(said)
     client = client_of(settings)
     newest = Streams(client=client, count=entries, block_ms=None).newest(settings.input)
     if not newest:
@@ -56,7 +57,7 @@ def check_command(
     if registry:
         names = Names(registry.features, settings.naming, registry.words)
     found, commits = find(
-        settings.input, newest, names, registry, fleet=settings.fleet, max_skew=1000 * MAX_SKEW
+        settings.input, newest, names, registry, fleet=settings.fleet, rules=rules_of(settings)
     )
     hindrances = Hindrances(settings.input)
     for commit in commits:
@@ -98,8 +99,8 @@ def _command(settings: CheckSettings, models: Path | None, options: str) -> str:
 
 
 def _given(settings: CheckSettings) -> Iterator[str]:
-    """Yield the options on shapes that this command was given itself."""
-    for name, field in ShapeSettings.model_fields.items():
+    """Yield the options on shapes and on time that this command was given itself."""
+    for name, field in {**ShapeSettings.model_fields, **TimeSettings.model_fields}.items():
         said = getattr(settings, name)
         if said != field.default:
             for one in said if isinstance(said, tuple) else (said,):

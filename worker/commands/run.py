@@ -38,6 +38,7 @@ from tidecast.worker.service.health import Health
 from tidecast.worker.service.holdings import untended
 from tidecast.worker.service.loop import Worker
 from tidecast.worker.service.recovery import Recovery
+from tidecast.worker.service.rules import override
 from tidecast.worker.service.stop import Stop
 from tidecast.worker.service.tally import Measures
 from tidecast.worker.settings import Settings
@@ -67,12 +68,9 @@ def run_command(settings: Settings) -> None:
     start_logging(settings.log_format)
     warn_of_arguments(settings, LOGGER.warning)
     registry = _load(settings)
+    for said in override(registry.models, settings):
+        LOGGER.info("%s", said)
     for model in registry.models:
-        if settings.gaps is not None or settings.max_gap is not None:
-            said = model.override(settings.gaps, settings.max_gap)
-            LOGGER.info("--gaps and --max-gap: model %s %s", model.spec.name, said)
-        if settings.cold_start == "none":
-            model.wait_for_full_windows()
         if settings.cold_start == "naive" and naive_of(model.spec) is None:
             LOGGER.warning(
                 "--cold-start naive: model %s forecasts what it does not read, so there is nothing "

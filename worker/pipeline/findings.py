@@ -17,7 +17,7 @@ from tidecast.worker.pipeline.naming import Names
 from tidecast.worker.pipeline.outcome import Commit
 from tidecast.worker.pipeline.readings import Readings
 from tidecast.worker.pipeline.registry import Registry
-from tidecast.worker.pipeline.step import Pipeline
+from tidecast.worker.pipeline.step import Pipeline, Rules
 from tidecast.worker.pipeline.suggest import SERIES_LIKE, TIME_LIKE, Suggestion, suggest
 from tidecast.worker.pipeline.wire import FORGET, Entry, Reject
 
@@ -117,7 +117,7 @@ def find(
     registry: Registry | None,
     *,
     fleet: str,
-    max_skew: float,
+    rules: Rules,
 ) -> tuple[Findings, list[Commit]]:
     """Return what entries hold, and what a worker would write of them.
 
@@ -127,7 +127,7 @@ def find(
         names: what to look for; without models its features are those that are found.
         registry: the models, if there are any.
         fleet: who would read.
-        max_skew: milliseconds that a reading may be ahead.
+        rules: what becomes of readings that do not come step by step.
     """
     entries = [entry for entry in entries if FORGET not in entry[1][::2]] or entries
     some = _spread(entries, MOST_LOOKED_AT)
@@ -136,7 +136,7 @@ def find(
         names = Names(_features(suggestions, names), names.naming)
     decoder = Decoder(stream, names.features, names.naming, words=names.words, fleet=fleet)
     readings, rejects = decoder.decode(entries)
-    commits = [] if registry is None else _worked(registry, decoder, entries, max_skew)
+    commits = [] if registry is None else _worked(registry, decoder, entries, rules)
     refused = [reject for commit in commits for reject in commit.rejects] if registry else rejects
     usual = Counter(one.options for one in suggestions if one.options).most_common(1)
     found = Findings(
@@ -163,9 +163,9 @@ def find(
 
 
 def _worked(
-    registry: Registry, decoder: Decoder, entries: Sequence[Entry], max_skew: float
+    registry: Registry, decoder: Decoder, entries: Sequence[Entry], rules: Rules
 ) -> list[Commit]:
-    pipeline = Pipeline(registry, decoder, MOST_SERIES, max_skew=max_skew)
+    pipeline = Pipeline(registry, decoder, MOST_SERIES, **rules)
     return list(pipeline.step(entries))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice, pairwise
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +88,17 @@ def _passing_size(spec: ModelSpec) -> int:
 def largest_forecast(specs: Sequence[ModelSpec]) -> int:
     """Return how many bytes a forecast has at most, about."""
     return 200 + 14 * max(spec.horizon * len(spec.targets) for spec in specs)
+
+
+class Rules(TypedDict, total=False):
+    """What a pipeline does with readings that do not come step by step; see ``Pipeline``."""
+
+    max_skew: float
+    twice: Twice
+    late: Late
+    ttl: float | None
+    naive: bool
+    lateness: float
 
 
 class Pipeline:

@@ -23,6 +23,7 @@ from tidecast.worker.pipeline.snapshot import State, decode, encode
 from tidecast.worker.pipeline.step import ANY_ROOM, Pipeline, Room, most_readings
 from tidecast.worker.pipeline.wire import Forgotten, Position, Pulse
 from tidecast.worker.service.partition import Partition
+from tidecast.worker.service.rules import rules_of
 from tidecast.worker.settings import Settings
 from tidecast.worker.store.checkpoint import Checkpoints, Manifest, Section
 from tidecast.worker.store.fleets import ALL, Fleets
@@ -303,12 +304,7 @@ class Recovery:
             decoder,
             self._settings.max_series,
             room=self._room,
-            max_skew=1000 * self._settings.max_skew,
-            twice=self._settings.twice,
-            late=self._settings.late,
-            ttl=None if self._settings.series_ttl is None else 1000 * self._settings.series_ttl,
-            naive=self._settings.cold_start == "naive",
-            lateness=1000 * self._settings.lateness,
+            **rules_of(self._settings),
         )
 
     def _check(self, saved: Manifest, until: str, pipeline: Pipeline) -> None:

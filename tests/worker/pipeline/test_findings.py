@@ -27,7 +27,9 @@ def found(
 ) -> Findings:
     features = registry.features if registry else ()
     names = Names(features, naming or Naming())
-    return find("readings", some, names, registry, fleet="default", max_skew=86_400_000)[0]
+    return find("readings", some, names, registry, fleet="default", rules={"max_skew": 86_400_000})[
+        0
+    ]
 
 
 def test_fields_that_look_like_series_and_time_are_named_with_their_options() -> None:
