@@ -40,6 +40,7 @@ class Job:
         self._spec = spec = ModelSpec.from_json(metadata[METADATA_KEY])
         step = None if spec.step_seconds is None else round(spec.step_seconds * 1000)
         self._about: dict[str, Any] = {"step": step, "model": spec.name, "version": spec.version}
+        self._about["fleet"] = "default"
 
     def step(self, window: Window | None, entry: Entry) -> tuple[Window, list[bytes]]:
         """Return a series' window with one reading more, and its forecast once it is full."""
