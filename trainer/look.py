@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from tidecast.files import categories
+from tidecast.files.dialect import shown
 from tidecast.files.errors import FileError, InterleavedError
 from tidecast.files.layout import Rows, rows_of
 from tidecast.files.options import USUAL, FileOptions
@@ -119,12 +121,18 @@ def look(path: Path, options: FileOptions = USUAL) -> Look:
         raise DataError(str(error)) from error
     columns = tuple(_column(rows.table.frame[name]) for name in rows.values)
     numbers = [one for one in columns if one.values is not None]
-    whole = [one.name for one in numbers if one.unread is None and one.distinct > FEW_VALUES]
+    counters = [one.name for one in numbers if _counts(one.values)]
+    sound = [one for one in numbers if one.unread is None and one.distinct > FEW_VALUES]
+    whole = [one.name for one in sound if one.name not in counters]
     notes = [_unread(path, one) for one in numbers if one.unread is not None]
+    notes += [f"{path}: column {name!r} numbers the rows" for name in counters]
+    notes += [_words(path, rows.table.frame[one.name]) for one in columns if _has_words(one)]
     notes += [
         f"{path}: column {one.name!r} is always the same" for one in numbers if one.distinct == 1
     ]
     history = None
+    if not numbers:
+        notes += [_text(path, rows.table.frame[one.name]) for one in columns]
     if whole:
         try:
             history = load_history(path, whole, file=options, joins=False)
@@ -149,6 +157,36 @@ def _unread(path: Path, column: ColumnLook) -> str:
         f"{path}: column {column.name!r}, data row {row + 1}: {cell!r} is not a number; if that "
         f"says 'no value': {shlex.quote(f'--missing={cell}')}"
     )
+
+
+def _counts(values: Floats | None) -> bool:
+    """Tell whether numbers go up by one from row to row."""
+    return values is not None and len(values) > FEW_VALUES and bool((np.diff(values) == 1).all())
+
+
+def _has_words(column: ColumnLook) -> bool:
+    return column.values is None and categories.FEWEST <= column.distinct <= categories.MOST
+
+
+def _words(path: Path, column: pl.Series) -> str:
+    """Say how words can be of use."""
+    words = [str(word) for word in column.drop_nulls().unique(maintain_order=True)]
+    more = ", ..." if len(words) > FEW_NAMES else ""
+    return (
+        f"{path}: column {column.name!r} holds {len(words)} words "
+        f"({', '.join(words[:FEW_NAMES])}{more}); --categories {shlex.quote(column.name)} makes "
+        "features of them"
+    )
+
+
+def _text(path: Path, column: pl.Series) -> str:
+    """Say why a column is none of numbers."""
+    known = column.drop_nulls()
+    if known.is_empty():
+        return f"{path}: column {column.name!r} has no values"
+    row = int(column.is_not_null().arg_max() or 0)
+    cell = shown(str(known[0]))
+    return f"{path}: column {column.name!r}, data row {row + 1}: {cell!r} is not a number"
 
 
 def _column(column: pl.Series) -> ColumnLook:

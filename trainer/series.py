@@ -33,7 +33,6 @@ Ints = npt.NDArray[np.int64]
 Part = Literal["train", "validation", "test"]
 
 STEADY_SHARE = 0.9
-EARLIEST = np.datetime64("1980-01-01")
 """Numbers as times that are earlier are told of."""
 FEW = 3
 """Different values, missing ones among them, of which none is odd."""
@@ -251,13 +250,6 @@ def _remarks(
     """Yield what people should know of a file."""
     if rows.times is not None and not file.time_zone and (said := _changes(frame)):
         yield f"{path}: {said}"
-    if rows.times is not None and any(said.endswith("since 1970") for said in rows.told):
-        first = np.datetime64(int(str(rows.times.min())), "ms")
-        if file.time_unit == "auto" and first < EARLIEST:
-            yield (
-                f"{path}: its times begin in {str(first)[:10]}, counted as their size tells: if "
-                "they count something else, --time-unit or --time-format says it"
-            )
     for place, name in enumerate(columns):
         if rows.table.frame[name].n_unique() <= FEW:
             continue

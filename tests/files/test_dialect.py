@@ -81,7 +81,7 @@ def test_without_a_header_the_remedy_is_told() -> None:
 def test_names_that_are_told_stand_for_a_header() -> None:
     found = dialect_of(text(","), FileOptions(columns=("a", "b")))
     assert (found.names, found.lines) == (("a", "b"), 1)
-    assert found.told == ("line 1, a header, is left out",)
+    assert found.told == ("line 1 ('time temp') left out",)
 
 
 def test_lines_before_the_header_are_named_with_the_remedy() -> None:

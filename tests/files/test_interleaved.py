@@ -11,6 +11,8 @@ from tidecast.trainer.errors import DataError
 from tidecast.trainer.series import load_history
 
 SENSORS = 12
+NOON = 1_709_294_400_000
+"""1 March 2024, in milliseconds since 1970."""
 
 
 def long_file(path: Path, *, name: str = "sensor", sensors: int = SENSORS, times: int = 40) -> Path:
@@ -48,7 +50,9 @@ def test_two_series_are_half_of_the_rows(tmp_path: Path) -> None:
 
 def test_a_short_series_beside_a_long_one_is_seen_too(tmp_path: Path) -> None:
     """Less than half would go, but a column tells all of it apart."""
-    rows = [f"{60_000 * i},a,{i}" for i in range(40)] + [f"{60_000 * i},b,{i}" for i in range(20)]
+    rows = [f"{NOON + 60_000 * i},a,{i}" for i in range(40)] + [
+        f"{NOON + 60_000 * i},b,{i}" for i in range(20)
+    ]
     path = tmp_path / "x.csv"
     path.write_text("\n".join(["ts,site,y", *rows]))
     with pytest.raises(DataError, match=r"20 of 60 rows .*--series-column site"):
@@ -56,7 +60,12 @@ def test_a_short_series_beside_a_long_one_is_seen_too(tmp_path: Path) -> None:
 
 
 def test_a_column_that_tells_only_some_apart_is_not_enough(tmp_path: Path) -> None:
-    rows = [f"{60_000 * i},{site},{what},{i}" for i in range(20) for site in "ab" for what in "xyz"]
+    rows = [
+        f"{NOON + 60_000 * i},{site},{what},{i}"
+        for i in range(20)
+        for site in "ab"
+        for what in "xyz"
+    ]
     path = tmp_path / "x.csv"
     path.write_text("\n".join(["ts,site,what,y", *rows]))
     with pytest.raises(
@@ -75,7 +84,7 @@ def test_any_step_is_no_way_around_it_where_a_column_tells_apart(tmp_path: Path)
 
 def test_several_rows_at_one_time_may_be_events(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
-    path.write_text("ts,y\n0,1\n0,2\n0,3\n5,4\n5,5\n5,6\n")
+    path.write_text("ts,y\n" + "".join(f"{NOON + 5 * (i // 3)},{i}\n" for i in range(6)))
     assert load_history(path, ["y"], step_seconds=None).rows == 6
     with pytest.raises(DataError, match="4 of 6 rows"):
         load_history(path, ["y"], step_seconds=0.005)
@@ -83,7 +92,7 @@ def test_several_rows_at_one_time_may_be_events(tmp_path: Path) -> None:
 
 def test_rows_that_fill_each_others_gaps_are_no_series_of_their_own(tmp_path: Path) -> None:
     """Each column has rows of its own; those of the other have no value of it."""
-    rows = [f"{60_000 * i},{i},\n{60_000 * i},,{i}" for i in range(20)]
+    rows = [f"{NOON + 60_000 * i},{i},\n{NOON + 60_000 * i},,{i}" for i in range(20)]
     path = tmp_path / "x.csv"
     path.write_text("\n".join(["ts,a,b", *rows]))
     assert load_history(path, ["a"]).step_seconds == 60
@@ -92,7 +101,7 @@ def test_rows_that_fill_each_others_gaps_are_no_series_of_their_own(tmp_path: Pa
 def test_a_file_that_is_thinned_to_a_step_is_no_file_of_several_series(tmp_path: Path) -> None:
     """As a worker would, the trainer leaves out what comes too soon."""
     path = tmp_path / "x.csv"
-    path.write_text("ts,y\n" + "".join(f"{1000 * i},{i}\n" for i in range(100)))
+    path.write_text("ts,y\n" + "".join(f"{NOON + 1000 * i},{i}\n" for i in range(100)))
     assert load_history(path, ["y"], step_seconds=10.0).dropped > 50
 
 
@@ -114,6 +123,13 @@ def test_sensors_that_take_turns_are_seen_by_their_values(tmp_path: Path, rows: 
     with pytest.raises(DataError, match="names in column 'sensor_id' take turns and have values"):
         load_history(path, ["y"])
     assert len(load_history(path, ["y"], file=FileOptions(one_series=True)).series) == 1
+
+
+def test_how_a_thing_is_is_no_name(tmp_path: Path) -> None:
+    rows = [f"2024-03-01 {n // 60:02}:{n % 60:02},{bool(n % 2)},{50 * (n % 2)}" for n in range(99)]
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(["time,heating,y", *rows]) + "\n")
+    assert load_history(path, ["y"]).rows == 99
 
 
 def test_rows_that_never_have_all_columns(tmp_path: Path) -> None:

@@ -4,14 +4,17 @@ import bz2
 import gzip
 import json
 import lzma
+import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+import xlsxwriter
 import zstandard
 
 from tidecast.files.errors import FileError
@@ -51,6 +54,14 @@ def comma(value: float) -> str:
 
 def thousands(value: float) -> str:
     return f"{value:,.2f}".translate(str.maketrans(",.", ".,"))
+
+
+def zipped(files: dict[str, str]) -> bytes:
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
 
 
 ROWS = list(zip(MOMENTS, PLAIN, strict=True))
@@ -133,6 +144,46 @@ KINDS: dict[str, tuple[str | bytes, str]] = {
         "".join(json.dumps({"time": a, "power": float(b)}) + "\n" for a, b in PLAIN),
         "",
     ),
+    "a JSON document": (
+        json.dumps({"rows": [{"time": a, "power": float(b)} for a, b in PLAIN]}, indent=1),
+        "the rows in 'rows'",
+    ),
+    "a JSON document of columns": (
+        json.dumps({"hourly": {"time": ISO, "power": VALUES}, "units": {"power": "W"}}),
+        "the rows in 'hourly'",
+    ),
+    "zip": (zipped({"x.csv": lines()}), "zip"),
+    "lines that end as on old Macs": (lines().replace("\n", "\r"), ""),
+    "lines that end so, in another encoding": (
+        lines(PLAIN, "time,power,W\u00e4rme").replace("\n", "\r").encode("cp1252"),
+        "cp1252",
+    ),
+    "a first line that names the separator": ("sep=;\n" + lines(PLAIN, "time;power", ";"), ""),
+    "units below the header": (lines([("", "kW"), *PLAIN]), "line 2 ('kW') left out"),
+    "a header in the middle": (
+        lines([*PLAIN[:9], ("time", "power"), *PLAIN[9:]]),
+        "the header again in 1 rows, left out",
+    ),
+    "a unit in each cell": (lines([(a, f"{b} kW") for a, b in PLAIN]), "power in kW"),
+    "a currency in each cell": (
+        lines([(a, f'"${v:,.2f}"') for a, v in zip(ISO, VALUES, strict=True)]),
+        "power in $; commas between thousands",
+    ),
+    "parts of times": (
+        lines(
+            [(str(m.year), str(m.month), str(m.day), str(m.hour), b) for m, (_, b) in ROWS],
+            "year,month,day,hour,power",
+        ),
+        "times in year, month, day and hour",
+    ),
+    "dates and hours": (
+        lines([(a[:10], str(m.hour), b) for m, (a, b) in ROWS], "date,Hour,power"),
+        "times in date and Hour",
+    ),
+    "dates and hours by their ends": (
+        lines([(m.strftime("%d.%m.%Y"), str(m.hour + 1), b) for m, (_, b) in ROWS], "day,hr,power"),
+        "hours 1 to 24 in hr are taken by their beginnings",
+    ),
     "a JSON array": (json.dumps([{"time": a, "power": float(b)} for a, b in PLAIN]), ""),
 }  # fmt: skip
 
@@ -145,6 +196,63 @@ def test_it_is_the_same_record(kind: str, tmp_path: Path) -> None:
     assert told in "; ".join(rows.told)
 
 
+def workbook(path: Path, sheets: dict[str, list[list[Any]]]) -> Path:
+    """Write an Excel file; dates are dates in it."""
+    with xlsxwriter.Workbook(path, {"default_date_format": "dd.mm.yyyy hh:mm"}) as book:
+        for name, rows in sheets.items():
+            sheet = book.add_worksheet(name)
+            for number, row in enumerate(rows):
+                sheet.write_row(number, 0, row)
+    return path
+
+
+SHEET = [
+    ["time", "power"],
+    *([m.replace(tzinfo=None), v] for m, v in zip(MOMENTS, VALUES, strict=True)),
+]
+
+
+@pytest.mark.parametrize(
+    ("sheets", "options", "told"),
+    [
+        ({"a": SHEET}, {}, ""),
+        ({"about": [["made by"]], "a": SHEET}, {}, "sheet 'a'"),
+        ({"a": SHEET, "b": SHEET}, {"sheet": "b"}, "sheet 'b'"),
+        ({"a": [["Logger 3"], [], *SHEET]}, {"skip_lines": 2}, ""),
+        ({"a": [["time", "power", None], *SHEET[1:]]}, {}, ""),
+        (
+            {"a": [SHEET[0], *([d, str(b)] for d, b in zip(DATED, VALUES, strict=True))]},
+            {},
+            "is 20 January",
+        ),
+    ],
+)
+def test_excel(
+    tmp_path: Path, sheets: dict[str, list[list[Any]]], options: dict[str, Any], told: str
+) -> None:
+    path = workbook(tmp_path / "x.xlsx", sheets)
+    rows = rows_of(read_table(path, FileOptions(**options), ["power"]), ["power"])
+    check(rows)
+    assert told in "; ".join(rows.told)
+
+
+@pytest.mark.parametrize(
+    ("sheets", "options", "told"),
+    [
+        ({"a": SHEET, "b": SHEET}, {}, "several sheets have rows, a, b; say --sheet"),
+        ({"a": SHEET}, {"sheet": "c"}, "no sheet 'c' with rows; there are a"),
+        ({"a": [["Logger 3"], *SHEET]}, {}, "beside 'Logger 3'; do lines stand .*--skip-lines"),
+        ({"a": [["time", "power"]]}, {}, "no rows"),
+    ],
+)
+def test_a_workbook_that_may_mean_two_things_is_refused(
+    tmp_path: Path, sheets: dict[str, list[list[Any]]], options: dict[str, Any], told: str
+) -> None:
+    path = workbook(tmp_path / "x.xlsx", sheets)
+    with pytest.raises(FileError, match=told):
+        read_table(path, FileOptions(**options))
+
+
 def test_parquet_with_types(tmp_path: Path) -> None:
     frame = pl.DataFrame({"time": MOMENTS, "power": VALUES})
     frame.write_parquet(tmp_path / "x.parquet")
@@ -154,6 +262,21 @@ def test_parquet_with_types(tmp_path: Path) -> None:
 REFUSED: dict[str, tuple[str | bytes, str]] = {
     "no header": (lines().split("\n", 1)[1], "the first row holds numbers .* --columns time,value"),
     "a preamble": ("Logger 3\nSite,cellar\n\n" + lines(), "'Logger 3', stands .*--skip-lines 3"),
+    "two lines of names": (
+        lines([("UTC", "kW"), *PLAIN]),
+        r"line 1 \('time power'\) and line 2 \('UTC kW'\) may both .*--skip-lines 0 .*-lines 1",
+    ),
+    "an archive of several files": (zipped({"a": "", "b": ""}), r"of 2 files \(a, b\)"),
+    "a broken archive": (b"PK\x03\x04 and more", "cannot be read"),
+    "a document of several tables": (
+        json.dumps({"a": [{"x": 1}], "b": [{"x": 1}]}),
+        "several tables \\('a', 'b'\\)",
+    ),
+    "a broken document": ('{"a": [', "no JSON that can be read"),
+    "numbers of rows": (
+        lines([(str(n), b) for n, (_, b) in enumerate(PLAIN)]),
+        "--time-column none",
+    ),
     "a footer": (lines() + "Total,99\n", "'Total' is no time .* --skip-footer 1 leaves them out"),
     "dates of two kinds": (
         lines([*PLAIN[:9], ("21.01.2024 09:00", "1")]),
@@ -229,6 +352,15 @@ def test_what_may_be_two_things_is_refused(kind: str, tmp_path: Path) -> None:
 SETTLED: dict[str, tuple[str | bytes, dict[str, Any]]] = {
     "no header": (lines().split("\n", 1)[1], {"columns": ("time", "power")}),
     "a preamble": ("Logger 3\nSite,cellar\n\n" + lines(), {"skip_lines": 3}),
+    "units below names": (lines([("UTC", "kW"), *PLAIN]), {"skip_lines": 0}),
+    "a preamble and units": ("x\n" + lines([("s", "kW"), *PLAIN]), {"skip_lines": 1}),
+    "parts of times, named": (
+        lines(
+            [(str(m.year), str(m.month), str(m.day), str(m.hour), b) for m, (_, b) in ROWS],
+            "a,b,c,d,power",
+        ),
+        {"time_column": "a,b,c,d"},
+    ),
     "a footer": (lines() + "Total,99\n\n", {"skip_footer": 1}),
     "two columns of times": (
         lines([(a, b[::-1], b) for a, b in PLAIN], "begin,ts,power"),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidecast.files.errors import FileError
-from tidecast.files.numbers import Mark, marks_of, plain, without_markers
+from tidecast.files.numbers import Mark, marks_of, plain, without_markers, without_unit
 
 
 def read(cells: Sequence[str | None], decimal: Mark | None = None) -> list[float]:
@@ -53,6 +53,34 @@ def test_another_column_of_the_file_may_tell() -> None:
 def test_both_marks_in_one_column_are_refused() -> None:
     with pytest.raises(FileError, match=r"'19,9' has a decimal comma and '20.5' a decimal point"):
         read(["19,9", "20.5"])
+
+
+@pytest.mark.parametrize(
+    ("cells", "numbers", "unit"),
+    [
+        (["20.1 W", None, "-3 W"], ["20.1", None, "-3"], "W"),
+        (["20\u00b0C", "-1\u00b0C"], ["20", "-1"], "\u00b0C"),
+        (["5%", "6%"], ["5", "6"], "%"),
+        (["$1,200.5", "-$3"], ["1,200.5", "-3"], "$"),
+        (["1 234,5 \u20ac", "3 \u20ac"], ["1 234,5", "3"], "\u20ac"),
+        (["5 kW/h\u00b2", "6 kW/h\u00b2"], ["5", "6"], "kW/h\u00b2"),
+    ],
+)
+def test_a_unit_that_all_have_is_left_out(
+    cells: list[str | None], numbers: list[str | None], unit: str
+) -> None:
+    bare, found = without_unit(pl.Series("x", cells))
+    assert (bare.to_list(), found) == (numbers, unit)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [["1.2 kW", "900 W"], ["S1", "S2"], ["1e5", "2e5"], ["5 N", "5 NE"], ["2024-01-01"], ["1.5"],
+     ["10:30"], ["5 kW", "warm"], [None], []],
+)  # fmt: skip
+def test_what_is_no_number_with_one_unit_stays(cells: list[str | None]) -> None:
+    bare, found = without_unit(pl.Series("x", cells, dtype=pl.String))
+    assert (bare.to_list(), found) == (cells, "")
 
 
 def test_text_stays_as_it_is() -> None:

@@ -43,7 +43,16 @@ def read(cells: list[Any], **options: Any) -> list[str]:
         (["1709251200", "1709254800"], ["2024-03-01 00:00", "2024-03-01 01:00"]),
         (["1709251200.5"], ["2024-03-01 00:00:00"]),
         ([1709251200000], ["2024-03-01 00:00"]),
-        ([0, 60_000], ["1970-01-01 00:00", "1970-01-01 00:01"]),
+        (["Jan 2024", "feb 2024"], ["2024-01-01 00:00", "2024-02-01 00:00"]),
+        (["January 2024", "May 2024"], ["2024-01-01 00:00", "2024-05-01 00:00"]),
+        (["Jan-05", "Feb-05"], ["2005-01-01 00:00", "2005-02-01 00:00"]),
+        (["1/2024", "12/2024"], ["2024-01-01 00:00", "2024-12-01 00:00"]),
+        (["2024 Mar", None, "2024 Apr"][::2], ["2024-03-01 00:00", "2024-04-01 00:00"]),
+        (["2024Q1", "2024Q4"], ["2024-01-01 00:00", "2024-10-01 00:00"]),
+        (["Q2 2024", "Q3 2024"], ["2024-04-01 00:00", "2024-07-01 00:00"]),
+        (["2024-W01", "2026-W53"], ["2024-01-01 00:00", "2026-12-28 00:00"]),
+        (["Fri Mar 01 06:00:00 UTC 2024"], ["2024-03-01 06:00"]),
+        (["[01/Mar/2024:06:00:00 +0100]"], ["2024-03-01 05:00"]),
     ],
 )
 def test_forms(cells: list[Any], times: list[str]) -> None:
@@ -67,6 +76,13 @@ def test_forms(cells: list[Any], times: list[str]) -> None:
         (["2024-03-01", None], "data row 2: missing is no time"),
         (["0", "200000000"], "count ms and s since 1970; say --time-unit"),
         (["12:00"], "'12:00' is no time"),
+        (
+            [0, 60_000],
+            "data row 1: '0' would be 1 January 1970, if it counts milli.*--time-unit ms;",
+        ),
+        (["01032024", "15032024"], "'01032024' would be 1 January 1970, .* --time-format %d%m%Y"),
+        (["2024Q5"], "'2024Q5' is no time"),
+        (["Jan-05", "Jan-06", "Jan-07"], "'Jan-05' is no time"),
         ([*range(20240301, 20240321), 20240399], "data row 21: 20240399 is no time as 20240301 of"),
         (["20240301", "20240302", "Total"], "data row 3: 'Total' is no time .* --skip-footer 1"),
         (["2024-03-01", "2024-03-02", "5"], "data row 3: '5' is no time as '2024-03-01' of"),
@@ -87,6 +103,9 @@ def test_a_form_that_is_told() -> None:
     with pytest.raises(FileError, match="data row 2: missing is no time as '45352' of data row 1"):
         read(["45352", None], time_format="excel")
     assert read(["45352", "45353"], time_unit="ms") == ["1970-01-01 00:00:45"] * 2
+    assert read(["0", "60000"], time_unit="ms") == ["1970-01-01 00:00", "1970-01-01 00:01"]
+    assert read(["01032024"], time_format="%d%m%Y") == ["2024-03-01 00:00"]
+    assert read(["5.2024"], time_format="%m.%Y") == ["2024-05-01 00:00"]
     with pytest.raises(FileError, match="no form of times"):
         read(["01/03/2024"], time_format="%H")
 

@@ -92,7 +92,8 @@ def test_two_sensors_do_not_become_one_series(
     client: redis.Redis, tidecast: Run, tmp_path: Path
 ) -> None:
     path = tmp_path / "boiler.csv"
-    path.write_text("time,room,value\n" + "".join(f"{r},{n},{r}\n" for r in range(9) for n in "ab"))
+    rows = [f"2024-03-0{day},{name},{day}\n" for day in range(1, 9) for name in "ab"]
+    path.write_text("time,room,value\n" + "".join(rows))
     result = tidecast("feed", path, "--rate", "max")
     assert result.returncode == 2
     assert "Give --series-column room, whose 2 values tell them apart" in result.stderr

@@ -294,7 +294,7 @@ def flipped_json(random: Random, place: int) -> Case:
 
 
 def wrong_value(random: Random, _: int) -> Case:
-    texts = ["--", "abc", "nanna", "-nan", "inf", "-Infinity", "1e39", "-4e38", "1_0", "0x10"]
+    texts = ["---", "abc", "nanna", "-nan", "inf", "-Infinity", "1e39", "-4e38", "1_0", "0x10"]
     texts += ["1,5", "\u0661", "1 2", "--1", "nul", "True", "{", "[", "{}x", "9" * 5000]
     texts += ["1e999999999"]
     return bad(flat(("series", name(random)), ("value", random.choice(texts))))
@@ -398,7 +398,7 @@ def mixed_items(random: Random, _: int) -> Case:
 
 def mixed_cells(random: Random, place: int) -> Case:
     """Each cell of a column is judged by itself."""
-    wrong: list[Any] = [True, "x", [], {}, 1e39, "--"]
+    wrong: list[Any] = [True, "x", [], {}, 1e39, "---"]
     values: list[Any] = [random.choice(wrong), number(place), random.choice(wrong), place]
     series = name(random)
     names: list[Any] = [name(random), series, "u-5", 5]

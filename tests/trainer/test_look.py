@@ -43,8 +43,27 @@ def test_a_wide_file(tmp_path: Path) -> None:
         ("how", True, 2),
     ]
     assert (found.targets, found.slots) == (("load [MW]",), 300)
-    assert found.notes == (f"{path}: column 'same' is always the same",)
+    assert found.notes == (
+        f"{path}: column 'how' holds 2 words (cold, warm); --categories how makes features of them",
+        f"{path}: column 'same' is always the same",
+    )
     assert found.command() == (f"tidecast-trainer fit {path} --target 'load [MW]' --horizon 24")
+
+
+def test_a_column_that_numbers_the_rows_is_none_to_forecast(tmp_path: Path) -> None:
+    rows = [f"{hour},{at},{hour % 24}" for hour, at in enumerate(HOURS)]
+    found = look(write(tmp_path / "x.csv", ["No,time,load", *rows]))
+    assert found.targets == ("load",)
+    assert any("column 'No' numbers the rows" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("cell", "told"), [("", "'load' has no values"), ("much", "row 1: 'much' is not a number")]
+)
+def test_why_there_is_nothing_to_forecast(tmp_path: Path, cell: str, told: str) -> None:
+    found = look(write(tmp_path / "x.csv", ["time,load", *(f"{at},{cell}" for at in HOURS)]))
+    assert not found.targets
+    assert any(told in note for note in found.notes)
 
 
 def test_series_are_found_by_a_column_that_tells_them_apart(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from tidecast.worker.pipeline.epoch import TimeUnit
 from tidecast.worker.pipeline.grid import Grid
 from tidecast.worker.pipeline.windows import WindowStore, column_sets
 
+MS = FileOptions(time_unit="ms")
+
 
 def write(path: Path, text: str) -> Path:
     path.write_text(text)
@@ -38,13 +40,15 @@ def test_long_parquet_with_shuffled_rows(tmp_path: Path) -> None:
         {"id": ["b", "a", "b", "a"], "ts": [60_000, 60_000, 0, 0], "y": [4.0, 3.0, 2.0, 1.0]}
     )
     table.write_parquet(tmp_path / "long.parquet")
-    history = load_history(tmp_path / "long.parquet", ["y"], file=FileOptions(series_column="id"))
+    history = load_history(
+        tmp_path / "long.parquet", ["y"], file=FileOptions(series_column="id", time_unit="ms")
+    )
     assert {s.name: s.values[:, 0].tolist() for s in history.series} == {"a": [1, 3], "b": [2, 4]}
 
 
 def test_missing_cells_and_repeated_times(tmp_path: Path) -> None:
     text = "ts,y\n0,1\n1000,2\n1000,7\n2000,nan\n3000,\n4000,1e39\n5000,4\n"
-    history = load_history(write(tmp_path / "x.csv", text), ["y"])
+    history = load_history(write(tmp_path / "x.csv", text), ["y"], file=MS)
     assert history.dropped == 1
     assert history.missing == 3
     nan = np.nan
@@ -55,7 +59,7 @@ def test_a_missing_virtual_target_is_still_a_reading(tmp_path: Path) -> None:
     """A worker knows the features alone, so the row at 2,400 amends that at 2,000 there."""
     text = "ts,x,y\n0,1,1\n1000,2,2\n2000,3,\n2400,4,4\n3400,5,5\n4400,6,6\n"
     path = write(tmp_path / "x.csv", text)
-    history = load_history(path, ["x", "y"], features=["x"], step_seconds=1.0)
+    history = load_history(path, ["x", "y"], features=["x"], step_seconds=1.0, file=MS)
     assert history.series[0].values[:, 0].tolist() == [1, 2, 4, 5, 6]
 
 
@@ -93,7 +97,7 @@ def test_what_stands_for_no_value_in_a_file_is_what_does_on_a_stream(
     tmp_path: Path, marker: str
 ) -> None:
     path = write(tmp_path / "x.csv", f"ts,y\n0,1\n1000,{marker}\n2000,3\n")
-    values = load_history(path, ["y"]).series[0].values[:, 0]
+    values = load_history(path, ["y"], file=MS).series[0].values[:, 0]
     np.testing.assert_array_equal(values, [1, np.nan, 3])
 
 
@@ -105,7 +109,7 @@ def test_a_clock_that_begins_at_zero_may_be_of_any_unit(tmp_path: Path) -> None:
 
 def test_without_a_step_every_row_counts(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", "ts,y\n0,1\n0,2\n5,3\n")
-    history = load_history(path, ["y"], step_seconds=None)
+    history = load_history(path, ["y"], step_seconds=None, file=MS)
     assert history.dropped == 0
     assert history.series[0].values[:, 0].tolist() == [1, 2, 3]
 
@@ -146,7 +150,7 @@ def test_every_window_of_the_trainer_is_one_of_the_worker(
     text = "ts,v\n" + "".join(f"{t},{'' if v is None else v}\n" for t, v in table)
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder) / "x.csv", text)
-        history = load_history(path, ["v"], step_seconds=step)
+        history = load_history(path, ["v"], step_seconds=step, file=MS)
     names = ("v",)
     windows = make_windows(
         history, names, names, n_steps=2, horizon=1, train_rows=None, validation_rows=None
@@ -199,7 +203,7 @@ def test_records_older_than_1970(tmp_path: Path) -> None:
 def test_an_unsteady_record_has_no_step(tmp_path: Path) -> None:
     times = np.cumsum([1, 5, 1, 30, 2, 9, 1, 1, 40]) * 1000
     text = "ts,y\n" + "".join(f"{t},1\n" for t in times)
-    assert load_history(write(tmp_path / "x.csv", text), ["y"]).step_seconds is None
+    assert load_history(write(tmp_path / "x.csv", text), ["y"], file=MS).step_seconds is None
 
 
 @pytest.mark.parametrize(
@@ -208,11 +212,15 @@ def test_an_unsteady_record_has_no_step(tmp_path: Path) -> None:
         ("", ["y"], "an empty file"),
         ("ts,y\n", ["y"], "no rows"),
         ("ts,y\n0,1\n", ["z"], "no column 'z'; the file has ts, y"),
-        ("ts,y\n0,1\n1,abc\n", ["y"], "column 'y', data row 2: 'abc' is not a number"),
+        (
+            "ts,y\n2024-03-01,1\n2024-03-02,abc\n",
+            ["y"],
+            "column 'y', data row 2: 'abc' is not a number",
+        ),
         ("ts,y\nnoon,1\n", ["y"], "'noon' is no time"),
         ("ts,y\n1704067200000000000000,1\n", ["y"], "is no time"),
         ("ts,y\n99960000,1\n100020000,1\n", ["y"], "count ms and s since 1970; say --time-unit"),
-        ("ts,y\n0,\n", ["y"], "holds no number"),
+        ("ts,y\n2024-03-01,\n", ["y"], "holds no number"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, text: str, columns: list[str], message: str) -> None:

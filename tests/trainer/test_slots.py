@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.trainer.conftest import history_of
 from tests.trainer.test_series import opened_by
+from tidecast.files.options import FileOptions
 from tidecast.trainer.dataset import make_windows
 from tidecast.trainer.gaps import pick_gap, usual_gap
 from tidecast.trainer.series import History, Series, in_step, load_history, segments
@@ -25,6 +26,7 @@ from tidecast.worker.pipeline.open_slots import OpenSlots, depth_of, open_set
 from tidecast.worker.pipeline.windows import Advance, WindowStore, column_sets
 
 STEP = 100
+MILLISECONDS = FileOptions(time_unit="ms")
 FEATURES = ("a", "b")
 cells = st.floats(-1e6, 1e6, width=32).map(lambda value: value + 0.0) | st.none()
 sums = st.sampled_from([1e17, -1e17]) | cells
@@ -80,7 +82,9 @@ def test_windows_of_trainer_and_worker_are_equal_bit_for_bit(
             f"{t},{'' if a is None else repr(a)},{'' if b is None else repr(b)}" for t, a, b in rows
         )
         path.write_text("ts,a,b\n" + "\n".join(told) + "\n")
-        history = load_history(path, FEATURES, step_seconds=STEP / 1000, numbers=grid.numbers)
+        history = load_history(
+            path, FEATURES, step_seconds=STEP / 1000, numbers=grid.numbers, file=MILLISECONDS
+        )
     slots = in_slots(history, grid, FEATURES, n_steps)
     learned = by_trainer(slots, n_steps)
     assert learned.keys() <= served.keys()

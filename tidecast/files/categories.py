@@ -7,7 +7,7 @@ import polars as pl
 from tidecast.files.errors import FileError
 from tidecast.files.table import Table
 
-MOST = 50
+FEWEST, MOST = 2, 50
 """Words of a column; more are names or notes."""
 
 
@@ -21,10 +21,10 @@ def words_of(table: Table, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     found = {}
     for name in names:
         words = table.frame[name].cast(pl.String).str.strip_chars().drop_nulls().unique().sort()
-        if not 2 <= len(words) <= MOST:
+        if not FEWEST <= len(words) <= MOST:
             raise FileError(
                 f"{table.path}: column {name!r} has {len(words):,} different words; --categories "
-                f"is for columns of 2 to {MOST}"
+                f"is for columns of {FEWEST} to {MOST}"
             )
         found[name] = tuple(words.to_list())
     return found

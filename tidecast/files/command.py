@@ -15,7 +15,8 @@ HELP = {
     "series_column": "Column that names the series of each row (long files).",
     "one_series": "All rows are of one series, whatever their other columns say.",
     "series_rows": "Each row is a series, its values beside each other.",
-    "time_column": "Column of times, or of dates and of times of day, comma between; or none.",
+    "time_column": "Column of times, or several: of dates and times of day, or of year, month, day "
+    "and hour, commas between; or none.",
     "time_unit": "What numbers there count since 1970; auto: told by their size.",
     "time_format": "Form of times, such as '%d/%m/%Y %H:%M'; excel: days since 1900.",
     "time_zone": "Zone of times that name none, such as Europe/Berlin.  [default: UTC]",
@@ -24,6 +25,7 @@ HELP = {
     "separator": "Between columns: , ; | tab or blank.",
     "decimal": "Decimal mark.",
     "encoding": "Of the text: utf-8, cp1252, utf-16.",
+    "sheet": "Of an Excel file, where several have rows.",
     "skip_lines": "Lines before the header.",
     "skip_footer": "Rows at the end that are none.",
     "columns": "Names of all columns, commas between, where there is no header.",

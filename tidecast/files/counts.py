@@ -36,6 +36,8 @@ FIRST_BEYOND = 3e6
 """Days, in the year 10113."""
 ENOUGH = 3
 """Numbers of few digits that have to be dates, so that they are believed to be."""
+EARLIEST = 315_532_800_000
+"""Milliseconds since 1970, in 1980: what counts to before it counts something else, mostly."""
 UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 
 
@@ -94,6 +96,8 @@ def of_numbers(column: pl.Series, options: FileOptions) -> Counted:
         return Counted(moments, is_local=True, told=told)
     unit = _unit(column, numbers) if options.time_unit == "auto" else options.time_unit
     times = _counted(column, numbers, options.time_unit).cast(pl.Datetime("ms"))
+    if options.time_unit == "auto" and times.min() is not None:
+        _check_early(column, times, unit)
     return Counted(times, is_local=False, told=f"{UNITS[unit]} since 1970")
 
 
@@ -107,6 +111,22 @@ def _unit(column: pl.Series, numbers: Floats) -> TimeUnit:
             f"these count {' and '.join(sorted(units))} since 1970; say --time-unit s, ms, us or ns"
         )
     return unit_of(float(some.max())) if len(some) else "ms"
+
+
+def _check_early(column: pl.Series, times: pl.Series, unit: TimeUnit) -> None:
+    """Refuse counts that would lie before there were sensors to speak of.
+
+    Raises:
+        FileError: the first does.
+    """
+    place = int(times.arg_min() or 0)
+    if times.cast(pl.Int64)[place] < EARLIEST:
+        raise FileError(
+            f"column {column.name!r}, data row {place + 1}: {str(column[place])!r} would be "
+            f"{times[place].strftime(SHOWN)}, if it counts {UNITS[unit]} since 1970. If that is "
+            f"meant: --time-unit {unit}; if it is a date: --time-format %d%m%Y, or whichever form; "
+            "if it numbers the rows: --time-column none, and each row is the next step"
+        )
 
 
 def _spreadsheet_days(column: pl.Series, numbers: Floats, options: FileOptions) -> pl.Series | None:

@@ -15,7 +15,7 @@ import clevercsv
 
 from tidecast.files.errors import FileError
 from tidecast.files.numbers import COMMA, DOTTED, FRACTION
-from tidecast.files.options import USUAL, FileOptions
+from tidecast.files.options import USUAL, USUAL_TIMES, FileOptions
 from tidecast.worker.pipeline.cells import MARKERS
 
 Kind = Literal["", "number", "time", "text"]
@@ -24,6 +24,8 @@ SAMPLE = 300
 SEPARATORS = ";,\t|"
 WORDS = {",": ",", ";": ";", "\t": "tabs", "|": "|", " ": "blanks"}
 COMMENT = "#"
+SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+"""A first line by which spreadsheets are told what stands between columns."""
 NUMBER = re.compile(r"[+-]?(\d[\d.,' \u00a0\u202f]*|[.,]\d+)([eE][+-]?\d+)?")
 TIME = re.compile(
     r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([T ].*)?|\d{1,2}:\d\d(:\d\d([.,]\d+)?)?( ?[aApP]\.?[mM]\.?)?"
@@ -79,12 +81,13 @@ def dialect_of(head: str, options: FileOptions = USUAL) -> Dialect:
         FileError: it has no rows, no header, or lines before its header.
     """
     lines = head.split("\n")[: SAMPLE + (options.skip_lines or 0)]
-    skipped = options.skip_lines or 0
+    said = SEPARATOR_LINE.fullmatch(lines[0]) if options.skip_lines is None else None
+    skipped = options.skip_lines or int(said is not None)
     body = lines[skipped:]
     bare = [line for line in body if line.strip() and not line.startswith(COMMENT)]
     if not bare:
         raise FileError("no rows; a header line and rows of numbers are needed")
-    separator = options.separator or separator_of(bare)
+    separator = options.separator or (said[1] if said else separator_of(bare))
     rows = _rows(body, separator, skipped)
     rows = _uncommented(rows)
     first = first_row_of_data([row.cells for row in rows if not row.comment])
@@ -218,11 +221,11 @@ def _header(
     Raises:
         FileError: there is none, or other lines stand before it.
     """
+    before = list(plain[:first])
     if options.columns:
-        told = [f"line {plain[0].end}, a header, is left out"] if first == 1 else []
-        before = list(plain[:first])
-        if len(before) > 1:
+        if len(before) > 1 and options.skip_lines is None:
             raise _preamble(before[0], before[-1].end, "--columns names the columns, but ")
+        told = [_left_out(before)] if before else []
         return Line(options.columns, before[-1].end if before else options.skip_lines or 0), told
     if first == 0:
         above = [row for row in rows if row.comment and row.end < plain[0].end]
@@ -230,23 +233,57 @@ def _header(
             names = (above[-1].cells[0].lstrip(COMMENT).strip(), *above[-1].cells[1:])
             return Line(names, above[-1].end), [f"the header of line {above[-1].end}, a comment"]
         some = ",".join(shown(cell) for cell in plain[0].cells[:4])
-        example = "time,value" if len(plain[0].cells) == 2 else "time,temp,..."
+        example = {1: "value", 2: "time,value"}.get(len(plain[0].cells), "time,temp,...")
         raise FileError(
             f"the first row holds numbers ({some}): it has no header; name its "
-            f"{len(plain[0].cells)} columns, --columns {example}"
+            f"{len(plain[0].cells)} column{'s'[: len(plain[0].cells) - 1]}, --columns {example}"
         )
-    header = plain[min(first, len(plain)) - 1]
+    if options.skip_lines is not None or _are_units(
+        before, _width([r.cells for r in plain[first:]])
+    ):
+        return plain[0], [_left_out(before[1:])] if before[1:] else []
     if first > 1:
-        raise _preamble(plain[0], header.end - 1, "")
-    return header, []
+        raise _which_header(before, _width([row.cells for row in plain[first:]]))
+    return plain[0], []
+
+
+def _are_units(before: Sequence[Line], width: int) -> bool:
+    """Tell whether the first of the lines before the rows has all names, and no other has."""
+    full = [len(line.cells) == width and all(line.cells) for line in before]
+    return len(full) > 1 and full[0] and not any(full[1:])
+
+
+def _left_out(lines: Sequence[Line]) -> str:
+    """Say that lines between the header and the rows are no rows."""
+    where = (
+        f"line {lines[0].end}" if len(lines) == 1 else f"lines {lines[0].end} to {lines[-1].end}"
+    )
+    return f"{where} ({_text(lines[0])}) left out"
+
+
+def _which_header(before: Sequence[Line], width: int) -> FileError:
+    """Return what is wrong with lines of which one has to be the header."""
+    full = [line for line in before if len(line.cells) == width and all(line.cells)]
+    timed = [line for line in full if any(cell.lower() in USUAL_TIMES for cell in line.cells)]
+    if len(full) < 2 or len(timed) == 1:
+        return _preamble(before[0], (timed or full or before)[-1].end - 1, "")
+    first, last = full[0], full[-1]
+    return FileError(
+        f"line {first.end} ({_text(first)}) and line {last.end} ({_text(last)}) may both name the "
+        f"columns: say --skip-lines {first.end - 1} if the first does, --skip-lines {last.end - 1} "
+        "for the other; what stands between the header and the rows is left out"
+    )
 
 
 def _preamble(line: Line, count: int, but: str) -> FileError:
-    text = shown(" ".join(line.cells))
     return FileError(
-        f"{but}line {line.end}, {text!r}, stands before the header; --skip-lines {count} leaves it "
-        "out, or as many lines as there are"
+        f"{but}line {line.end}, {_text(line)}, stands before the header; --skip-lines {count} "
+        "leaves it out, or as many lines as there are"
     )
+
+
+def _text(line: Line) -> str:
+    return repr(shown(" ".join(cell for cell in line.cells if cell)))
 
 
 def _lines_before(plain: Sequence[Line], first: int, header: Line) -> int:

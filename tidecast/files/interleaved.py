@@ -31,6 +31,8 @@ IDENTITY = re.compile(
     re.IGNORECASE,
 )
 """Names of columns whose numbers, too, tell things apart."""
+FLAGS = ("", "true", "false", "yes", "no", "on", "off")
+"""What says how something is, and is no name."""
 EXPLAINED = 0.5
 """The share of values' variance that lies between names, from which on they are believed."""
 
@@ -114,6 +116,8 @@ def _mixed(rows: pl.DataFrame, spare: pl.DataFrame) -> str | None:
         if not named and (names.dtype != pl.String or kind_of(str(names[0])) in ("number", "time")):
             continue
         names = names.cast(pl.String).fill_null("")
+        if not named and names.str.to_lowercase().is_in(FLAGS).all():
+            continue
         count = names.n_unique()
         if not 2 <= count <= len(rows) / TURNS:
             continue

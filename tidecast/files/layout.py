@@ -14,6 +14,7 @@ from tidecast.files.counts import compact_dates
 from tidecast.files.dialect import kind_of
 from tidecast.files.errors import FileError
 from tidecast.files.options import USUAL_TIMES, FileOptions
+from tidecast.files.parts import joined, parts_in
 from tidecast.files.table import Table
 from tidecast.files.times import Read, iso, read_times
 
@@ -90,10 +91,14 @@ def rows_of(table: Table, wanted: Sequence[str] | None = ()) -> Rows:
         told = (*told, "no column of times: each row is the next step")
         return Rows(table, series, None, (), told)
     try:
-        read = read_times(_joined(table, columns), series, options)
+        times, said = table.frame[columns[0]], ""
+        if len(columns) > 1:
+            times, said = joined(table.frame, columns)
+        read = read_times(times, series, options)
     except FileError as error:
         raise FileError(f"{table.path}: {error}") from error
-    return Rows(table, series, read.times, columns, (*told, *_told(read, columns, series, options)))
+    told = (*told, *_told(read, columns, series, options), *[said] * bool(said))
+    return Rows(table, series, read.times, columns, told)
 
 
 def _told(
@@ -102,7 +107,9 @@ def _told(
     """Say how times were read."""
     ends = (read.times.min(), read.times.max())
     span = " to ".join(iso(int(str(end))) for end in ends)
-    yield f"times in {' and '.join(columns)}, {span} UTC"
+    *most, last = columns
+    names = f"{', '.join(most)} and {last}" if most else last
+    yield f"times in {names}, {span} UTC"
     if read.told:
         yield read.told
     if options.time_zone:
@@ -134,30 +141,15 @@ def _names(table: Table) -> pl.Series:
     return names
 
 
-def _joined(table: Table, columns: tuple[str, ...]) -> pl.Series:
-    """Return the column of times, or that of dates and that of times of day in one."""
-    first = table.frame[columns[0]]
-    if len(columns) == 1:
-        return first
-    clock = table.frame[columns[1]].cast(pl.String).str.strip_chars()
-    return (first.cast(pl.String).str.strip_chars() + " " + clock).alias(" and ".join(columns))
-
-
 def time_columns(table: Table, wanted: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the column of times, that of dates and that of times of day, or none.
+    """Return the column of times, those of dates and times of day or of their parts, or none.
 
     Raises:
         FileError: there is no such column, or several of them.
     """
     options, frame = table.options, table.frame
-    if options.time_column == NO_COLUMN and NO_COLUMN not in frame.columns:
-        return ()
     if options.time_column is not None:
-        both = tuple(one.strip() for one in options.time_column.split(","))
-        if options.time_column not in frame.columns and all(n in frame.columns for n in both):
-            return both
-        table.has(options.time_column)
-        return (options.time_column,)
+        return _said_columns(table, options.time_column)
     taken = {*wanted, options.series_column}
     free = [name for name in frame.columns if name not in taken]
     kinds = {name: _kind(frame[name]) for name in free}
@@ -168,6 +160,8 @@ def time_columns(table: Table, wanted: Sequence[str] = ()) -> tuple[str, ...]:
     usual = [name for name in free if name.lower() in USUAL_TIMES]
     if clocks and days and not set(usual) & set(moments):
         return _day_and_clock(table, days, clocks, moments)
+    if not moments and not clocks and (parts := _parts(frame, free, days)):
+        return parts
     known = [n for n in usual if n in {*moments, *days} or kinds[n] == "count"]
     if known:
         return (known[0],)
@@ -184,6 +178,31 @@ def time_columns(table: Table, wanted: Sequence[str] = ()) -> tuple[str, ...]:
     if not found:
         _refuse_unread(table, free)
     return found
+
+
+def _said_columns(table: Table, said: str) -> tuple[str, ...]:
+    """Return the columns of times that somebody named.
+
+    Raises:
+        FileError: there is no such column.
+    """
+    columns = table.frame.columns
+    if said == NO_COLUMN and NO_COLUMN not in columns:
+        return ()
+    parts = tuple(one.strip() for one in said.split(","))
+    if said not in columns and all(name in columns for name in parts):
+        return parts
+    table.has(said)
+    return (said,)
+
+
+def _parts(frame: pl.DataFrame, free: Sequence[str], days: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns from year downwards, or those of dates that repeat and of hours."""
+    if not days:
+        return parts_in(frame, free)
+    hours = parts_in(frame, free, "hour")
+    repeat = len(days) == 1 and frame[days[0]].n_unique() < len(frame)
+    return (days[0], *hours) if hours and repeat else ()
 
 
 def _day_and_clock(
@@ -310,7 +329,7 @@ def _one_value_a_row(table: Table) -> tuple[Table, tuple[str, ...]]:
     spread = options.series_rows
     if spread is None:
         named = frame[frame.columns[0]].cast(pl.Float64, strict=False).null_count() == len(frame)
-        spread = len(rest) > 1 and named and all(ROWS.fullmatch(n) for n in frame.columns)
+        spread = len(rest) > 1 and named and all(map(ROWS.fullmatch, rest))
     if not spread:
         return table, ()
     name = options.series_column or frame.columns[0]

@@ -4,6 +4,7 @@ A whole column is looked at before any cell of it is read: ``1,234`` is over a t
 one and a quarter to others. What may be both is refused.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -30,6 +31,11 @@ FRACTION = r"^[+-]?\d*\.(\d{1,2}|\d{4,})([eE][+-]?\d+)?$|^[+-]?0*\.\d+$|^[+-]?(0
 DOTTED = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
 """Numbers whose point may stand between thousands, where a comma is the decimal mark."""
 LIKE_A_NUMBER = rf"^[+-]?[\d.,]([\d.,]|{BLANKS})*([eE][+-]?\d+)?$"
+AFFIXED = re.compile(
+    r"(?P<sign>[+-]?)(?P<before>[$€£¥]? ?)(?P<number>[+-]?[\d.,](?:[\d.,]|[ \u00a0\u202f'](?=\d))*)"
+    r"(?P<after>[ \u00a0\u202f]?(?:[^\W\d_]|[%°$€£¥µ‰])[^\d,;\"]{0,15})?"
+)
+"""A number with a currency before it, or a unit behind it."""
 MOSTLY = 0.9
 MARKS = {",": "comma", ".": "point"}
 NUMBER = {
@@ -62,6 +68,25 @@ def without_markers(text: pl.Series, more: Sequence[str] = ()) -> pl.Series:
 def _numbers(words: Sequence[str]) -> list[float]:
     cells = pl.Series(list(words), dtype=pl.String).cast(pl.Float64, strict=False)
     return [float(number) for number in cells.drop_nulls()]
+
+
+def without_unit(text: pl.Series) -> tuple[pl.Series, str]:
+    """Return numbers without the one unit or currency that all of them have, and that ``[rows]``.
+
+    Args:
+        text: null where it is missing; other text than such numbers comes back as it is, with "".
+    """
+    first = text.drop_nulls().head(1)
+    found = AFFIXED.fullmatch(first[0]) if len(first) else None
+    before, after = (found["before"], found["after"] or "") if found else ("", "")
+    if not before.strip() and not after.strip():
+        return text, ""
+    sign, rest = text.str.extract("^([+-]?)", 1), text.str.strip_chars_start("+-")
+    fit = rest.str.starts_with(before) & rest.str.ends_with(after)
+    bare = sign + rest.str.strip_prefix(before).str.strip_suffix(after)
+    if not (fit & bare.str.contains(LIKE_A_NUMBER)).all():  # nulls count as true
+        return text, ""
+    return bare.alias(text.name), (before or after).strip()
 
 
 def is_of_numbers(text: pl.Series) -> bool:

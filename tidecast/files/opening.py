@@ -5,6 +5,7 @@ import codecs
 import gzip
 import lzma
 import re
+import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from tidecast.files.errors import FileError
 
 HEAD = 100_000
 """Bytes by which a file's kind is told."""
+MOST_NAMES = 5
 Unpack = Callable[[BinaryIO], Any]
 PACKED: dict[bytes, tuple[str, Unpack]] = {
     b"\x1f\x8b": ("gzip", gzip.open),
@@ -25,6 +27,9 @@ PACKED: dict[bytes, tuple[str, Unpack]] = {
     b"BZh": ("bzip2", bz2.open),
     b"\xfd7zXZ\x00": ("xz", lzma.open),
 }
+ZIP = b"PK\x03\x04"
+ZIP_ERRORS = zipfile.BadZipFile, RuntimeError, NotImplementedError
+"""Of a broken archive, one with a password, and one packed in a way that is not known."""
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -71,7 +76,14 @@ def text_of(path: Path, encoding: str | None = None) -> Text:
         head, whole, packed = _bytes(path)
     except FileNotFoundError as error:
         raise FileError(f"{path}: no such file; name a CSV or Parquet file") from error
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        lzma.LZMAError,
+        zstandard.ZstdError,
+        *ZIP_ERRORS,
+    ) as error:
         reason = getattr(error, "strerror", None) or error
         raise FileError(f"{path}: cannot be read ({reason}); name a CSV or Parquet file") from error
     if not head.strip():
@@ -79,7 +91,10 @@ def text_of(path: Path, encoding: str | None = None) -> Text:
     told = [packed] * bool(packed)
     encoding = encoding or _marked(head)
     if encoding is None and _is_utf8(head):
-        return Text(head.decode("utf-8", "ignore"), path if whole is None else whole, tuple(told))
+        text = head.decode("utf-8", "ignore")
+        if not _of_old_macs(text):
+            return Text(text, path if whole is None else whole, tuple(told))
+        encoding = "utf-8"
     whole = path.read_bytes() if whole is None else whole
     encoding = encoding or _guessed(path, whole)
     if encoding not in ("utf-8-sig", "utf-8"):
@@ -90,7 +105,14 @@ def text_of(path: Path, encoding: str | None = None) -> Text:
         raise FileError(_not_in(path, encoding, error)) from error
     except (LookupError, ValueError) as error:
         raise FileError(f"--encoding {encoding}: no such encoding; utf-8 is one, cp1252") from error
+    if _of_old_macs(text[:HEAD]):
+        text = text.replace("\r", "\n")
     return Text(text[:HEAD], text.encode(), tuple(told))
+
+
+def _of_old_macs(head: str) -> bool:
+    """Tell whether lines end in carriage returns alone."""
+    return "\r" in head and "\n" not in head
 
 
 def _bytes(path: Path) -> tuple[bytes, bytes | None, str]:
@@ -98,12 +120,31 @@ def _bytes(path: Path) -> tuple[bytes, bytes | None, str]:
     with path.open("rb") as file:
         start = file.read(16)
         file.seek(0)
+        if start.startswith(ZIP):
+            whole = _only_member(path, file)
+            return whole[:HEAD], whole, "zip"
         for mark, (kind, unpack) in PACKED.items():
             if start.startswith(mark):
                 with unpack(file) as unpacked:
                     whole = unpacked.read()
                 return whole[:HEAD], whole, kind
         return file.read(HEAD), None, ""
+
+
+def _only_member(path: Path, file: BinaryIO) -> bytes:
+    """Return the one file in a zip archive.
+
+    Raises:
+        FileError: it holds several, or none.
+    """
+    with zipfile.ZipFile(file) as archive:
+        names = [one.filename for one in archive.infolist() if not one.is_dir()]
+        if len(names) != 1:
+            some = ", ".join(names[:MOST_NAMES])
+            raise FileError(
+                f"{path}: an archive of {len(names)} files ({some}); unpack the one to read"
+            )
+        return archive.read(names[0])
 
 
 def not_utf8(path: Path) -> FileError:

@@ -20,6 +20,7 @@ class FileOptions:
         separator: between columns, one character.
         decimal: ``.`` or ``,``.
         encoding: of its text, as Python names it.
+        sheet: of an Excel file.
         skip_lines: lines before the header.
         skip_footer: lines behind the last row.
         columns: names of its columns, where it has no header.
@@ -28,7 +29,7 @@ class FileOptions:
         series_column: that names the series of each row.
         one_series: whether all rows are of one series, whatever their other columns say.
         series_rows: whether each row is a series, its values beside each other.
-        time_column: or two, of date and of time of day.
+        time_column: or several: of date and time of day, or from year downwards.
         time_unit: what numbers as times count.
         time_format: of ``strptime``.
         time_zone: of times that name none.
@@ -37,6 +38,7 @@ class FileOptions:
     separator: str | None = None
     decimal: Literal[".", ","] | None = None
     encoding: str | None = None
+    sheet: str | None = None
     skip_lines: int | None = None
     skip_footer: int = 0
     columns: tuple[str, ...] = ()

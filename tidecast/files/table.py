@@ -2,19 +2,21 @@
 
 import csv
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
 
 import polars as pl
 
 from tidecast.files.dialect import Dialect, dialect_of, shown
+from tidecast.files.documents import json_rows
 from tidecast.files.errors import FileError
-from tidecast.files.numbers import marks_of, plain, without_markers
+from tidecast.files.numbers import marks_of, plain, without_markers, without_unit
 from tidecast.files.opening import Text, not_utf8, text_of
 from tidecast.files.options import USUAL, FileOptions
+from tidecast.files.workbooks import sheet_of
 
 EXCEL = {".xlsx", ".xls", ".xlsb", ".xlsm", ".ods"}
 PARQUET = b"PAR1"
@@ -49,17 +51,20 @@ class Table:
             FileError: they may be read in two ways.
         """
         text = {n: self.frame[n] for n in names if self.frame[n].dtype == pl.String}
+        told = list(self.told)
+        for name, column in text.items():
+            text[name], unit = without_unit(column)
+            told += [f"{name} in {unit}"] * bool(unit)
         try:
             marks = marks_of(text, self.options.decimal, comma=self.comma)
             changed = [plain(column, marks.get(name)) for name, column in text.items()]
         except FileError as error:
             raise FileError(f"{self.path}: {error}") from error
-        told = self.told
         if "," in marks.values() and self.options.decimal is None:
-            told = (*told, "decimal comma")
+            told.append("decimal comma")
         elif any(_first_comma(text[name]) for name, mark in marks.items() if mark == "."):
-            told = (*told, "commas between thousands")
-        return replace(self, frame=self.frame.with_columns(changed), told=told)
+            told.append("commas between thousands")
+        return replace(self, frame=self.frame.with_columns(changed), told=tuple(told))
 
     def with_columns(self, columns: Sequence[pl.Series]) -> "Table":
         """Return the table with more columns."""
@@ -99,28 +104,30 @@ def read_table(path: Path, options: FileOptions = USUAL, floats: Sequence[str] =
         start = file.read(4)
     try:
         if start == PARQUET or path.suffix.lower() in (".parquet", ".pq"):
-            return _typed(path, lambda: pl.read_parquet(path, glob=False), options)
+            return _typed(path, pl.read_parquet(path, glob=False), options)
         if path.suffix.lower() in EXCEL:
-            return _typed(path, lambda: _excel(path), options)
+            frame, which = sheet_of(path, options.sheet, options.skip_lines)
+            return _typed(path, frame, options, [which] * bool(which))
         text = text_of(path, options.encoding)
         if text.head.lstrip()[:1] in ("{", "["):
-            return _typed(path, lambda: _json(text), options)
+            return _json(path, text, options)
         return _csv(path, text, options, _before(options, floats))
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError, csv.Error) as error:
         reason = str(error).splitlines()[0]
         raise FileError(f"{path}: not {FILES} that can be read ({reason})") from error
 
 
-def _typed(path: Path, read: Callable[[], pl.DataFrame], options: FileOptions) -> Table:
+def _typed(
+    path: Path, frame: pl.DataFrame, options: FileOptions, told: Sequence[str] = ()
+) -> Table:
     """Return a table whose columns have types; nested ones become columns named by dots."""
-    frame = read()
     while structs := [name for name, kind in frame.schema.items() if isinstance(kind, pl.Struct)]:
         frame = frame.unnest(*structs, separator=".")
     words = [name for name, kind in frame.schema.items() if kind in (pl.Categorical, pl.Enum)]
     exact = [name for name, kind in frame.schema.items() if kind == pl.Decimal]
     frame = frame.with_columns(pl.col(words).cast(pl.String), pl.col(exact).cast(pl.Float64))
     odd = [n for n, kind in frame.schema.items() if kind.is_nested() or kind in UNREAD]
-    told = tuple(f"{name} is left out ({frame.schema[name]})" for name in odd)
+    told = (*told, *(f"{name} is left out ({frame.schema[name]})" for name in odd))
     frame = _without_markers(frame.drop(odd), options)
     return _some(Table(path, frame, told=told, options=options))
 
@@ -158,21 +165,13 @@ def _some(table: Table) -> Table:
     return replace(table, frame=table.frame.rename(names))
 
 
-def _excel(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_excel(path)
-    except ImportError as error:
-        raise FileError(
-            f"{path}: Excel files take a package that is not installed: pip install fastexcel, or "
-            "save the sheet as CSV"
-        ) from error
-
-
-def _json(text: Text) -> pl.DataFrame:
+def _json(path: Path, text: Text, options: FileOptions) -> Table:
     whole = text.whole.read_bytes() if isinstance(text.whole, Path) else text.whole
-    if text.head.lstrip().startswith("["):
-        return pl.read_json(BytesIO(whole), infer_schema_length=None)
-    return pl.read_ndjson(BytesIO(whole), infer_schema_length=None)
+    try:
+        frame, where = json_rows(whole)
+    except FileError as error:
+        raise FileError(f"{path}: {error}") from error
+    return _typed(path, frame, options, (*text.told, *[f"the rows in {where!r}"] * bool(where)))
 
 
 def _csv(path: Path, text: Text, options: FileOptions, floats: Sequence[str]) -> Table:
@@ -184,12 +183,25 @@ def _csv(path: Path, text: Text, options: FileOptions, floats: Sequence[str]) ->
     frame = _parsed(path, text, dialect, floats, options.series_column)
     # A blank line is no row, nor is a column without name and values one; a marker is a hole.
     blank = pl.all_horizontal(pl.all().cast(pl.String).str.strip_chars().fill_null("") == "")
-    frame = _without_markers(frame.filter(~blank), options)
+    frame, again = _without_headers(frame.filter(~blank), dialect)
+    frame = _without_markers(frame, options)
     if options.skip_footer:
         frame = frame.head(max(0, len(frame) - options.skip_footer))
     frame = _without_nameless(path, frame, dialect)
-    told = (*text.told, *dialect.told)
+    told = (*text.told, *dialect.told, *again)
     return _some(Table(path, frame, told, options, dialect.comma))
+
+
+def _without_headers(frame: pl.DataFrame, dialect: Dialect) -> tuple[pl.DataFrame, list[str]]:
+    """Return rows without those that say the header again, as files do that were put together."""
+    if any(kind != pl.String for kind in frame.dtypes):
+        return frame, []
+    again = pl.lit(value=True)
+    for name in dialect.names:
+        again &= (pl.col(name).str.strip_chars() == name).fill_null(value=name in dialect.nameless)
+    rest = frame.filter(~again)
+    count = len(frame) - len(rest)
+    return rest, [f"the header again in {count:,} rows, left out"] if count else []
 
 
 def _parsed(

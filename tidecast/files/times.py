@@ -18,6 +18,7 @@ from tidecast.files.dialect import kind_of
 from tidecast.files.errors import FileError
 from tidecast.files.fixed import fixed_times
 from tidecast.files.options import USUAL, FileOptions
+from tidecast.files.periods import first_days, with_day
 from tidecast.files.zones import in_utc
 
 DAYTIMES = ("T%H:%M:%S%.f", " %H:%M:%S%.f", "T%H:%M", " %H:%M")
@@ -37,6 +38,12 @@ CLOCKS = (
     *("T%H:%M:%S%.f", "T%H:%M", "T%H%M%S", ":%H:%M:%S", ", %I:%M:%S %p", ", %I:%M %p", "T%H%M%SZ"),
     *(" %H:%M:%S%.f UTC", " %H:%M:%S GMT", " %H.%M.%S", " %H.%M"),
 )
+WHOLE = (
+    *("%a %b %d %H:%M:%S UTC %Y", "%a %b %d %H:%M:%S GMT %Y", "%a %b %d %H:%M:%S %Y"),
+    *("[%d/%b/%Y:%H:%M:%S %z]", "%d/%b/%Y:%H:%M:%S %z", "%a, %d %b %Y %H:%M:%S %z"),
+    *("%a, %d %b %Y %H:%M:%S GMT", "%d/%m/%Y %H:%M:%S %z"),
+)
+"""Forms that are no date with a time of day behind it: those of logs, mails and programs."""
 EARLIEST_TIME, LATEST_TIME = -62_135_596_800_000, 253_402_300_799_999  # the years 1 to 9999
 FIRST_YEAR, LAST_YEAR = 1000, 2999
 """Of dates that are no ISO 8601, so that a year of two digits is none of four."""
@@ -109,7 +116,8 @@ def _of_text(column: pl.Series, names: pl.Series, options: FileOptions) -> Read:
     """Return the times in text, in the form that most of the cells have."""
     if options.time_format is not None and options.time_format != EXCEL:
         try:
-            local = column.str.to_datetime(options.time_format, time_unit="ms", strict=False)
+            whole, form = with_day(column, options.time_format)
+            local = whole.str.to_datetime(form, time_unit="ms", strict=False)
         except pl.exceptions.PolarsError as error:
             reason = str(error).splitlines()[0]
             raise FileError(
@@ -121,11 +129,11 @@ def _of_text(column: pl.Series, names: pl.Series, options: FileOptions) -> Read:
     numbers = column.cast(pl.Float64, strict=False)
     if 2 * numbers.count() > column.count():
         return _of_numbers(column, names, options)
-    if column.str.contains(r"^\d{4}-\d\d$").all():
-        column = column + "-01"
-    iso = _iso(column, names, options.time_zone)
+    days, period = first_days(column)
+    iso = _iso(days, names, options.time_zone)
     if iso.null_count() < len(column):
-        return Read(iso)
+        told = f"{column.drop_nulls()[0]!r} is the {period} from {days.drop_nulls()[0]}"
+        return Read(iso, told if period else "")
     return _of_dates(column, names, options.time_zone)
 
 
@@ -181,7 +189,7 @@ def _of_dates(column: pl.Series, names: pl.Series, zone: str | None) -> Read:
     if not found:
         return Read(best.cast(pl.Int64))
     form, whole = found[0]
-    cell = str(some[0])
+    cell, zone = str(some[0]), None if "%z" in form else zone
     return Read(_in_zone(whole, names, zone), f"{cell!r} is {_day(whole.drop_nulls()[0])} ({form})")
 
 
@@ -197,7 +205,7 @@ def _forms(cells: Sequence[str]) -> Iterator[str]:
 @cache
 def _looks() -> list[tuple[str, re.Pattern[str]]]:
     """Return all forms, and what text of each looks like."""
-    forms = [f"{date}{clock}" for date, clock in product(DATES, CLOCKS)]
+    forms = [*(f"{date}{clock}" for date, clock in product(DATES, CLOCKS)), *WHOLE]
     return [(form, re.compile(_look(form))) for form in forms]
 
 
@@ -215,6 +223,7 @@ LOOKS = {
     "%a": "[A-Za-z]{3}",
     "%A": "[A-Za-z]{6,9}",
     "%.f": r"(\.\d+)?",
+    "%z": r"[+-]\d\d:?\d\d",
 }
 
 

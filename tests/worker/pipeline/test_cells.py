@@ -268,7 +268,7 @@ def test_a_number_beyond_all_floats_keeps_its_sign() -> None:
     assert number_of(-(10**400)) == (-math.inf, "")
 
 
-@pytest.mark.parametrize("cell", [b"--", b"1_0", b"x", "x", True, False, [1]])
+@pytest.mark.parametrize("cell", [b"---", b"1_0", b"x", "x", True, False, [1]])
 def test_what_is_no_number_is_shown(cell: Any) -> None:
     number, fault = number_of(cell)
     assert math.isnan(number)
@@ -313,7 +313,7 @@ def test_no_zero_of_many_is_negative(cells: list[Any]) -> None:
     assert found.dtype == np.float64
 
 
-@pytest.mark.parametrize("cell", [b"-nan", b"1_0", b"1,2", b"[1", b"--", b"true", b"x"])
+@pytest.mark.parametrize("cell", [b"-nan", b"1_0", b"1,2", b"[1", b"---", b"true", b"x"])
 def test_a_number_that_is_none_costs_itself(cell: bytes) -> None:
     numbers, faults = numbers_in([b"1", cell, b"2e1", b" 3", b"-inf"])
     assert numbers[[0, 2, 3, 4]].tolist() == [1, 20, 3, -math.inf]
