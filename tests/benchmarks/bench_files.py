@@ -25,8 +25,8 @@ from tidecast.files.table import read_table
 def written(folder: Path, rows: int) -> Path:
     """A file of one value a minute."""
     path = folder / "plain.csv"
-    first = np.datetime64("2005-01-01T00:00:00", "m")
-    times = pl.Series(first + np.arange(rows)).cast(pl.Datetime("ms"))
+    first = np.datetime64("2005-01-01T00:00:00", "ms")
+    times = pl.Series(first + 60_000 * np.arange(rows))
     values = np.random.default_rng(1).normal(20, 5, rows).round(3)
     text = times.dt.strftime("%Y-%m-%dT%H:%M:%S")
     pl.DataFrame({"time": text, "power": values}).write_csv(path)

@@ -130,7 +130,7 @@ def _names(table: Table) -> pl.Series:
     """Return the name of each row's series."""
     column = table.options.series_column
     if column is None:
-        return pl.repeat("", len(table.frame), dtype=pl.String, eager=True)
+        return pl.Series([""]).new_from_index(0, len(table.frame))
     names = table.frame[column].cast(pl.String).str.strip_chars()
     nameless = (names.is_null() | (names == "")).fill_null(value=True)
     if nameless.any():
@@ -261,7 +261,9 @@ def _only(table: Table, found: Sequence[str]) -> tuple[str, ...]:
 
 
 def _is_constant(column: pl.Series) -> bool:
-    return len(column) > 1 and column.n_unique() == 1
+    if len(column) < 2 or column.head(LOOKED_AT).n_unique() > 1:  # as most that are not
+        return False
+    return column.n_unique() == 1
 
 
 def _kind(column: pl.Series) -> str:
@@ -322,14 +324,18 @@ def _reads(sample: pl.Series) -> bool:
     return True
 
 
+def _has_no_number(column: pl.Series) -> bool:
+    return column.cast(pl.Float64, strict=False).null_count() == len(column)
+
+
 def _one_value_a_row(table: Table) -> tuple[Table, tuple[str, ...]]:
     """Return the table of a file whose rows are series with a row for each value instead."""
     frame, options = table.frame, table.options
     rest = frame.columns[1:]
     spread = options.series_rows
     if spread is None:
-        named = frame[frame.columns[0]].cast(pl.Float64, strict=False).null_count() == len(frame)
-        spread = len(rest) > 1 and named and all(map(ROWS.fullmatch, rest))
+        spread = len(rest) > 1 and all(map(ROWS.fullmatch, rest))
+        spread = spread and _has_no_number(frame[frame.columns[0]])
     if not spread:
         return table, ()
     name = options.series_column or frame.columns[0]

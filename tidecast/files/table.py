@@ -181,15 +181,22 @@ def _csv(path: Path, text: Text, options: FileOptions, floats: Sequence[str]) ->
     except FileError as error:
         raise FileError(f"{path}: {error}") from error
     frame = _parsed(path, text, dialect, floats, options.series_column)
-    # A blank line is no row, nor is a column without name and values one; a marker is a hole.
-    blank = pl.all_horizontal(pl.all().cast(pl.String).str.strip_chars().fill_null("") == "")
-    frame, again = _without_headers(frame.filter(~blank), dialect)
+    frame, again = _without_headers(_without_blanks(frame), dialect)
     frame = _without_markers(frame, options)
     if options.skip_footer:
         frame = frame.head(max(0, len(frame) - options.skip_footer))
     frame = _without_nameless(path, frame, dialect)
     told = (*text.told, *dialect.told, *again)
     return _some(Table(path, frame, told, options, dialect.comma))
+
+
+def _without_blanks(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows that say something; a marker of missing values does."""
+    typed = [name for name, kind in frame.schema.items() if kind != pl.String]
+    if any(not frame[name].null_count() for name in typed):
+        return frame
+    text = pl.col(pl.String).str.strip_chars().fill_null("") == ""
+    return frame.filter(~pl.all_horizontal(text, *(pl.col(name).is_null() for name in typed)))
 
 
 def _without_headers(frame: pl.DataFrame, dialect: Dialect) -> tuple[pl.DataFrame, list[str]]:
