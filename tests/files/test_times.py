@@ -76,6 +76,8 @@ def test_forms(cells: list[Any], times: list[str]) -> None:
         (["2024-03-01", None], "data row 2: missing is no time"),
         (["0", "200000000"], "count ms and s since 1970; say --time-unit"),
         (["12:00"], "'12:00' is no time"),
+        (["2024-03-01", "x" * 999], r"data row 2: 'x{40}\.\.\.' is no time"),
+        ([None, None], "data row 1: missing is no time"),
         (
             [0, 60_000],
             "data row 1: '0' would be 1 January 1970, if it counts milli.*--time-unit ms;",

@@ -122,7 +122,7 @@ def _check_early(column: pl.Series, times: pl.Series, unit: TimeUnit) -> None:
     place = int(times.arg_min() or 0)
     if times.cast(pl.Int64)[place] < EARLIEST:
         raise FileError(
-            f"column {column.name!r}, data row {place + 1}: {str(column[place])!r} would be "
+            f"column {column.name!r}, data row {place + 1}: {str(column[place])[:40]!r} would be "
             f"{times[place].strftime(SHOWN)}, if it counts {UNITS[unit]} since 1970. If that is "
             f"meant: --time-unit {unit}; if it is a date: --time-format %d%m%Y, or whichever form; "
             "if it numbers the rows: --time-column none, and each row is the next step"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from tidecast.files.counts import compact_dates
-from tidecast.files.dialect import kind_of
+from tidecast.files.dialect import kind_of, shown
 from tidecast.files.errors import FileError
 from tidecast.files.options import USUAL_TIMES, FileOptions
 from tidecast.files.parts import joined, parts_in
@@ -245,9 +245,9 @@ def _refuse_unread(table: Table, names: Sequence[str]) -> None:
         numbers = column.cast(pl.Float64, strict=False).null_count() < len(column) / 2
         if different and not numbers and column.str.contains(r"\d").mean() == 1:
             raise FileError(
-                f"{table.path}: no column of times is seen, but {name!r} holds {column[0]!r} and "
-                "another text in each row; if that is a time, say --time-format (as strptime has "
-                "it), if not, --time-column none"
+                f"{table.path}: no column of times is seen, but {name!r} holds "
+                f"{shown(column[0])!r} and another text in each row; if that is a time, say "
+                "--time-format (as strptime has it), if not, --time-column none"
             )
 
 

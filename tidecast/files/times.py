@@ -14,7 +14,7 @@ from itertools import product
 import polars as pl
 
 from tidecast.files.counts import EXCEL, SHOWN, of_numbers
-from tidecast.files.dialect import kind_of
+from tidecast.files.dialect import kind_of, shown
 from tidecast.files.errors import FileError
 from tidecast.files.fixed import fixed_times
 from tidecast.files.options import USUAL, FileOptions
@@ -99,7 +99,7 @@ def _unread(column: pl.Series, unread: pl.Series, options: FileOptions) -> str:
     cell = column[row]
     beside = ""
     if good is not None and not unread.all():
-        beside = f" as {column[good]!r} of data row {int(good) + 1} is"
+        beside = f" as {_shown(column[good])} of data row {int(good) + 1} is"
     footer = len(column) - row
     stray = column.dtype == pl.String and kind_of(cell or "") != "time" and not unread.all()
     way = "ISO 8601 or a number since 1970 is (seconds to nanoseconds); --time-format says another "
@@ -108,8 +108,12 @@ def _unread(column: pl.Series, unread: pl.Series, options: FileOptions) -> str:
         way = f"lines behind the last row? --skip-footer {footer} leaves them out"
     zone = options.time_zone
     never = f"; in {zone}, clocks may have gone forward over it" if zone else ""
-    what = "missing" if cell is None else repr(cell)
+    what = "missing" if cell is None else _shown(cell)
     return f"column {column.name!r}, data row {row + 1}: {what} is no time{beside}; {way}{never}"
+
+
+def _shown(cell: object) -> str:
+    return repr(shown(cell)) if isinstance(cell, str) else repr(cell)
 
 
 def _of_text(column: pl.Series, names: pl.Series, options: FileOptions) -> Read:
@@ -126,6 +130,8 @@ def _of_text(column: pl.Series, names: pl.Series, options: FileOptions) -> Read:
             ) from error
         zoned = getattr(local.dtype, "time_zone", None) is not None
         return Read(_in_zone(_bare(local), names, None if zoned else options.time_zone))
+    if column.null_count() == len(column):
+        return Read(column.cast(pl.Int64))
     numbers = column.cast(pl.Float64, strict=False)
     if 2 * numbers.count() > column.count():
         return _of_numbers(column, names, options)
