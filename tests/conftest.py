@@ -20,11 +20,15 @@ from tidecast.worker.store import embedded
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
+# Tests run in more processes than there are processors: threads of each cost more than they bring.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+
 # What a shell starts in the background ignores Ctrl-C, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WHOLE_LINE = {"test_end_to_end.py", "test_metrics.py", "test_worker_process.py"}
-COSTLY = ("patterns", "taxi", "wheel", "whole", "wave", "restless", "known")
+COSTLY = ("patterns", "taxi", "meter", "wheel", "whole", "wave", "restless", "known")
 """Fixtures that take seconds: the tests that share one run in one process."""
 LONG = (
     *(

@@ -208,30 +208,36 @@ def test_taxi_live_errors_are_the_evaluations(
     assert "LOSES" not in evaluated["verdict"]
 
 
-def test_a_counter_is_right_to_a_thousandth_of_its_steps_live(
-    client: redis.Redis, tidecast: Run, tmp_path: Path
-) -> None:
-    """At 7e12, where 32-bit numbers lie 524,288 apart, from a file to what is published.
+@pytest.fixture(scope="module")
+def meter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A counter's record at 7e12, where 32-bit numbers lie 524,288 apart, and its model beside it.
 
-    It moves by 2,000 an hour and a daily season; a stop in between takes the windows from the
-    checkpoint.
+    It moves by 2,000 an hour and a daily season.
     """
     hours = np.arange(700)
     steps = np.round(2000 + 800 * np.sin(hours * np.pi / 12))
     counts = (7e12 + np.cumsum(steps)).astype(np.int64)
+    data = tmp_path_factory.mktemp("meter") / "meter.csv"
     times = hours * 3_600_000 + 1_700_002_800_000
-    data = tmp_path / "meter.csv"
     pl.DataFrame({"ts": times, "energy": counts}).write_csv(data)
     fitted = trainer(
         *("fit", data, "--targets", "energy", "--horizon", 3, "--n-steps", 48),
-        *("--epochs", 1, "--no-report", "--out", tmp_path),
+        *("--epochs", 1, "--no-report", "--out", data.parent),
     )
     assert fitted.returncode == 0, fitted.stderr
     assert "picked 64-bit numbers: energy changes by " in fitted.stderr
-    model = tmp_path / "meter.onnx"
+    return data
+
+
+def test_a_counter_is_right_to_a_thousandth_of_its_steps_live(
+    client: redis.Redis, tidecast: Run, meter: Path
+) -> None:
+    """From a file to what is published; a stop in between takes windows from the checkpoint."""
+    times, counts = pl.read_csv(meter).to_numpy().T
+    model = meter.with_suffix(".onnx")
     options = ("--models", model, "--from", "earliest", "--burst")
     for rows in (("--to-row", "600"), ("--from-row", "600")):
-        assert tidecast("feed", data, "--rate", "0", *rows).returncode == 0
+        assert tidecast("feed", meter, "--rate", "0", *rows).returncode == 0
         result = tidecast("run", *options)
         assert result.returncode == 0, result.stderr
     assert "64-bit numbers" in result.stderr
@@ -246,7 +252,7 @@ def test_a_counter_is_right_to_a_thousandth_of_its_steps_live(
         for one in tested
     ]
     assert np.max(errors) < 2  # a thousandth of 2,000
-    scores = json.loads(trainer("evaluate", model, data, "--no-report", "--json").stdout)
+    scores = json.loads(trainer("evaluate", model, meter, "--no-report", "--json").stdout)
     live = [one["forecast"]["energy"] for one in whole if at[one["at"]] >= 629][:-3]
     truth = [counts[at[one["at"]] + 1 :][:3] for one in whole if at[one["at"]] >= 629][:-3]
     found = np.abs(np.array(live) - truth).mean(axis=0)

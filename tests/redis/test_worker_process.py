@@ -253,21 +253,18 @@ def seconds_of(pid: int) -> float:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_end_it_while_models_load(
-    client: redis.Redis, server_url: str, tmp_path: Path, number: signal.Signals
-) -> None:
-    """ONNX Runtime says nothing to Python for many minutes."""
-    command = [sys.executable, "-m", "tidecast.worker", "run", "--redis-url", server_url]
+def test_signals_end_it_while_models_load(tmp_path: Path, number: signal.Signals) -> None:
+    """ONNX Runtime says nothing to Python for many minutes; no server has been asked by then."""
+    command = [sys.executable, "-m", "tidecast.worker", "run", "--redis-url", "redis://127.0.0.1:1"]
     command += ["--models", str(write_slow_model(tmp_path / "m.onnx"))]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
-            wait_for(lambda: seconds_of(process.pid) > 8)  # far more than the command's imports
+            wait_for(lambda: seconds_of(process.pid) > 5)  # far more than the command's imports
             process.send_signal(number)
             _, log = process.communicate(timeout=120)
         finally:
             process.kill()
     assert (process.returncode, log) == (0, "")
-    assert client.keys() == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
