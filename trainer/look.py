@@ -25,6 +25,8 @@ NUMBERS = 0.9
 FEW_NAMES = 5
 FEW_VALUES = 2
 """Different values of a column, at most, that is none to forecast."""
+SELDOM = 10
+"""Rows for each number, at least, so that numbers may be names."""
 USUAL_HORIZON = 12
 
 
@@ -137,14 +139,44 @@ def look(path: Path, options: FileOptions = USUAL) -> Look:
         try:
             history = load_history(path, whole, file=options, joins=False)
         except DataError as error:
-            found = error.__cause__
-            if isinstance(found, InterleavedError) and found.column and not options.series_column:
-                told = look(path, replace(options, series_column=found.column))
-                return replace(told, notes=(*told.notes, f"{path}: read with {_by(found.column)}"))
+            column = _telling(error, path, [one for one in sound if one.name in whole], options)
+            if column:
+                told = look(path, replace(options, series_column=column))
+                return replace(told, notes=(*told.notes, f"{path}: read with {_by(column)}"))
             notes.append(str(error))
         else:
             notes += history.remarks
     return Look(path, rows, options, columns, history, tuple(notes))
+
+
+def _telling(
+    error: DataError, path: Path, columns: Sequence[ColumnLook], options: FileOptions
+) -> str | None:
+    """Return the column that tells several series apart; numbers of few values may be names."""
+    found = error.__cause__
+    if options.series_column or not isinstance(found, InterleavedError):
+        return None
+    if found.column:
+        return found.column
+    most = max(columns, key=lambda one: one.distinct)
+    values = [
+        one.name
+        for one in columns
+        if one is most or one.values is None or not _may_name(one.values)
+    ]
+    if len(values) == len(columns):
+        return None
+    try:
+        load_history(path, values, file=options, joins=False)
+    except DataError as again:
+        return getattr(again.__cause__, "column", None)
+    return None
+
+
+def _may_name(values: Floats) -> bool:
+    """Tell whether numbers are few whole ones that come again and again."""
+    known = values[np.isfinite(values)]
+    return bool((known == np.floor(known)).all()) and len(np.unique(known)) <= len(known) / SELDOM
 
 
 def _by(column: str) -> str:

@@ -9,6 +9,7 @@ from tests.trainer.test_command_line import assert_one_line, trainer
 from tidecast.files.options import FileOptions
 from tidecast.trainer.errors import DataError
 from tidecast.trainer.series import load_history
+from tidecast.worker.pipeline.naming import joined_names
 
 SENSORS = 12
 NOON = 1_709_294_400_000
@@ -68,12 +69,30 @@ def test_a_column_that_tells_only_some_apart_is_not_enough(tmp_path: Path) -> No
     ]
     path = tmp_path / "x.csv"
     path.write_text("\n".join(["ts,site,what,y", *rows]))
-    with pytest.raises(
-        DataError, match=r"80 of 120 rows .* beside 'site' it is 'what'.*one column"
-    ):
+    with pytest.raises(DataError, match=r"80 of 120 rows .* beside 'site' .*-column site,what$"):
         load_history(path, ["y"], file=FileOptions(series_column="site"))
+    with pytest.raises(DataError, match=r"100 of 120 rows .*-column site,what, whose 6 values"):
+        load_history(path, ["y"])
+    history = load_history(path, ["y"], file=FileOptions(series_column="site,what"))
+    assert [one.name for one in history.series][:3] == ["a/x", "a/y", "a/z"]
+    with pytest.raises(DataError, match=r"no column 'site,where'"):
+        load_history(path, ["y"], file=FileOptions(series_column="site,where"))
+
+
+def test_where_no_two_columns_tell_rows_apart_that_is_said(tmp_path: Path) -> None:
+    rows = [f"{NOON + 60_000 * (i // 6)},{i % 2},{i % 2},{i}" for i in range(120)]
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(["ts,a,b,y", *rows]))
     with pytest.raises(DataError, match=r"100 of 120 rows .*no column tells them apart"):
         load_history(path, ["y"])
+
+
+def test_names_joined_of_several_columns_are_as_on_a_stream(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(f"ts,a,b,y\n{NOON},x/1,\\,1\n{NOON},x,1/,2\n")
+    history = load_history(path, ["y"], file=FileOptions(series_column="a, b"))
+    columns = [[b"x/1", b"x"], [b"\\", b"1/"]]
+    assert sorted(one.name.encode() for one in history.series) == sorted(joined_names(columns))
 
 
 def test_any_step_is_no_way_around_it_where_a_column_tells_apart(tmp_path: Path) -> None:

@@ -176,6 +176,10 @@ KINDS: dict[str, tuple[str | bytes, str]] = {
         ),
         "times in year, month, day and hour",
     ),
+    "times of day with dots": (
+        lines([(*m.strftime("%d/%m/%Y %H.%M.%S").split(), b) for m, (_, b) in ROWS], "D,T,power"),
+        "times in D and T",
+    ),
     "dates and hours": (
         lines([(a[:10], str(m.hour), b) for m, (a, b) in ROWS], "date,Hour,power"),
         "times in date and Hour",
@@ -432,7 +436,7 @@ def test_a_row_for_each_series(tmp_path: Path) -> None:
 def test_a_row_for_each_series_with_times_above(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("site,2024-01-01,2024-01-02\na,1,2\nb,3,4\n")
-    rows = rows_of(read_table(path, FileOptions(series_rows=True)), ["value"])
+    rows = rows_of(read_table(path), ["value"])
     assert rows.times is not None
     assert rows.times.to_list() == [1704067200000, 1704153600000] * 2
 

@@ -75,6 +75,14 @@ def test_series_are_found_by_a_column_that_tells_them_apart(tmp_path: Path) -> N
     assert "read with --series-column room, as several series would be one" in note
 
 
+def test_series_may_be_named_by_two_columns_of_numbers(tmp_path: Path) -> None:
+    rows = [f"{at},{place % 2},{place // 2},{place}" for at in HOURS for place in range(6)]
+    found = look(write(tmp_path / "x.csv", ["time,shop,item,sales", *rows]))
+    assert found.history is not None
+    assert [len(one) for one in found.history.series] == [300] * 6
+    assert found.command().endswith("--target sales --horizon 24 --series-column=shop,item")
+
+
 def test_rows_may_be_said_to_be_of_one_series(tmp_path: Path) -> None:
     found = look(long_file(tmp_path / "x.csv"), FileOptions(one_series=True))
     assert found.history is not None

@@ -12,7 +12,8 @@ from tidecast.files.options import FileOptions
 
 PANEL = "The file, where it should not be told by what is in it"
 HELP = {
-    "series_column": "Column that names the series of each row (long files).",
+    "series_column": "Column that names the series of each row (long files), or several, commas "
+    "between.",
     "one_series": "All rows are of one series, whatever their other columns say.",
     "series_rows": "Each row is a series, its values beside each other.",
     "time_column": "Column of times, or several: of dates and times of day, or of year, month, day "

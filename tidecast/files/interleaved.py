@@ -3,6 +3,8 @@
 import re
 import shlex
 from collections.abc import Sequence
+from itertools import combinations
+from math import prod
 from pathlib import Path
 
 import polars as pl
@@ -19,6 +21,8 @@ MOST = 0.5
 KEYS = ("name", "time")
 SPARE = "spare "
 """Stands before the file's own names of columns, among which may be those."""
+MOST_TRIED = 8
+"""Columns that are tried for names."""
 RARELY = 0.01
 """The share of rows that a column may fail to tell apart; records do repeat a row."""
 
@@ -147,15 +151,19 @@ def _repeated(rows: pl.DataFrame, keys: Sequence[str]) -> int:
 
 
 def _telling(rows: pl.DataFrame, spare: Sequence[str]) -> str | None:
-    """Return the column of fewest values within each of which hardly a time repeats."""
-    found = {}
-    for column in spare:
-        values = rows[SPARE + column].n_unique()
-        if 2 <= values <= len(rows) / 2:
-            left = _repeated(rows, (*KEYS, SPARE + column))
-            if left <= RARELY * len(rows):
-                found[column] = values
-    return min(found, key=found.__getitem__, default=None)
+    """Return the column of fewest values within each of which hardly a time repeats, or two."""
+    counts = {column: rows[SPARE + column].n_unique() for column in spare}
+    some = [column for column in spare if 2 <= counts[column] <= len(rows) / 2]
+    for many in (1, 2):
+        found = [one for one in combinations(some[:MOST_TRIED], many) if _tell(rows, one)]
+        if found:
+            return ",".join(min(found, key=lambda one: prod(counts[name] for name in one)))
+    return None
+
+
+def _tell(rows: pl.DataFrame, columns: Sequence[str]) -> bool:
+    left = _repeated(rows, (*KEYS, *(SPARE + column for column in columns)))
+    return left <= RARELY * len(rows)
 
 
 def _way_out(rows: pl.DataFrame, column: str | None, series_column: str | None) -> str:
@@ -167,9 +175,15 @@ def _way_out(rows: pl.DataFrame, column: str | None, series_column: str | None) 
     if series_column is None:
         return (
             f"several series in one file? Give --series-column {shlex.quote(column)}, whose "
-            f"{rows[SPARE + column].n_unique():,} values tell them apart"
+            f"{_values(rows, column):,} values tell them apart"
         )
     return (
-        f"beside {series_column!r} it is {column!r} that tells them apart; write both into one "
-        "column, and name that as --series-column"
+        f"beside {series_column!r} it is {column!r} that tells them apart: --series-column "
+        f"{shlex.quote(f'{series_column},{column}')}"
     )
+
+
+def _values(rows: pl.DataFrame, column: str) -> int:
+    """Return how many different values a column has, or two of them together."""
+    names = [SPARE + column] if SPARE + column in rows.columns else []
+    return rows.select(names or [SPARE + one for one in column.split(",")]).n_unique()

@@ -18,7 +18,7 @@ from tidecast.files.parts import joined, parts_in
 from tidecast.files.table import Table
 from tidecast.files.times import Read, iso, read_times
 
-CLOCK = r"^\d{1,2}:\d\d(:\d\d([.,]\d+)?)?( ?[aApP]\.?[mM]\.?)?$"
+CLOCK = r"^\d{1,2}(:\d\d(:\d\d([.,]\d+)?)?( ?[aApP]\.?[mM]\.?)?|\.\d\d\.\d\d)$"
 LOOKED_AT = 200
 FEWEST, MOST_ALIKE = 8, 0.9
 """Rows, and the share of different texts in them, of which some may be times."""
@@ -334,7 +334,9 @@ def _one_value_a_row(table: Table) -> tuple[Table, tuple[str, ...]]:
     rest = frame.columns[1:]
     spread = options.series_rows
     if spread is None:
-        spread = len(rest) > 1 and all(map(ROWS.fullmatch, rest))
+        spread = len(rest) > 1 and (
+            all(map(ROWS.fullmatch, rest)) or all(kind_of(name) == "time" for name in rest)
+        )
         spread = spread and _has_no_number(frame[frame.columns[0]])
     if not spread:
         return table, ()

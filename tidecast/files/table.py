@@ -162,7 +162,21 @@ def _some(table: Table) -> Table:
             raise FileError(
                 f"{table.path}: two columns would be called {name!r}; see --name-feature"
             )
-    return replace(table, frame=table.frame.rename(names))
+    return replace(table, frame=_with_series(table.frame.rename(names), table.options))
+
+
+def _with_series(frame: pl.DataFrame, options: FileOptions) -> pl.DataFrame:
+    """Return a frame in which several columns that name a series are one, joined as on a stream."""
+    column = options.series_column or ""
+    parts = [one.strip() for one in column.split(",")]
+    if len(parts) < 2 or column in frame.columns or not set(parts) <= set(frame.columns):
+        return frame
+    names = [
+        pl.col(name).cast(pl.String).str.strip_chars().str.replace_all(r"([\\/])", r"\$1")
+        for name in parts
+    ]
+    series = pl.concat_str(names, separator="/").alias(column)
+    return frame.with_columns(series).drop(parts)
 
 
 def _json(path: Path, text: Text, options: FileOptions) -> Table:
