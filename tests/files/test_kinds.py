@@ -396,6 +396,10 @@ def test_an_option_that_is_wrong_is_said(tmp_path: Path) -> None:
         (lambda: read(tmp_path / "x.csv", lines(), series_column="site"), "no column 'site'"),
         (lambda: read(tmp_path / "x.csv", lines(), rename=(("a", "b"),)), "no column 'a'"),
         (
+            lambda: read(tmp_path / "x.csv", lines(), rename=(("power", "load"),)),
+            "--name-feature calls 'power' 'load'; say that",
+        ),
+        (
             lambda: read(tmp_path / "x.csv", lines(), rename=(("time", "power"),)),
             "two columns would",
         ),

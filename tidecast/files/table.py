@@ -77,10 +77,14 @@ class Table:
             FileError: there is none.
         """
         for name in names:
-            if name is not None and name not in self.frame.columns:
-                raise FileError(
-                    f"{self.path}: no column {name!r}; the file has {', '.join(self.frame.columns)}"
-                )
+            if name is None or name in self.frame.columns:
+                continue
+            called = dict(self.options.rename).get(name)
+            if called in self.frame.columns:
+                raise FileError(f"{self.path}: --name-feature calls {name!r} {called!r}; say that")
+            raise FileError(
+                f"{self.path}: no column {name!r}; the file has {', '.join(self.frame.columns)}"
+            )
 
 
 def _first_comma(text: pl.Series) -> bool:
