@@ -17,6 +17,7 @@ import pytest
 import redis
 
 from tests.conftest import Run
+from tests.model_files import write_mean_model
 from tests.redis.waiting import wait_for
 
 ROWS = ["2024-01-01T00:00:00,1.5", "2024-01-01T01:00:00,2.5", "2024-01-01T02:00:00,4"]
@@ -56,6 +57,24 @@ def test_a_file_is_fed_by_its_kind_and_its_name(
     assert [(time, float(value)) for time, value in fed(client)] == [
         (time, float(value)) for time, value in FED
     ]
+
+
+def test_a_hole_in_one_column_is_said_to_be_one_and_costs_no_letter(
+    client: redis.Redis, tidecast: Run, tmp_path: Path
+) -> None:
+    """A model that reads that column alone has a hole there, and no reading that it refuses."""
+    path = tmp_path / "x.csv"
+    rows = [f"2024-01-01T{hour:02}:00,{'' if hour == 5 else hour},7," for hour in range(12)]
+    path.write_text("\n".join(["time,a,b,void", *rows]) + "\n")
+    assert tidecast("feed", path, "--rate", "max").returncode == 0
+    entries: Any = client.xrange("readings")
+    assert [fields[b"a"] for _, fields in entries][4:7] == [b"4", b"", b"6"]
+    assert all(set(fields) == {b"series", b"ts", b"a", b"b"} for _, fields in entries)
+    steps: Any = {"n_steps": 3, "step_seconds": 3600.0, "gaps": "linear", "max_gap": 1}
+    model = write_mean_model(tmp_path / "m.onnx", features=("a",), targets=("a",), **steps)
+    assert tidecast("run", "--models", model, "--from", "earliest", "--burst").returncode == 0
+    assert client.xlen("readings:forecasts") == 9  # all but the hole, from the third on
+    assert not client.exists("readings:dead")
 
 
 def test_rows_are_sent_in_the_order_of_their_times(

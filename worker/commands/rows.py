@@ -159,11 +159,16 @@ class FileRows:
     def __iter__(self) -> Iterator[Row]:
         """Yield each row, see ``Rows``."""
         wire, columns = self.wire, self._read.values
-        rows = self._read.as_text().slice(wire.first)
+        text = self._read.as_text()
+        text = text.drop(name for name in columns if text[name].null_count() == len(text))
+        columns = [name for name in columns if name in text.columns]
+        rows = text.slice(wire.first)
         if wire.last is not None:
             rows = rows.head(max(0, wire.last - wire.first))
         for number, (series, time, *cells) in enumerate(rows.iter_rows(), wire.first):
-            values = {name: cell for name, cell in zip(columns, cells, strict=True) if cell}
+            # An empty text says that there is no value: a worker counts it, and refuses no reading.
+            values = {name: cell or "" for name, cell in zip(columns, cells, strict=True)}
+            values = values if any(values.values()) else {}
             at = None if time is None else text_of(time, wire.time_unit)
             yield number, wire.fields(series, at, values)
 
