@@ -33,7 +33,6 @@ Ints = npt.NDArray[np.int64]
 Part = Literal["train", "validation", "test"]
 
 STEADY_SHARE = 0.9
-"""Numbers as times that are earlier are told of."""
 FEW = 3
 """Different values, missing ones among them, of which none is odd."""
 MOST_DROPPED = 0.5

@@ -79,6 +79,18 @@ def test_a_column_that_tells_only_some_apart_is_not_enough(tmp_path: Path) -> No
         load_history(path, ["y"], file=FileOptions(series_column="site,where"))
 
 
+def test_the_column_that_tells_rows_apart_may_be_one_of_many(tmp_path: Path) -> None:
+    others = ",".join("ab"[k % 2] for k in range(12))
+    rows = [f"{NOON + 60_000 * i},{others},{place},{i}" for i in range(30) for place in "xyz"]
+    header = ",".join(["ts", *(f"c{k}" for k in range(12)), "place", "y"])
+    path = tmp_path / "x.csv"
+    for place in (0, 20):  # a column that is always the same is none
+        rows[place] = rows[place].replace("a,b", "b,a")
+    path.write_text("\n".join([header, *rows]))
+    with pytest.raises(DataError, match=r"--series-column place, whose 3 values"):
+        load_history(path, ["y"])
+
+
 def test_where_no_two_columns_tell_rows_apart_that_is_said(tmp_path: Path) -> None:
     rows = [f"{NOON + 60_000 * (i // 6)},{i % 2},{i % 2},{i}" for i in range(120)]
     path = tmp_path / "x.csv"

@@ -21,8 +21,8 @@ MOST = 0.5
 KEYS = ("name", "time")
 SPARE = "spare "
 """Stands before the file's own names of columns, among which may be those."""
-MOST_TRIED = 8
-"""Columns that are tried for names."""
+MOST_PAIRED = 8
+"""Columns that are tried in pairs, those of the fewest values."""
 RARELY = 0.01
 """The share of rows that a column may fail to tell apart; records do repeat a row."""
 
@@ -154,8 +154,9 @@ def _telling(rows: pl.DataFrame, spare: Sequence[str]) -> str | None:
     """Return the column of fewest values within each of which hardly a time repeats, or two."""
     counts = {column: rows[SPARE + column].n_unique() for column in spare}
     some = [column for column in spare if 2 <= counts[column] <= len(rows) / 2]
-    for many in (1, 2):
-        found = [one for one in combinations(some[:MOST_TRIED], many) if _tell(rows, one)]
+    some.sort(key=counts.__getitem__)
+    for ways in (combinations(some, 1), combinations(some[:MOST_PAIRED], 2)):
+        found = [one for one in ways if _tell(rows, one)]
         if found:
             return ",".join(min(found, key=lambda one: prod(counts[name] for name in one)))
     return None
