@@ -88,6 +88,8 @@ def test_lines_before_the_header_are_named_with_the_remedy() -> None:
     lines = "Logger 3\nSite,cellar\n\n" + text(",")
     with pytest.raises(FileError, match=r"^line 1, 'Logger 3', stands before .* --skip-lines 3 "):
         dialect_of(lines)
+    with pytest.raises(FileError, match=r"^line 1, 'Logger 3', stands before .* --skip-lines 3 "):
+        dialect_of(lines, FileOptions(skip_lines=0))  # rows are wider than that
     found = dialect_of(lines, FileOptions(skip_lines=3))
     assert (found.names, found.lines) == (("time", "temp"), 4)
 

@@ -238,13 +238,11 @@ def _header(
             f"the first row holds numbers ({some}): it has no header; name its "
             f"{len(plain[0].cells)} column{'s'[: len(plain[0].cells) - 1]}, --columns {example}"
         )
-    if options.skip_lines is not None or _are_units(
-        before, _width([r.cells for r in plain[first:]])
-    ):
-        return plain[0], [_left_out(before[1:])] if before[1:] else []
-    if first > 1:
-        raise _which_header(before, _width([row.cells for row in plain[first:]]))
-    return plain[0], []
+    width = _width([row.cells for row in plain[first:]])
+    said = options.skip_lines is not None and len(plain[0].cells) == width
+    if first > 1 and not said and not _are_units(before, width):
+        raise _which_header(before, width)
+    return plain[0], [_left_out(before[1:])] if before[1:] else []
 
 
 def _are_units(before: Sequence[Line], width: int) -> bool:
