@@ -445,6 +445,12 @@ def test_a_row_for_each_series_with_times_above(tmp_path: Path) -> None:
     assert rows.times.to_list() == [1704067200000, 1704153600000] * 2
 
 
+def test_hours_that_were_worked_are_no_times_of_day(tmp_path: Path) -> None:
+    rows = [(f"2024-03-{1 + n // 3:02}", str(n * 7 % 11), str(n)) for n in range(60)]
+    found = read(tmp_path / "x.csv", lines(rows, "date,hour,power"))
+    assert found.time_columns == ("date",)
+
+
 def test_missing_markers_that_are_told(tmp_path: Path) -> None:
     rows = [(a, "-999" if n == 5 else b) for n, (a, b) in enumerate(PLAIN)]
     found = read(tmp_path / "x.csv", lines(rows), missing=("-999",))

@@ -22,6 +22,8 @@ CLOCK = r"^\d{1,2}(:\d\d(:\d\d([.,]\d+)?)?( ?[aApP]\.?[mM]\.?)?|\.\d\d\.\d\d)$"
 LOOKED_AT = 200
 FEWEST, MOST_ALIKE = 8, 0.9
 """Rows, and the share of different texts in them, of which some may be times."""
+ALL_HOURS = 0.8
+"""The share of a file's hours that most days have, so that they are times of day."""
 NO_COLUMN = "none"
 ROWS = re.compile(r"V\d+")
 TYPES: dict[pl.DataType, str] = {pl.Time(): "clock", pl.Date(): "date"}
@@ -201,8 +203,12 @@ def _parts(frame: pl.DataFrame, free: Sequence[str], days: Sequence[str]) -> tup
     if not days:
         return parts_in(frame, free)
     hours = parts_in(frame, free, "hour")
-    repeat = len(days) == 1 and frame[days[0]].n_unique() < len(frame)
-    return (days[0], *hours) if hours and repeat else ()
+    if not hours or len(days) > 1:
+        return ()
+    day, hour = frame[days[0]], frame[hours[0]]
+    pairs, of_each = frame.select(days[0], hours[0]).n_unique(), day.n_unique() * hour.n_unique()
+    # Hours worked, say, are others on each day.
+    return (days[0], *hours) if pairs > day.n_unique() and pairs >= ALL_HOURS * of_each else ()
 
 
 def _day_and_clock(

@@ -8,9 +8,9 @@ PARTS: dict[str, tuple[tuple[str, ...], tuple[int, int]]] = {
     "year": (("year", "yr", "yyyy", "jahr", "annee", "año"), (1000, 2999)),
     "month": (("month", "mo", "mon", "mm", "monat", "mois", "mes"), (1, 12)),
     "day": (("day", "dy", "dd", "dom", "tag", "jour"), (1, 31)),
-    "hour": (("hour", "hr", "hh", "hours", "stunde", "heure"), (0, 24)),
-    "minute": (("minute", "min", "minutes"), (0, 59)),
-    "second": (("second", "sec", "seconds"), (0, 59)),
+    "hour": (("hour", "hr", "hh", "stunde", "heure"), (0, 24)),
+    "minute": (("minute", "min"), (0, 59)),
+    "second": (("second", "sec"), (0, 59)),
 }
 """Parts of a time from the largest: what their columns are called, and what they hold."""
 
